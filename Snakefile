@@ -1,0 +1,58 @@
+"""A study from slides to figures. `snakemake --profile profiles/local` runs the demo, `snakemake --profile profiles/local
+--configfile workflow/studies/<name>.yaml` another study. Each rule calls one command of `stedm`."""
+
+from snakemake.utils import min_version
+
+min_version("9.8")
+
+# A study file replaces the default study; Snakemake would merge the two.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/slides.smk"
+include: "workflow/rules/patches.smk"
+include: "workflow/rules/splits.smk"
+include: "workflow/rules/first_stage.smk"
+include: "workflow/rules/generator.smk"
+include: "workflow/rules/style_bank.smk"
+include: "workflow/rules/synthesis.smk"
+include: "workflow/rules/segmentation.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/statistics.smk"
+include: "workflow/rules/figures.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    slide="|".join(re.escape(slide) for slide in SLIDES),
+    split="|".join(SPLITS),
+    generator="|".join(STUDY.generators) or "(?!)",
+    arm="|".join(STUDY.arms),
+    seed=r"\d+",
+    shard=r"\d+",
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figures.input,
+        rules.patches.input,
+
+
+rule clean_work:
+    log:
+        LOGS / "clean_work.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        work=WORK,
+    message:
+        "Removing the checkpoints of all trainings of the study {STUDY.study}"
+    shell:
+        "rm -rf {params.work:q} > {log} 2>&1"

@@ -1,0 +1,109 @@
+"""Training that survives: checkpoints that are whole or absent, one writer, and a clean stop on a signal.
+
+State lives in a work folder that the workflow does not know as an output (it deletes those after a failure), named by
+the fingerprint of the configuration section and of the inputs, so that a changed configuration never continues a stale
+checkpoint. Randomness is set anew at each step as a function of (seed, rank, step): a resumed run is the run.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from stedm.errors import Interrupted
+from stedm.files import written_whole
+
+KEPT = 2
+log = logging.getLogger(__name__)
+
+
+class WorkFolder:
+    """Checkpoints `step-<n>.pt` of one training. Make it with `work_folder`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.stop_requested = False
+
+    def checkpoints(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.path.glob("step-*.pt"))
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        with written_whole(self.path / f"step-{step:09d}.pt") as temporary:
+            torch.save({"step": step, **state}, temporary)
+        for old in self.checkpoints()[:-KEPT]:
+            old.unlink()
+
+    def newest(self) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read; an unreadable one is named and passed over."""
+        for path in reversed(self.checkpoints()):
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch raises half a dozen types for a broken file
+                log.warning("%s cannot be read (%s); trying the one before", path, error)
+        return None
+
+
+@contextlib.contextmanager
+def work_folder(path: Path) -> Iterator[WorkFolder]:
+    """Own a work folder: refuse a second writer, and turn SIGTERM and SIGUSR1 into a request to save and stop.
+
+    Raises:
+        Interrupted: another process is writing there.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    folder = WorkFolder(path)
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        folder.stop_requested = True
+
+    with (path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Interrupted(f"{path}: another process is training there; wait for it, or stop it") from error
+        for left in path.glob(".step-*.tmp"):  # by a writer that was killed
+            left.unlink()
+        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        try:
+            yield folder
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+class Clock:
+    """Says when the next checkpoint is due."""
+
+    def __init__(self, minutes: float):
+        self.seconds = minutes * 60
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        if time.monotonic() - self.last < self.seconds:
+            return False
+        self.last = time.monotonic()
+        return True
+
+
+def seed_everything(*parts: int) -> torch.Generator:
+    """Seed Python, NumPy and torch from (seed, rank, step, …); returns a CPU generator seeded alike."""
+    seed = int(np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global state)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))

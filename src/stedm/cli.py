@@ -1,0 +1,639 @@
+"""The `stedm` command: one subcommand for each stage, which the rules of the workflow call and a person can paste.
+
+Exit status: 0; 1 for a defect of ours, with its traceback; 2 for what the user can mend, one message a line; 75 when
+work was interrupted and running again resumes it. Commands import what they need when they run, so that help is quick.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stedm import __version__
+from stedm.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from stedm.sheet import Slide
+
+USER_ERROR = 2
+INTERRUPTED = 75  # EX_TEMPFAIL
+
+Run = Callable[[argparse.Namespace], None]
+Argument = tuple[str, dict[str, Any]]
+
+GROUPS = {
+    "config": "the configuration of a study",
+    "demo": "phantom slides",
+    "patches": "slides to patches",
+    "splits": "who is annotated, unannotated, for validation or for the test",
+    "first-stage": "the autoencoder",
+    "generator": "the diffusion model",
+    "style-bank": "cached style embeddings",
+    "synthesis": "drawing labelled images",
+    "segmentation": "the segmentation network",
+    "evaluation": "scores of networks and of drawn images",
+    "statistics": "tables that compare arms and generators",
+    "figures": "figures from the tables",
+}
+COMMANDS: list[tuple[list[str], Run, Sequence[Argument]]] = []
+
+
+def argument(flag: str, metavar: str, help: str, **more: Any) -> Argument:
+    required = {"required": True} if flag.startswith("-") else {}
+    return flag, {"metavar": metavar, "help": help, "type": Path} | required | more
+
+
+def optional(flag: str, metavar: str, help: str) -> Argument:
+    """An input that only some studies have: the flag may be left out, or stand without a value."""
+    return argument(flag, metavar, help, nargs="?", required=False)
+
+
+def sections(names: str) -> Argument:
+    return argument("--options", "JSON", f"object with these sections of a configuration: {names}", type=str)
+
+
+def out(metavar: str, help: str) -> Argument:
+    return argument("--out", metavar, help)
+
+
+SHEET = argument("--sheet", "CSV", "slides: slide, patient, path, annotation, group, mpp, split (paths from here)")
+SLIDE = argument("--slide", "ID", "the slide, by its name in the sheet", type=str)
+PATCHES = argument("--patches", "DIR", "patch files {slide}.h5")
+SPLIT = argument("--split", "CSV", "roles: slide, patient, group, role, labelled")
+SEED = argument("--seed", "N", "of everything random", type=int)
+WORK = argument("--work", "DIR", "checkpoints; a stopped run goes on from there")
+MANIFEST = argument("--manifest", "CSV", "what to draw, one row an image")
+
+
+def command(name: str, *arguments: Argument) -> Callable[[Run], Run]:
+    """Make a function a subcommand; its docstring is the help."""
+
+    def register(run: Run) -> Run:
+        COMMANDS.append((name.split(), run, arguments))
+        return run
+
+    return register
+
+
+@command("config check", argument("config", "YAML", "configuration file"))
+def check_config(args: argparse.Namespace) -> None:
+    """Check a configuration and its sample sheet, and say what the study holds."""
+    from stedm.config import load
+    from stedm.sheet import read_sheet
+
+    study = load(args.config)
+    slides = read_sheet(study.slides, made_here=study.demo is not None)
+    patients = {slide.patient for slide in slides}
+    print(
+        f"{args.config}: study {study.study}, {len(slides)} slides of {len(patients)} patients,"
+        f" generators {', '.join(study.generators) or 'none'}, arms {', '.join(study.arms)}"
+    )
+
+
+@command("demo slide", sections("demo"), SHEET, SLIDE)
+def demo_slide(args: argparse.Namespace) -> None:
+    """Draw a phantom slide and its annotation where the sheet says."""
+    from stedm.config import Demo
+    from stedm.demo import make_slide
+
+    options = parse(args.options, demo=Demo).demo
+    slide = find_slide(args.sheet, args.slide)
+    if slide.annotation is None:
+        raise UserError(f"{args.sheet} (slide {slide.slide!r}): the column annotation is empty; name a .geojson file")
+    make_slide(
+        slide.slide,
+        slide.patient,
+        slide.group,
+        slide.split != "annotated",
+        options.size,
+        options.mpp,
+        options.seed,
+        slide.path,
+        slide.annotation,
+    )
+
+
+@command("check", sections("classes, annotations, patches, strict"), SHEET, out("CSV", "table, one row a slide"))
+def check(args: argparse.Namespace) -> None:
+    """Open every slide and annotation, and report all problems at once."""
+    from stedm.config import Annotations, Patches, TissueClass
+    from stedm.sheet import slides_by_name
+    from stedm.slides.check import check_slides
+
+    options = parse(args.options, classes=list[TissueClass], annotations=Annotations, patches=Patches, strict=bool)
+    slides = list(slides_by_name(args.sheet).values())
+    check_slides(slides, options.classes, options.annotations, options.patches, options.strict, args.out)
+
+
+@command(
+    "patches extract",
+    sections("classes, annotations, patches"),
+    SHEET,
+    SLIDE,
+    argument("--check", "CSV", "table of `stedm check`; a quarantined slide gets a file without patches"),
+    out("H5", "patch file: imgs (N, P, P, 3) and labels (N, P, P) uint8, coords (N, 2) level-0 x, y"),
+    argument("--overview", "PNG", "thumbnail with tissue outline, grid and annotation"),
+)
+def extract_patches(args: argparse.Namespace) -> None:
+    """Cut one slide into patches."""
+    from stedm.config import Annotations, Patches, TissueClass
+    from stedm.slides.patches import extract_patches
+
+    options = parse(args.options, classes=list[TissueClass], annotations=Annotations, patches=Patches)
+    slide = find_slide(args.sheet, args.slide)
+    extract_patches(slide, options.classes, options.annotations, options.patches, args.check, args.out, args.overview)
+
+
+@command(
+    "splits make",
+    sections("splits"),
+    SEED,
+    SHEET,
+    PATCHES,
+    argument("--annotated", "N", "how many patients count as annotated", type=int),
+    argument("--repeat", "K", "which repeat, from 0", type=int),
+    out("CSV", "roles: slide, patient, group, role, labelled"),
+)
+def make_split(args: argparse.Namespace) -> None:
+    """Give every patient a role."""
+    from stedm.config import Splits
+    from stedm.splits import make_split
+
+    options = parse(args.options, splits=Splits).splits
+    make_split(options, args.seed, args.sheet, args.patches, args.annotated, args.repeat, args.out)
+
+
+@command(
+    "first-stage train", sections("first_stage, device"), SPLIT, PATCHES, SEED, WORK, out("DIR", "AutoencoderKL folder")
+)
+def train_first_stage(args: argparse.Namespace) -> None:
+    """Train the autoencoder on the training patients' patches."""
+    from stedm.config import Device, TrainedFirstStage
+    from stedm.first_stage import train_first_stage
+
+    options = parse(args.options, first_stage=TrainedFirstStage, device=Device)
+    train_first_stage(options.first_stage, options.device, args.split, args.patches, args.seed, args.work, args.out)
+
+
+@command("first-stage prepare", sections("first_stage"), SPLIT, PATCHES, out("DIR", "autoencoder folder"))
+def prepare_first_stage(args: argparse.Namespace) -> None:
+    """Load a pretrained autoencoder and scale its latents to unit variance."""
+    from stedm.config import PretrainedFirstStage
+    from stedm.first_stage import prepare_first_stage
+
+    options = parse(args.options, first_stage=PretrainedFirstStage).first_stage
+    prepare_first_stage(options, args.split, args.patches, args.out)
+
+
+@command(
+    "first-stage encode",
+    sections("device"),
+    argument("--model", "DIR", "autoencoder folder"),
+    SPLIT,
+    PATCHES,
+    out("DIR", "latents {slide}.h5: (N, 8, C, h, w) float16, in all flips and quarter turns"),
+)
+def encode_latents(args: argparse.Namespace) -> None:
+    """Encode all training patches as latents, once."""
+    from stedm.config import Device
+    from stedm.first_stage import encode_latents
+
+    encode_latents(args.model, parse(args.options, device=Device).device, args.split, args.patches, args.out)
+
+
+@command(
+    "generator train",
+    sections("generator, first_stage, device, classes (names)"),
+    SPLIT,
+    PATCHES,
+    optional("--first-stage", "DIR", "autoencoder folder (without: pixels)"),
+    optional("--latents", "DIR", "latents {slide}.h5 of that autoencoder"),
+    optional("--style-bank", "DIR", "style embeddings {slide}.h5 of a frozen style encoder"),
+    SEED,
+    WORK,
+    out("DIR", "StyleLayoutPipeline folder, with history.csv and provenance.json"),
+)
+def train_generator(args: argparse.Namespace) -> None:
+    """Train a generator."""
+    from stedm.config import Device, FirstStage, Generator
+    from stedm.diffusion.training import train_generator
+
+    options = parse(args.options, generator=Generator, first_stage=FirstStage, device=Device, classes=list[str])
+    train_generator(
+        options.generator,
+        options.first_stage,
+        len(options.classes),
+        options.device,
+        args.split,
+        args.patches,
+        args.seed,
+        args.work,
+        args.out,
+        first_stage=args.first_stage,
+        latents=args.latents,
+        bank=args.style_bank,
+    )
+
+
+@command(
+    "style-bank embed",
+    sections("generator, classes (names)"),
+    optional("--generator", "DIR", "generator whose style encoder to use (without: the frozen one of the section)"),
+    SPLIT,
+    PATCHES,
+    out("DIR", "style embeddings {slide}.h5: (N, D) float32"),
+)
+def embed_patches(args: argparse.Namespace) -> None:
+    """Embed the styles of the training patients' patches."""
+    from stedm.config import Generator
+    from stedm.style.bank import embed_patches
+
+    options = parse(args.options, generator=Generator, classes=list[str])
+    embed_patches(options.generator, args.generator, args.split, args.patches, args.out)
+
+
+@command("synthesis plan", sections("synthesis"), SPLIT, PATCHES, SEED, out("CSV", "manifest, one row an image"))
+def plan_images(args: argparse.Namespace) -> None:
+    """Plan the images to draw: layout, its affine, style set and seed of each."""
+    from stedm.config import Synthesis
+    from stedm.synthesis import plan_images
+
+    plan_images(parse(args.options, synthesis=Synthesis).synthesis, args.split, args.patches, args.seed, args.out)
+
+
+@command(
+    "synthesis grid",
+    argument("--manifest", "CSV", "of `stedm synthesis plan`; layouts and style sets are taken from it"),
+    out("CSV", "manifest of a few layouts in a few styles, each with each"),
+)
+def plan_grid(args: argparse.Namespace) -> None:
+    """Plan a grid: a few layouts in a few styles, each with each."""
+    from stedm.synthesis import plan_grid
+
+    plan_grid(args.manifest, args.out)
+
+
+@command(
+    "synthesis draw",
+    sections("classes (names)"),
+    argument("--generator", "DIR", "generator (StyleLayoutPipeline folder)"),
+    MANIFEST,
+    argument("--shard", "K", "which shard of the manifest, from 0", type=int),
+    PATCHES,
+    argument("--style-bank", "DIR", "style embeddings {slide}.h5"),
+    out("H5", "drawn images, in the form of a patch file"),
+)
+def draw_shard(args: argparse.Namespace) -> None:
+    """Draw one shard of a manifest."""
+    from stedm.synthesis import draw_shard
+
+    classes = parse(args.options, classes=list[str]).classes
+    draw_shard(args.generator, args.manifest, args.shard, args.patches, args.style_bank, classes, args.out)
+
+
+@command(
+    "segmentation train",
+    sections("segmentation, arm, classes (names), device"),
+    SPLIT,
+    PATCHES,
+    argument("--synthetic", "H5", "shards of drawn images", nargs="*", default=[], required=False),
+    SEED,
+    WORK,
+    out("DIR", "smp folder, with history.csv and provenance.json"),
+)
+def train_segmentation(args: argparse.Namespace) -> None:
+    """Train the segmentation network of one arm."""
+    from stedm.config import Arm, Device, Segmentation
+    from stedm.segmentation.training import train_network
+
+    options = parse(args.options, segmentation=Segmentation, arm=Arm, classes=list[str], device=Device)
+    train_network(
+        options.segmentation,
+        options.arm,
+        options.classes,
+        options.device,
+        args.split,
+        args.patches,
+        args.synthetic,
+        args.seed,
+        args.work,
+        args.out,
+    )
+
+
+@command(
+    "evaluation score",
+    sections("evaluation, classes, annotations, patches"),
+    argument("--model", "DIR", "segmentation network (smp folder)"),
+    SPLIT,
+    SHEET,
+    out("DIR", "confusion.csv (slide, patient, role, true, predicted, pixels) and maps/{slide}.png"),
+)
+def score_slides(args: argparse.Namespace) -> None:
+    """Predict the annotated regions of the test slides and count confusions."""
+    from stedm.config import Annotations, Evaluation, Patches, TissueClass
+    from stedm.evaluation.scoring import score_slides
+
+    options = parse(
+        args.options, evaluation=Evaluation, classes=list[TissueClass], annotations=Annotations, patches=Patches
+    )
+    score_slides(
+        options.evaluation,
+        options.classes,
+        options.annotations,
+        options.patches,
+        args.model,
+        args.split,
+        args.sheet,
+        args.out,
+    )
+
+
+@command(
+    "evaluation images",
+    sections("evaluation"),
+    MANIFEST,
+    argument("--shards", "H5", "drawn images", nargs="+"),
+    SPLIT,
+    PATCHES,
+    optional("--judge", "DIR", "segmentation network that judges whether images follow their layout"),
+    SEED,
+    out("CSV", "one row an image"),
+)
+def judge_images(args: argparse.Namespace) -> None:
+    """Judge drawn images: do they follow their layout and their style?"""
+    from stedm.config import Evaluation
+    from stedm.evaluation.quality import judge_images
+
+    options = parse(args.options, evaluation=Evaluation).evaluation
+    judge_images(options, args.manifest, args.shards, args.split, args.patches, args.judge, args.seed, args.out)
+
+
+@command(
+    "statistics arms",
+    sections("study, arms, evaluation, classes (scored names), splits (names), seeds"),
+    argument("--evaluation", "DIR", "confusion tables {arm}/{split}/seed{seed}/confusion.csv"),
+    SEED,
+    out("DIR", "scores.csv, patients.csv, arms.csv and comparisons.csv"),
+)
+def compare_arms(args: argparse.Namespace) -> None:
+    """Compare the arms by patient."""
+    from stedm.config import Arm, Evaluation
+    from stedm.evaluation.statistics import compare_arms
+
+    options = parse(
+        args.options,
+        study=str,
+        arms=dict[str, Arm],
+        evaluation=Evaluation,
+        classes=list[str],
+        splits=list[str],
+        seeds=list[int],
+    )
+    confusions = [
+        args.evaluation / arm / split / f"seed{seed}" / "confusion.csv"
+        for arm in options.arms
+        for split in options.splits
+        for seed in options.seeds
+    ]
+    compare_arms(options.evaluation, options.study, options.arms, options.classes, confusions, args.seed, args.out)
+
+
+@command(
+    "statistics images",
+    sections("evaluation, generators (names), splits (names)"),
+    argument("--quality", "DIR", "tables {generator}/{split}.csv of drawn images"),
+    SEED,
+    out("CSV", "means: generator, annotated_patients, metric, value, low, high, images"),
+)
+def compare_generators(args: argparse.Namespace) -> None:
+    """Sum up the quality of drawn images by generator."""
+    from stedm.config import Evaluation
+    from stedm.evaluation.quality import summarise_quality
+
+    options = parse(args.options, evaluation=Evaluation, generators=list[str], splits=list[str])
+    files = [args.quality / name / f"{split}.csv" for name in options.generators for split in options.splits]
+    summarise_quality(options.evaluation, files, args.seed, args.out)
+
+
+@command("statistics show", argument("arms", "CSV", "table arms.csv"))
+def show_arms(args: argparse.Namespace) -> None:
+    """Print the table of arms."""
+    import pandas as pd
+
+    table = pd.read_csv(args.arms)
+
+    def value(row: Any, name: str) -> str:
+        if pd.isna(row[name]):
+            return "–"
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        return f"{row[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+    shown = [
+        {
+            "arm": row["label"],
+            "annotated": row["annotated_patients"],
+            "patients": row["patients"],
+            "Dice, mean": value(row, "dice_mean"),
+            "SD": f"{row['dice_sd']:.3f}",
+            "worst": f"{row['dice_min']:.3f}",
+            "difference": value(row, "difference"),
+        }
+        for _, row in table.iterrows()
+    ]
+    print(pd.DataFrame(shown).to_string(index=False))
+    print("Dice by patient; intervals of 95%, bootstrapped over patients; differences to the reference arm, paired.")
+
+
+PATIENTS = argument("--patients", "CSV", "table patients.csv: annotated_patients, arm, patient, score")
+ARMS = argument("--arms", "CSV", "table arms.csv")
+FIGURE = out("PNG", "figure; a PDF is written beside it")
+
+
+@command("figures scores", PATIENTS, ARMS, FIGURE)
+def draw_scores(args: argparse.Namespace) -> None:
+    """Each patient's score by arm."""
+    from stedm.figures.scores import draw_scores
+
+    draw_scores(args.patients, args.arms, args.out)
+
+
+@command("figures differences", PATIENTS, ARMS, FIGURE)
+def draw_differences(args: argparse.Namespace) -> None:
+    """Differences to the reference arm, paired by patient."""
+    from stedm.figures.differences import draw_differences
+
+    draw_differences(args.patients, args.arms, args.out)
+
+
+@command(
+    "figures maps",
+    sections("evaluation, arms, classes, annotations, patches"),
+    SHEET,
+    argument("--tables", "DIR", "arms.csv and patients.csv"),
+    argument("--evaluation", "DIR", "scores {arm}/{split}/seed{seed}/: confusion.csv and maps"),
+    FIGURE,
+)
+def draw_maps(args: argparse.Namespace) -> None:
+    """Test slides with their annotation and what networks make of them."""
+    from stedm.config import Annotations, Arm, Evaluation, Patches, TissueClass
+    from stedm.figures.maps import draw_maps
+
+    options = parse(
+        args.options,
+        evaluation=Evaluation,
+        arms=dict[str, Arm],
+        classes=list[TissueClass],
+        annotations=Annotations,
+        patches=Patches,
+    )
+    draw_maps(
+        options.evaluation,
+        options.arms,
+        options.classes,
+        options.annotations,
+        options.patches,
+        args.sheet,
+        args.tables,
+        args.evaluation,
+        args.out,
+    )
+
+
+@command(
+    "figures examples",
+    sections("classes"),
+    MANIFEST,
+    argument("--shards", "H5", "drawn images", nargs="+"),
+    PATCHES,
+    FIGURE,
+)
+def draw_examples(args: argparse.Namespace) -> None:
+    """Drawn images with what they were made of."""
+    from stedm.config import TissueClass
+    from stedm.figures.examples import draw_examples
+
+    classes = parse(args.options, classes=list[TissueClass]).classes
+    draw_examples(args.manifest, args.shards, args.patches, classes, args.out)
+
+
+@command(
+    "figures grid",
+    sections("classes"),
+    argument("--manifest", "CSV", "of `stedm synthesis grid`"),
+    argument("--images", "H5", "the images that were drawn of it"),
+    PATCHES,
+    FIGURE,
+)
+def draw_grid(args: argparse.Namespace) -> None:
+    """Layouts and styles, each with each, and the image drawn of both."""
+    from stedm.config import TissueClass
+    from stedm.figures.grid import draw_grid, read_grid
+
+    classes = parse(args.options, classes=list[TissueClass]).classes
+    draw_grid(classes=classes, out=args.out, **read_grid(args.manifest, args.images, args.patches))
+
+
+@command(
+    "figures histories",
+    sections("arms, reference_arm (name), generators (names), splits (names), seeds"),
+    argument("--results", "DIR", "results of the study, with history.csv in each folder of a network"),
+    FIGURE,
+)
+def draw_histories(args: argparse.Namespace) -> None:
+    """The loss of each training."""
+    from stedm.config import Arm
+    from stedm.figures.history import draw_histories
+
+    options = parse(
+        args.options,
+        arms=dict[str, Arm],
+        reference_arm=str,
+        generators=list[str],
+        splits=list[str],
+        seeds=list[int],
+    )
+    generators = {
+        name: [args.results / "generators" / name / split / "history.csv" for split in options.splits]
+        for name in options.generators
+    }
+    networks = {
+        arm.label: [
+            args.results / "segmentation" / name / split / f"seed{seed}" / "history.csv"
+            for split in options.splits
+            for seed in options.seeds
+        ]
+        for name, arm in options.arms.items()
+    }
+    histories = {"generators": generators, "segmentation networks": networks}
+    reference = options.arms[options.reference_arm].label
+    draw_histories({title: runs for title, runs in histories.items() if runs}, reference, args.out)
+
+
+def parse(text: str, **kinds: Any) -> Any:
+    """Sections of a configuration from a JSON object, each of its kind, as attributes."""
+    from pydantic import ValidationError, create_model
+
+    from stedm.config import Section, explain
+
+    fields: dict[str, Any] = {name: (kind, ...) for name, kind in kinds.items()}
+    model = create_model("Options", __base__=Section, **fields)
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        messages = [line for item in error.errors() for line in explain(item, {})]
+        raise UserError([f"--options, {line}" for line in messages]) from None
+
+
+def find_slide(sheet: Path, name: str) -> "Slide":
+    from stedm.config import choices
+    from stedm.sheet import slides_by_name
+
+    slides = slides_by_name(sheet)
+    if name not in slides:
+        raise UserError(f"{sheet}: there is no slide {name!r}; {choices(name, slides)}")
+    return slides[name]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stedm",
+        description="Style-extracting diffusion models for histopathology segmentation, stage by stage."
+        " The whole study runs with Snakemake; these are its steps.",
+    )
+    parser.add_argument("--version", action="version", version=f"stedm {__version__}")
+    top = parser.add_subparsers(title="stages, in the order of a study", metavar="STAGE", required=True)
+    groups: dict[str, Any] = {}
+    for (first, *rest), run, arguments in COMMANDS:
+        summary = (run.__doc__ or "").strip()
+        holder, name = top, first
+        if rest:
+            if first not in groups:
+                group = top.add_parser(first, help=GROUPS[first], description=GROUPS[first].capitalize() + ".")
+                groups[first] = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+            holder, name = groups[first], rest[0]
+        one = holder.add_parser(name, help=summary[0].lower() + summary.rstrip(".")[1:], description=summary)
+        for flag, details in arguments:
+            one.add_argument(flag, **details)
+        one.set_defaults(run=run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        args.run(args)
+    except UserError as error:
+        print("\n".join(error.messages), file=sys.stderr)
+        return USER_ERROR
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""What a generator learns from: targets with layouts, and style sets of the same slide."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from stedm import config
+from stedm.config import IGNORE_INDEX
+from stedm.errors import UserError
+from stedm.first_stage import to_images
+from stedm.store import PatchFile
+from stedm.style.samplers import candidates, dihedral, multi_patch, style_images
+from stedm.training import Batch
+
+
+class GeneratorBatches(Dataset[Batch]):
+    """Item i is the whole batch of step i, a function of (seed, i).
+
+    Patients are drawn alike, then one of their patches. In semi-supervised training a part of each batch is annotated
+    patches with their layout, the rest unannotated ones without.
+
+    Args:
+        options: the generator.
+        annotated: patch files by patient, of annotated patients.
+        unannotated: likewise, of patients whose annotations (if any) must not be used.
+        seed: of all draws.
+        latents: folder of cached latents; None: the batch carries images.
+        bank: folder of cached style embeddings (frozen encoder); None: the batch carries style images.
+
+    Items:
+        images (B, 3, P, P) in [-1, 1], or latents (B, C, h, w); layout (B, P, P) uint8;
+        style_images (B, n, 3, P, P) or style_embeddings (B, n, D), unless the sampler is `none`.
+    """
+
+    def __init__(
+        self,
+        options: config.Generator,
+        annotated: dict[str, list[PatchFile]],
+        unannotated: dict[str, list[PatchFile]],
+        seed: int,
+        latents: Path | None = None,
+        bank: Path | None = None,
+    ):
+        self.options, self.seed, self.latents, self.bank = options, seed, latents, bank
+        self.annotated = self.targets(annotated, with_layout=True)
+        self.unannotated = self.targets(unannotated, with_layout=False) if options.data == "semi_supervised" else []
+        if not self.annotated:
+            raise UserError(
+                "the training patients have no annotated patch that has another one beside it to show its style"
+            )
+        size = options.training.batch_size
+        self.with_layout = round(size * options.annotated_fraction) if self.unannotated else size
+
+    def targets(
+        self, patients: dict[str, list[PatchFile]], with_layout: bool
+    ) -> list[list[tuple[PatchFile, np.ndarray]]]:
+        """For each patient its slides with the patches that can be drawn; slides without any are left out."""
+        result = []
+        for files in patients.values():
+            slides = []
+            for file in files:
+                usable = np.array(
+                    [
+                        index
+                        for index in range(len(file))
+                        if (file.annotated[index] or not with_layout) and self.has_style(file, index)
+                    ],
+                    int,
+                )
+                if len(usable):
+                    slides.append((file, usable))
+            if slides:
+                result.append(slides)
+        return result
+
+    def has_style(self, file: PatchFile, index: int) -> bool:
+        return (
+            self.options.style.sampler in ("none", "augmented") or len(candidates(self.options.style, file, index)) > 0
+        )
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        items = []
+        for position in range(self.options.training.batch_size):
+            with_layout = position < self.with_layout
+            patients = self.annotated if with_layout else self.unannotated
+            slides = patients[rng.integers(len(patients))]
+            file, usable = slides[rng.integers(len(slides))]
+            items.append(self.item(file, int(rng.choice(usable)), with_layout, rng))
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def item(self, file: PatchFile, index: int, with_layout: bool, rng: np.random.Generator) -> Batch:
+        which = int(rng.integers(8))
+        if with_layout and rng.random() >= self.options.layout_dropout:
+            layout = dihedral(file.labels(index), which)
+        else:
+            layout = np.full((int(file.attributes["patch_size"]),) * 2, IGNORE_INDEX, np.uint8)
+        item = {"layout": torch.from_numpy(np.ascontiguousarray(layout))}
+        if self.latents is None:
+            item["images"] = to_images(dihedral(file.image(index), which))
+        else:
+            with h5py.File(self.latents / f"{file.slide}.h5", "r") as latents:
+                item["latents"] = torch.from_numpy(latents["latents"][index, which]).float()
+        style = self.options.style
+        if style.sampler == "none":
+            return item
+        if self.bank is None:
+            item["style_images"] = to_images(style_images(style, file, index, rng))
+        else:
+            with h5py.File(self.bank / f"{file.slide}.h5", "r") as bank:
+                chosen = multi_patch(style, file, index, rng)
+                item["style_embeddings"] = torch.from_numpy(np.stack([bank["embeddings"][int(one)] for one in chosen]))
+        return item

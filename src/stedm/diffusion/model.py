@@ -1,0 +1,129 @@
+"""The denoising U-Net, and where layout and style enter it."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel, UNet2DModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from stedm.config import IGNORE_INDEX
+
+PAPER_LAYOUT_CHANNELS = 3
+
+
+class StyleLayoutUNet(ModelMixin, ConfigMixin):
+    """Noisy latent, time, layout, style condition → prediction.
+
+    Args:
+        latent_channels: channels of the latent.
+        factor: pixels of the layout along each side of one latent pixel.
+        classes: number of classes of the layout.
+        channels: channels of each level.
+        attention: self- and cross-attention at each level (`injection` everywhere).
+        blocks_per_level: residual blocks of each level on the way down.
+        head_dim: channels of an attention head.
+        style_dim: width of style tokens and of the pooled style vector.
+        layout: `unshuffle` folds every layout pixel into channels, with one more channel that marks pixels without
+            layout; `halved` halves the one-hot layout bilinearly and mixes it into 3 channels (the paper).
+        injection: `everywhere`: style tokens to cross-attention and the pooled vector into the time embedding, which
+            scales and shifts every norm; `middle`: the pooled vector is added to every channel of one residual block
+            in the middle, in place of the time embedding, and attention is in the middle only (the paper).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int,
+        factor: int,
+        classes: int,
+        channels: list[int],
+        attention: list[bool],
+        blocks_per_level: int,
+        head_dim: int,
+        style_dim: int,
+        layout: Literal["unshuffle", "halved"] = "unshuffle",
+        injection: Literal["everywhere", "middle"] = "everywhere",
+    ):
+        super().__init__()
+        if layout == "halved":
+            self.mix_layout = nn.Conv2d(classes, PAPER_LAYOUT_CHANNELS, 1)
+            layout_channels = PAPER_LAYOUT_CHANNELS
+        else:
+            layout_channels = (classes + 1) * factor**2
+        shape = {
+            "in_channels": latent_channels + layout_channels,
+            "out_channels": latent_channels,
+            "block_out_channels": tuple(channels),
+            "layers_per_block": blocks_per_level,
+            "norm_num_groups": math.gcd(32, *channels),
+        }
+        if injection == "middle":
+            self.unet = UNet2DModel(
+                **shape,
+                down_block_types=("DownBlock2D",) * len(channels),
+                up_block_types=("UpBlock2D",) * len(channels),
+                attention_head_dim=head_dim,
+            )
+            self.style_block = ResnetBlock2D(
+                in_channels=channels[-1],
+                out_channels=channels[-1],
+                temb_channels=style_dim,
+                groups=shape["norm_num_groups"],
+                eps=1e-5,
+            )
+        else:
+            self.unet = UNet2DConditionModel(
+                **shape,
+                down_block_types=tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attention),
+                up_block_types=tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)),
+                attention_head_dim=tuple(
+                    max(1, width // head_dim) for width in channels
+                ),  # number of heads, by its old name
+                cross_attention_dim=style_dim,
+                class_embed_type="projection",
+                projection_class_embeddings_input_dim=style_dim,
+                resnet_time_scale_shift="scale_shift",
+            )
+
+    def forward(self, noisy: Tensor, time: Tensor, layout: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            noisy: (B, C, h, w) noisy latents.
+            time: (B,) or () integer time steps.
+            layout: (B, H, W) integer labels, H = h·factor; 255 where there is no layout.
+            tokens: (B, T, style_dim) style tokens; unused by the paper's injection.
+            pooled: (B, style_dim) style vector.
+
+        Returns:
+            (B, C, h, w) prediction (of noise, velocity or clean latent: the scheduler's `prediction_type`).
+        """
+        inputs = torch.cat([noisy, self.encode_layout(layout).to(noisy.dtype)], 1)
+        if self.config.injection == "middle":
+            return self.forward_middle(inputs, time, pooled)
+        return self.unet(inputs, time, encoder_hidden_states=tokens, class_labels=pooled).sample
+
+    def encode_layout(self, layout: Tensor) -> Tensor:
+        """(B, H, W) labels → (B, channels, h, w)."""
+        classes, factor = self.config.classes, self.config.factor
+        index = torch.where(layout == IGNORE_INDEX, classes, layout).long()
+        one_hot = F.one_hot(index, classes + 1).movedim(-1, 1).to(self.dtype)
+        if self.config.layout == "unshuffle":
+            return F.pixel_unshuffle(one_hot, factor)
+        known = one_hot[:, :classes]
+        for _ in range(factor.bit_length() - 1):
+            known = F.interpolate(known, scale_factor=0.5, mode="bilinear")
+        return self.mix_layout(known)
+
+    def forward_middle(self, inputs: Tensor, time: Tensor, pooled: Tensor) -> Tensor:
+        """The paper: a residual block between the first of the middle and its attention has style in place of time."""
+        first = self.unet.mid_block.resnets[0]
+        handle = first.register_forward_hook(lambda module, given, maps: self.style_block(maps, pooled))
+        try:
+            return self.unet(inputs, time).sample
+        finally:
+            handle.remove()

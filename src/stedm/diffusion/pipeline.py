@@ -1,0 +1,198 @@
+"""Drawing: a diffusers pipeline from layouts and styles to images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor, nn
+
+from stedm.config import Objective, Sampling
+from stedm.diffusion.model import StyleLayoutUNet
+from stedm.first_stage import decode
+from stedm.style.aggregators import StyleAggregator
+from stedm.style.encoder import StyleEncoder
+from stedm.style.moments import restore_colour, set_moments
+
+
+@dataclass
+class DrawnImages(BaseOutput):
+    """images: (B, 3, H, W) float in [-1, 1]."""
+
+    images: Tensor
+
+
+class StyleLayoutPipeline(DiffusionPipeline):
+    """Draws images that follow layouts in the style of example images.
+
+        pipeline = StyleLayoutPipeline.from_pretrained("results/demo/generators/styled/n3-r0")
+        images = pipeline(layout=layout, style_images=examples, generator=torch.manual_seed(0)).images
+
+    Args:
+        unet: the denoiser.
+        aggregator: reduces the embeddings of a style set.
+        scheduler: a diffusers scheduler.
+        first_stage: decodes latents.
+        style_encoder: embeds style images; None for a generator without style, or one that learned from the cached
+            embeddings of a frozen encoder.
+        styled: takes style.
+        factor_colour: the style set's channel means and deviations are put back after drawing.
+        null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
+        num_inference_steps, guidance_scale, guidance_interval: what `__call__` uses where it is not told otherwise.
+        batch_size: images that are drawn at a time where many are wanted.
+    """
+
+    _optional_components = ["style_encoder"]  # noqa: RUF012 (diffusers' name and type)
+    model_cpu_offload_seq = "style_encoder->aggregator->unet->first_stage"
+
+    def __init__(
+        self,
+        unet: StyleLayoutUNet,
+        aggregator: StyleAggregator,
+        scheduler: Any,
+        first_stage: nn.Module,
+        style_encoder: StyleEncoder | None = None,
+        styled: bool = True,
+        factor_colour: bool = False,
+        null_style: str = "learned",
+        num_inference_steps: int = 20,
+        guidance_scale: float = 1.5,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        batch_size: int = 32,
+    ):
+        super().__init__()
+        self.register_modules(
+            unet=unet, aggregator=aggregator, scheduler=scheduler, first_stage=first_stage, style_encoder=style_encoder
+        )
+        self.register_to_config(
+            styled=styled,
+            factor_colour=factor_colour,
+            null_style=null_style,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_interval=list(guidance_interval),
+            batch_size=batch_size,
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        layout: Tensor,
+        style_images: Tensor | None = None,
+        style_embeddings: Tensor | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> DrawnImages:
+        """Draw one image for each layout.
+
+        Args:
+            layout: (B, H, W) integer labels; 255 where the content is left open.
+            style_images: (B, n, 3, h, w) in [-1, 1], a style set for each image; any n.
+            style_embeddings: (B, n, D), in place of the images (from a style bank).
+            num_inference_steps: steps of the sampler.
+            guidance_scale: weight of style (Ho & Salimans 2022); 1 draws without guidance. The layout stands in both
+                branches.
+            generator: source of noise; a list gives each image its own, so that an image does not depend on its batch.
+
+        Returns:
+            images (B, 3, H, W) in [-1, 1].
+
+        Raises:
+            ValueError: neither or both of style images and embeddings for a generator that has style; wrong shapes.
+        """
+        embeddings = self.embeddings(layout, style_images, style_embeddings)
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        null = self.null_embedding(embeddings)
+        guided = scale > 1 and self.config.styled
+        conditions = self.aggregator(torch.cat([embeddings, null.expand_as(embeddings)]) if guided else embeddings)
+        layout = layout.to(self.device)
+
+        factor = self.unet.config.factor
+        shape = (len(layout), self.unet.config.latent_channels, layout.shape[1] // factor, layout.shape[2] // factor)
+        latents = randn_tensor(shape, generator, self.device, self.unet.dtype)
+        self.scheduler.set_timesteps(num_inference_steps or self.config.num_inference_steps, device=self.device)
+        latents = latents * self.scheduler.init_noise_sigma
+        for time in self.progress_bar(self.scheduler.timesteps):
+            inputs = self.scheduler.scale_model_input(latents, time)
+            if guided and self.guides(time):
+                both = self.unet(torch.cat([inputs] * 2), time, torch.cat([layout] * 2), *conditions)
+                styled, unstyled = both.chunk(2)
+                prediction = unstyled + scale * (styled - unstyled)
+            else:
+                prediction = self.unet(inputs, time, layout, *(part[: len(layout)] for part in conditions))
+            latents = self.scheduler.step(prediction, time, latents).prev_sample
+        images = decode(self.first_stage, latents.to(self.unet.dtype))
+        if self.config.factor_colour:
+            images = restore_colour(images, set_moments(embeddings))
+        self.maybe_free_model_hooks()
+        return DrawnImages(images=images.clamp(-1, 1))
+
+    def guides(self, time: Tensor) -> bool:
+        """Is this time inside the guidance interval?"""
+        low, high = self.config.guidance_interval
+        return low <= float(time) / self.scheduler.config.num_train_timesteps <= high
+
+    def embeddings(self, layout: Tensor, style_images: Tensor | None, style_embeddings: Tensor | None) -> Tensor:
+        """(B, n, D) style embeddings of what the caller gave."""
+        factor = self.unet.config.factor
+        if layout.ndim != 3 or layout.shape[1] % factor or layout.shape[2] % factor:
+            raise ValueError(
+                f"layout must be (B, H, W) with H and W multiples of {factor}; it is {tuple(layout.shape)}"
+            )
+        if not self.config.styled:
+            return self.aggregator.null.expand(len(layout), 1, -1)
+        if (style_images is None) == (style_embeddings is None):
+            raise ValueError("give style_images or style_embeddings, one of the two")
+        if style_images is not None:
+            if self.style_encoder is None:
+                raise ValueError("the frozen style encoder is not kept here: give style_embeddings, from its bank")
+            flat = style_images.flatten(0, 1).to(self.device, self.unet.dtype)
+            style_embeddings = self.style_encoder(flat).unflatten(0, style_images.shape[:2])
+        assert style_embeddings is not None
+        if len(style_embeddings) != len(layout):
+            raise ValueError(f"{len(layout)} layouts, but {len(style_embeddings)} style sets")
+        return style_embeddings.to(self.device, self.unet.dtype)
+
+    def null_embedding(self, like: Tensor) -> Tensor:
+        """(D,) embedding that stands for no style."""
+        if self.config.null_style == "learned" or self.style_encoder is None:
+            return self.aggregator.null
+        return self.style_encoder(grey_image(like))[0]
+
+
+def grey_image(like: Tensor, size: int = 64) -> Tensor:
+    """(1, 3, size, size) constant image: the paper's stand-in for no style."""
+    return like.new_zeros(1, 3, size, size)
+
+
+def noise_schedule(objective: Objective) -> dict[str, Any]:
+    """Arguments that a diffusers scheduler takes to run on the schedule of the training."""
+    return {
+        "num_train_timesteps": objective.timesteps,
+        "beta_schedule": objective.beta_schedule,
+        "beta_start": objective.beta_start,
+        "beta_end": objective.beta_end,
+        "prediction_type": objective.prediction,
+        "rescale_betas_zero_snr": objective.zero_terminal_snr,
+    }
+
+
+def sampler(sampling: Sampling, objective: Objective) -> Any:
+    """The diffusers scheduler that draws."""
+    arguments = noise_schedule(objective)
+    match sampling.sampler:
+        case "ddim":
+            return DDIMScheduler(**arguments, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing")
+        case "unipc":
+            return UniPCMultistepScheduler(**arguments, timestep_spacing="trailing")
+        case _:
+            return DPMSolverMultistepScheduler(**arguments, timestep_spacing="trailing")
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))

@@ -1,0 +1,243 @@
+"""Training of a generator."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from stedm import config
+from stedm.checkpoint import seed_everything
+from stedm.device import device_name
+from stedm.diffusion.data import GeneratorBatches
+from stedm.diffusion.model import StyleLayoutUNet
+from stedm.diffusion.pipeline import StyleLayoutPipeline, grey_image, noise_schedule, sampler
+from stedm.files import fingerprint, provenance, write_json, written_whole
+from stedm.first_stage import FirstStage, encode, load_first_stage, pixel_first_stage
+from stedm.splits import read_split, slides_of
+from stedm.store import PatchFile, patch_file
+from stedm.style.aggregators import StyleAggregator
+from stedm.style.encoder import StyleEncoder
+from stedm.style.moments import MOMENTS, remove_colour, set_moments
+from stedm.training import Batch, train
+from stedm.versions import VERSIONS
+
+
+class GeneratorModel(nn.Module):
+    """The networks of a generator that are trained together, and the loss of a batch.
+
+    Args:
+        options: the generator.
+        classes: number of classes of the layout.
+        first_stage: between images and latents; not trained.
+        embedding_dim: D of the cached embeddings, where the style encoder is frozen and plays no part in training.
+    """
+
+    def __init__(
+        self, options: config.Generator, classes: int, first_stage: FirstStage, embedding_dim: int | None = None
+    ):
+        super().__init__()
+        self.options = options
+        style = options.style
+        self.style_encoder: Any = None
+        if style.sampler != "none" and style.encoder.trainable:
+            self.style_encoder = StyleEncoder(style.encoder.name, style.encoder.dim, style.encoder.pretrained)
+            self.style_encoder.requires_grad_(not options.as_released)
+            embedding_dim = self.style_encoder.embedding_dim
+        self.aggregator = StyleAggregator(
+            style.aggregator, embedding_dim or MOMENTS, style.images, style.encoder.dim, style.tokens
+        )
+        factor, channels = latent_shape(first_stage)
+        self.unet = StyleLayoutUNet(
+            latent_channels=channels,
+            factor=factor,
+            classes=classes,
+            channels=options.unet.channels,
+            attention=options.unet.attention,
+            blocks_per_level=options.unet.blocks_per_level,
+            head_dim=options.unet.head_dim,
+            style_dim=style.encoder.dim,
+            layout=options.unet.layout,
+            injection=style.injection,
+        )
+        self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
+        # outside the module: neither trained, nor averaged, nor in checkpoints
+        self.frozen = [first_stage]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch of `GeneratorBatches`; time, noise and dropout are drawn from torch's global generator."""
+        size = len(batch["layout"])
+        embeddings = self.embed(batch)
+        moments = set_moments(embeddings) if self.options.style.factor_colour else None
+        clean = self.clean_latents(batch, moments)
+        keep = torch.rand(size, 1, 1) >= self.options.style.dropout
+        embeddings = torch.where(keep.to(clean.device), embeddings, self.null(embeddings))
+        tokens, pooled = self.aggregator(embeddings)
+
+        time = torch.randint(0, self.options.objective.timesteps, (size,)).to(clean.device)
+        noise = torch.randn(clean.shape).to(clean.device)
+        noisy = self.scheduler.add_noise(clean, noise, time)
+        prediction = self.unet(noisy, time, batch["layout"], tokens, pooled)
+        match self.options.objective.prediction:
+            case "epsilon":
+                target = noise
+            case "sample":
+                target = clean
+            case _:
+                target = self.scheduler.get_velocity(clean, noise, time)
+        loss = F.l1_loss if self.options.objective.loss == "l1" else F.mse_loss
+        each = loss(prediction.float(), target, reduction="none").mean((1, 2, 3))
+        return (each * loss_weights(self.options.objective, self.scheduler.alphas_cumprod, time.cpu()).to(each)).mean()
+
+    def embed(self, batch: Batch) -> Tensor:
+        """(B, n, D) embeddings of the style sets; the null embedding for a generator without style."""
+        if "style_embeddings" in batch:
+            return batch["style_embeddings"]
+        if self.options.style.sampler == "none":
+            return self.aggregator.null.expand(len(batch["layout"]), 1, -1)
+        images = batch["style_images"]
+        return self.style_encoder(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+    def null(self, embeddings: Tensor) -> Tensor:
+        if self.options.style.null == "learned" or self.style_encoder is None:
+            return self.aggregator.null
+        return self.style_encoder(grey_image(embeddings))[0]
+
+    def clean_latents(self, batch: Batch, moments: Tensor | None) -> Tensor:
+        if "latents" in batch:
+            return batch["latents"]
+        images = batch["images"] if moments is None else remove_colour(batch["images"], moments)
+        with torch.no_grad():
+            return encode(self.frozen[0], images)
+
+
+def latent_shape(first_stage: FirstStage) -> tuple[int, int]:
+    """Factor and channels of the latents, from encoding an image."""
+    with torch.no_grad():
+        latent = encode(
+            first_stage, torch.zeros(1, 3, 64, 64, device=next(iter(first_stage.state_dict().values())).device)
+        )
+    return 64 // latent.shape[-1], latent.shape[1]
+
+
+def loss_weights(objective: config.Objective, alphas_cumprod: Tensor, time: Tensor) -> Tensor:
+    """Min-SNR-γ loss weights (Hang et al. 2023, eq. 5–6) for the three predictions.
+
+    Args:
+        objective: prediction and γ; without γ all weights are 1. `snr_floor` keeps the noisiest steps of x0-prediction
+            from vanishing.
+        alphas_cumprod: (T,) cumulative signal rates of the schedule, in [0, 1].
+        time: (B,) integer time steps.
+
+    Returns:
+        (B,) positive weights.
+    """
+    if objective.min_snr_gamma is None:
+        return torch.ones(len(time))
+    snr = alphas_cumprod[time] / (1 - alphas_cumprod[time])
+    weight = snr.clamp(objective.snr_floor, objective.min_snr_gamma)
+    match objective.prediction:
+        case "epsilon":
+            return weight / snr.clamp(min=1e-8)
+        case "v_prediction":
+            return weight / (snr + 1)
+        case _:
+            return weight
+
+
+def train_generator(
+    options: config.Generator,
+    first_stage_options: config.FirstStage,
+    classes: int,
+    precision: config.Device,
+    split: Path,
+    patches: Path,
+    seed: int,
+    work: Path,
+    out: Path,
+    first_stage: Path | None = None,
+    latents: Path | None = None,
+    bank: Path | None = None,
+) -> None:
+    """Train a generator and save it as a `StyleLayoutPipeline`.
+
+    Args:
+        options: the generator.
+        first_stage_options: what the first stage is.
+        classes: number of classes of the layout.
+        precision: of the training on CUDA.
+        split: table of roles; only annotated and unannotated patients are read.
+        patches: folder of patch files.
+        seed: of everything random.
+        work: folder for checkpoints; one inside is named by options and inputs.
+        out: folder of the pipeline, with history.csv and provenance.json.
+        first_stage: folder of the autoencoder, with `latents` the cached latents of the patches.
+        latents: see `first_stage`.
+        bank: folder of cached style embeddings, for a frozen style encoder.
+    """
+    annotated, unannotated = (
+        files_by_patient(split, patches, "annotated"),
+        files_by_patient(split, patches, "unannotated"),
+    )
+    files = [file for group in (annotated, unannotated) for some in group.values() for file in some]
+    inputs = {file.slide: file.fingerprint for file in files}
+    if isinstance(first_stage_options, config.NoFirstStage):
+        stage: FirstStage = pixel_first_stage(first_stage_options, None if options.style.factor_colour else files)
+    else:
+        assert first_stage is not None
+        stage = load_first_stage(first_stage).cpu()
+    seed_everything(seed)
+    model = GeneratorModel(options, classes, stage, None if bank is None else embedding_dim(bank))
+    batches = GeneratorBatches(options, annotated, unannotated, seed, latents, bank)
+    roles = {"annotated": sorted(annotated), "unannotated": sorted(unannotated)}
+    key = fingerprint(
+        VERSIONS["generator"],
+        options.model_dump(exclude={"sampling"}),
+        first_stage_options.model_dump(),
+        precision.model_dump(),
+        classes,
+        seed,
+        roles,
+        inputs,
+    )
+    average: Any
+    average, history = train(
+        model, lambda module, batch: module(batch), batches, options.training, precision, seed, work / key
+    )
+    pipeline = StyleLayoutPipeline(
+        unet=average.unet,
+        aggregator=average.aggregator,
+        scheduler=sampler(options.sampling, options.objective),
+        first_stage=stage,
+        style_encoder=average.style_encoder,
+        styled=options.style.sampler != "none",
+        factor_colour=options.style.factor_colour,
+        null_style=options.style.null,
+        num_inference_steps=options.sampling.steps,
+        guidance_scale=options.sampling.guidance_scale,
+        guidance_interval=options.sampling.guidance_interval,
+        batch_size=options.sampling.batch_size,
+    )
+    with written_whole(out) as temporary:
+        pipeline.save_pretrained(temporary)
+        history.to_csv(temporary / "history.csv", index=False)
+        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, seed, device_name()))
+
+
+def files_by_patient(split: Path, patches: Path, role: str) -> dict[str, list[PatchFile]]:
+    """Patch files of the slides that have a role, by patient."""
+    table = read_split(split)
+    result: dict[str, list[PatchFile]] = {}
+    for slide in slides_of(table, role):
+        file = patch_file(patches, slide)
+        result.setdefault(str(file.attributes["patient"]), []).append(file)
+    return result
+
+
+def embedding_dim(bank: Path) -> int:
+    """D of the embeddings in a style bank."""
+    with h5py.File(next(bank.glob("*.h5")), "r") as file:
+        return int(file["embeddings"].shape[1])

@@ -1,0 +1,45 @@
+"""Scores from confusion matrices, whose sums over slides are the patients' matrices."""
+
+import numpy as np
+
+from stedm.config import IGNORE_INDEX
+
+
+def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Confusion matrix of label maps; pixels whose truth is 255 do not count.
+
+    Args:
+        true: labels in [0, classes) or 255.
+        predicted: same shape, labels in [0, classes) wherever the truth is not 255.
+        classes: number of classes.
+
+    Returns:
+        (classes, classes) int64, rows the truth, columns the prediction.
+
+    Raises:
+        ValueError: shapes differ, or there are other labels.
+    """
+    if true.shape != predicted.shape:
+        raise ValueError(f"truth has shape {true.shape}, prediction {predicted.shape}")
+    known = true != IGNORE_INDEX
+    rows, columns = true[known].astype(np.int64), predicted[known].astype(np.int64)
+    for name, values in (("truth", rows), ("prediction", columns)):
+        if values.size and not (values.min() >= 0 and values.max() < classes):
+            raise ValueError(f"{name} has labels from {values.min()} to {values.max()}, for {classes} classes")
+    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
+
+
+def dice(matrix: np.ndarray) -> np.ndarray:
+    """(C,) Dice coefficient 2·TP / (2·TP + FP + FN) of each class; NaN for one in neither truth nor prediction."""
+    hits = np.diag(matrix)
+    return ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
+
+
+def iou(matrix: np.ndarray) -> np.ndarray:
+    """(C,) intersection over union TP / (TP + FP + FN) of each class; NaN for one in neither truth nor prediction."""
+    hits = np.diag(matrix)
+    return ratio(hits, matrix.sum(0) + matrix.sum(1) - hits)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -1,0 +1,167 @@
+"""Segmentation of the slides' annotated regions by a sliding window, and what of it is right.
+
+What grows with a region are its two label maps (truth and prediction), two bytes for each pixel of its bounding box at
+the patches' resolution; all else is as large as a band of windows.
+"""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from stedm.config import IGNORE_INDEX, Annotations, Evaluation, Patches, TissueClass
+from stedm.errors import UserError
+from stedm.evaluation.metrics import confusion
+from stedm.evaluation.windows import Predict, gaussian_weights, stitch
+from stedm.files import written_whole
+from stedm.segmentation.predict import load_network, predict_probabilities
+from stedm.sheet import Slide, slides_by_name
+from stedm.slides import open_slide
+from stedm.slides.annotations import read_annotation
+from stedm.splits import read_split
+
+log = logging.getLogger(__name__)
+
+
+def score_slides(
+    options: Evaluation,
+    classes: list[TissueClass],
+    annotations: Annotations,
+    patches: Patches,
+    model: Path,
+    split: Path,
+    sheet: Path,
+    out: Path,
+) -> pd.DataFrame:
+    """Predict the annotated regions of a split's test and validation slides and count confusions.
+
+    Args:
+        options: overlap and batch size.
+        classes: the layout's classes; their order gives the labels.
+        annotations: how annotation files are read.
+        patches: size and resolution of the windows.
+        model: folder of the segmentation network.
+        split: the split's table.
+        sheet: sheet that `write_sheet` wrote.
+        out: folder to make: `confusion.csv` (slide, patient, role, true, predicted, pixels; all pairs of classes) and
+            `maps/{slide}.png` (predicted labels; 255 where no window lay).
+
+    Returns:
+        The table of confusions.
+
+    Raises:
+        UserError: no slide of the split can be scored.
+    """
+    table = read_split(split)
+    table = table[table["role"].isin(["test", "validation"])]
+    for slide in table.loc[~table["labelled"], "slide"]:
+        log.warning("%s is not scored: it has no annotated pixels", slide)
+    table = table[table["labelled"]]
+    if "test" not in set(table["role"]):
+        raise UserError(f"{split}: has no annotated test slide; give the test patients' slides annotations")
+    slides = slides_by_name(sheet)
+    network = load_network(model)
+    names = [item.name for item in classes]
+    rows: list[dict[str, str | int]] = []
+    with written_whole(out) as folder:
+        (folder / "maps").mkdir(parents=True)
+        for row in tqdm(table.to_dict("records"), disable=None):
+            matrix = score_slide(
+                options,
+                classes,
+                annotations,
+                patches,
+                lambda images: predict_probabilities(network, images),
+                slides[row["slide"]],
+                folder / "maps" / f"{row['slide']}.png",
+            )
+            rows += [
+                {name: row[name] for name in ("slide", "patient", "role")}
+                | {"true": true, "predicted": predicted, "pixels": pixels}
+                for true, counts in zip(names, matrix.tolist(), strict=True)
+                for predicted, pixels in zip(names, counts, strict=True)
+            ]
+        result = pd.DataFrame(rows)
+        result.to_csv(folder / "confusion.csv", index=False)
+    return result
+
+
+def score_slide(
+    options: Evaluation,
+    classes: list[TissueClass],
+    annotations: Annotations,
+    patches: Patches,
+    predict: Predict,
+    slide: Slide,
+    map_file: Path,
+) -> np.ndarray:
+    """Predict one slide's annotated region, write the map, and return its (C, C) confusion matrix."""
+    if slide.annotation is None:
+        raise UserError(f"slide {slide.slide!r}: the sheet names no annotation; extract its patches again")
+    with open_slide(slide, patches) as opened:
+        annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+        if annotation.bounds is None:
+            raise UserError(f"{slide.annotation}: nothing is annotated; extract the patches of {slide.slide!r} again")
+        downsample = opened.downsample
+        x0, y0, width, height = region(annotation.bounds, opened.dimensions, downsample, patches.size)
+        true = annotation.rasterise(x0, y0, width, height, downsample)
+
+        def read(left: int, top: int, w: int, h: int) -> np.ndarray:
+            return opened.read_region(x0 + round(left * downsample), y0 + round(top * downsample), w, h, downsample)
+
+        predicted = np.full((height, width), IGNORE_INDEX, np.uint8)
+        weights = gaussian_weights(patches.size)
+        for top, probabilities in stitch(
+            true != IGNORE_INDEX, weights, options.overlap, options.batch_size, read, predict
+        ):
+            seen = ~np.isnan(probabilities[0])
+            rows = predicted[top : top + len(seen)]
+            rows[seen] = probabilities[:, seen].argmax(0)
+    write_map(map_file, predicted, classes, x0, y0, downsample)
+    return confusion(true, predicted, len(classes))
+
+
+def region(
+    bounds: tuple[float, float, float, float], dimensions: tuple[int, int], downsample: float, size: int
+) -> tuple[int, int, int, int]:
+    """What to predict: the annotation's bounding box, grown to at least one window and kept on the slide.
+
+    Args:
+        bounds: level-0 left, top, right, bottom.
+        dimensions: level-0 width and height of the slide.
+        downsample: level-0 pixels for each pixel predicted.
+        size: pixels of a window's side.
+
+    Returns:
+        Level-0 left and top; width and height in pixels predicted (those of a window where the slide is smaller).
+    """
+    starts, counts = [], []
+    for low, high, length in zip(bounds[:2], bounds[2:], dimensions, strict=True):
+        start = min(max(0, math.floor(low)), length)
+        count = math.ceil((min(high, length) - start) / downsample)
+        if count < size:
+            start = max(0, min(start, math.floor(length - size * downsample)))
+            count = size
+        elif start + count * downsample > length:  # a last pixel that would lie half off the slide
+            count = max(size, int((length - start) / downsample))
+        starts.append(start)
+        counts.append(count)
+    return starts[0], starts[1], counts[0], counts[1]
+
+
+def write_map(path: Path, labels: np.ndarray, classes: list[TissueClass], x0: int, y0: int, downsample: float) -> None:
+    """Label map as a palette PNG in the classes' colours; its text says where on the slide it lies."""
+    palette = np.full((256, 3), 255, np.uint8)
+    for label, item in enumerate(classes):
+        palette[label] = [int(item.color[start : start + 2], 16) for start in (1, 3, 5)]
+    image = Image.fromarray(labels)
+    image.putpalette(palette.tobytes())
+    text = PngInfo()
+    for key, value in (("level0_x", x0), ("level0_y", y0), ("downsample", downsample)):
+        text.add_text(key, str(value))
+    image.save(path, pnginfo=text)

@@ -1,0 +1,65 @@
+"""Differences of the arms to the reference, paired by patient."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from stedm.errors import UserError
+from stedm.figures.panels import Panel, across, read_panels
+from stedm.figures.style import COLUMN, MM, WIDTH, arm_colours, figure, wrapped
+
+
+def draw_differences(patients: Path, arms: Path, out: Path) -> None:
+    """A forest plot: mean difference with its 95% interval, and one faint dot for each patient's own.
+
+    Args:
+        patients: `patients.csv` (annotated_patients, arm, patient, score).
+        arms: `arms.csv`; its order is the figure's, from top to bottom.
+        out: PNG file; a PDF is written beside it.
+
+    Raises:
+        UserError: there is nothing to compare.
+    """
+    panels, labels, reference = read_panels(patients, arms)
+    if reference is None or len(labels) < 2:
+        raise UserError(f"{arms}: has no arm to compare with a reference; give the study a second arm")
+    colours = arm_colours(list(labels), reference)
+    others = [arm for arm in labels if arm != reference]
+    width = min(WIDTH, 1.6 * COLUMN + (len(panels) - 1) * 50 * MM)
+    with figure(width, (16 + 8 * len(others)) * MM, out) as drawn:
+        grid = drawn.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, panel in zip(grid, panels, strict=True):
+            draw_panel(axes, panel, others, reference, colours, brief=len(panels) > 1)
+        grid[0].set_yticks(range(len(others)), [wrapped(labels[arm]) for arm in others])
+        grid[0].set_ylim(len(others) - 0.5, -0.6)
+        drawn.supxlabel(f"Difference in Dice to “{labels[reference]}”; square: mean and 95% interval", fontsize=7)
+
+
+def draw_panel(
+    axes: Axes, panel: Panel, others: list[str], reference: str, colours: dict[str, str], brief: bool
+) -> None:
+    """One number of annotated patients: arms from top to bottom."""
+    axes.axvline(0, color=colours[reference], linewidth=0.8)
+    for place, arm in enumerate(others):
+        if arm not in panel.arms:
+            continue
+        row, colour = panel.arms[arm], colours[arm]
+        own = panel.scores[arm] - panel.scores[reference]
+        axes.scatter(own, np.full(len(own), place - 0.2), s=7, color=colour, alpha=0.4, linewidths=0)
+        axes.plot([row["difference_low"], row["difference_high"]], [place, place], color=colour, linewidth=1.4)
+        axes.plot(row["difference"], place, "s", color=colour, markersize=4.5)
+        axes.text(1.02, place, words(row, brief), transform=axes.get_yaxis_transform(), va="center", fontsize=6)
+    axes.set_title(panel.title, loc="left")
+    across(axes)
+
+
+def words(row: dict[str, Any], brief: bool) -> str:
+    """Difference, interval (unless brief) and corrected p-value of a row of `arms.csv`."""
+    p = float(row["p_holm"])
+    text = f"{row['difference']:+.3f}"
+    if not brief:
+        text += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+    text = text.replace("-", "−")
+    return text if np.isnan(p) else text + ("\np < 0.001" if p < 0.001 else f"\np = {p:.3f}")

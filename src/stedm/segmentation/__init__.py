@@ -1,0 +1,1 @@
+"""The segmentation network: its batches, training and predictions."""

@@ -1,0 +1,195 @@
+"""Training of the segmentation network, one arm at a time."""
+
+import difflib
+import logging
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+from stedm import config
+from stedm.device import device_name
+from stedm.errors import UserError
+from stedm.files import fingerprint, provenance, write_json, written_whole
+from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
+from stedm.segmentation.losses import segmentation_loss
+from stedm.splits import read_split, slides_of
+from stedm.store import PatchFile, patch_file
+from stedm.training import train
+from stedm.versions import VERSIONS
+
+ROLES = {"annotated": ("annotated",), "all": ("annotated", "unannotated")}
+WRONG_NAME = (KeyError, ValueError, RuntimeError, TypeError, IndexError, AssertionError)
+"""What smp and timm raise for encoders, depths and weights that they do not have."""
+
+log = logging.getLogger(__name__)
+
+
+def train_network(
+    options: config.Segmentation,
+    arm: config.Arm,
+    classes: list[str],
+    precision: config.Device,
+    split: Path,
+    patches: Path,
+    synthetic: list[Path],
+    seed: int,
+    work: Path,
+    out: Path,
+) -> None:
+    """Train the network of one arm, or go on from its newest checkpoint, and write it as an smp folder.
+
+    Every arm takes the same number of optimizer steps and draws the same real patches in the same order as far as
+    it can (see `data`). Slides of other roles than the arm trains on are never opened.
+
+    Args:
+        options: network, loss, length.
+        arm: annotations it trains on, generator, stain augmentation.
+        classes: names of labels 0, 1, …
+        precision: of the forward pass on CUDA.
+        split: table of roles, one row a slide.
+        patches: folder of patch files.
+        synthetic: shards of drawn images, in the form of patch files; empty for an arm without generator.
+        seed: of weights, order and augmentation.
+        work: folder for checkpoints, shared by all trainings.
+        out: folder to write: `smp.from_pretrained(out)` loads it; with README.md, history.csv and provenance.json.
+
+    Raises:
+        UserError: nothing to train on, inputs of other classes, or an encoder or weights that cannot be had.
+        Interrupted: stopped by a signal, or another process is training the same.
+    """
+    real = [patch_file(patches, slide) for slide in slides_of(read_split(split), *ROLES[arm.annotations])]
+    real = [file for file in real if file.annotated.any()]
+    drawn = [PatchFile(path) for path in synthetic]
+    check_inputs(options, arm, classes, split, real, drawn)
+
+    torch.manual_seed(seed)
+    network = build_network(options, len(classes)).to(memory_format=torch.channels_last)
+    used = {
+        "segmentation": options.model_dump(mode="json", exclude={"seeds"}),
+        "arm": arm.model_dump(mode="json", exclude={"label"}),
+        "classes": classes,
+        "device": precision.model_dump(mode="json"),
+    }
+    inputs = {file.path.name: file.fingerprint for file in (*real, *drawn)}
+    # What changes nothing of the result may change between two runs of one training.
+    free: dict[str, Any] = {"seeds": True, "training": {"checkpoint_minutes", "workers"}}
+    identity = {**used, "segmentation": options.model_dump(mode="json", exclude=free)}
+
+    def objective(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return segmentation_loss(model(normalised(batch["image"])), batch["label"], options.loss)
+
+    network, history = train(
+        network,
+        objective,
+        Batches(real, drawn, options, arm, seed),
+        options.training,
+        precision,
+        seed,
+        work / fingerprint(VERSIONS["segmentation"], identity, inputs, seed),
+    )
+    with written_whole(out) as folder:
+        network.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)  # type: ignore[operator]
+        history.to_csv(folder / "history.csv", index=False)
+        write_json(folder / "provenance.json", provenance(used, inputs, seed, device_name()))
+        (folder / "README.md").write_text(model_card(options, arm, classes, real), encoding="utf-8")
+
+
+def check_inputs(
+    options: config.Segmentation,
+    arm: config.Arm,
+    classes: list[str],
+    split: Path,
+    real: list[PatchFile],
+    synthetic: list[PatchFile],
+) -> None:
+    """Refuse inputs that cannot be trained on.
+
+    Raises:
+        UserError: everything that is wrong with them.
+    """
+    problems = []
+    if not real:
+        problems.append(
+            f"{split}: no annotated patch in the slides of role {' or '.join(ROLES[arm.annotations])};"
+            " check their annotations (check.csv, overviews/), or splits.annotated_patients"
+        )
+    if synthetic_count(options, arm) and not any(len(file) for file in synthetic):
+        problems.append(f"arm {arm.label!r}: no synthetic images of generator {arm.generator!r}; draw them first")
+    problems += [
+        f"{file.path}: its classes are {', '.join(file.attributes['class_names'])}, those of the study"
+        f" {', '.join(classes)}; make the file again"
+        for file in (*real, *synthetic)
+        if list(file.attributes["class_names"]) != classes
+    ]
+    sizes = {int(file.attributes["patch_size"]) for file in (*real, *synthetic)}
+    if len(sizes) > 1:
+        problems.append(f"{split}: patches of several sizes ({sorted(sizes)} px); make the patch files again")
+    if sizes and 2 * options.loss.crop_margin >= min(sizes):
+        problems.append(
+            f"segmentation.loss.crop_margin: {options.loss.crop_margin} px leaves nothing of {min(sizes)} px"
+        )
+    if problems:
+        raise UserError(problems)
+    patches, images = sum(int(file.annotated.sum()) for file in real), sum(map(len, synthetic))
+    log.info("%d annotated patches of %d slides, %d synthetic images", patches, len(real), images)
+
+
+def build_network(options: config.Segmentation, classes: int) -> smp.Unet:
+    """The U-Net of the options, with random weights or the encoder's published ones.
+
+    Raises:
+        UserError: no such encoder, depth or weights, or the weights cannot be downloaded.
+    """
+    try:
+        return smp.Unet(
+            encoder_name=options.encoder,
+            encoder_depth=options.encoder_depth,
+            encoder_weights=options.encoder_weights,
+            decoder_channels=options.decoder_channels,
+            classes=classes,
+        )
+    except Exception as error:  # smp, timm and the hub raise a dozen types
+        asked = f"{options.encoder!r} with encoder_weights {options.encoder_weights!r}"
+        if isinstance(error, OSError) or (options.encoder_weights and not isinstance(error, WRONG_NAME)):
+            message = (
+                f"segmentation.encoder_weights: the weights of {asked} cannot be downloaded ({first_line(error)}). Go"
+                " online once, or copy the hub's cache here; null starts from random weights"
+            )
+        else:
+            close = difflib.get_close_matches(options.encoder, smp.encoders.get_encoder_names(), 1)
+            hint = f"Did you mean {close[0]!r}? " if close and close[0] != options.encoder else ""
+            message = (
+                f"segmentation.encoder: {asked} and encoder_depth {options.encoder_depth} cannot be built"
+                f" ({first_line(error)}). {hint}Encoders: https://smp.readthedocs.io/en/latest/encoders.html, or"
+                " tu-<any timm model>"
+            )
+        raise UserError(message) from error
+
+
+def first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error.args[0] if error.args else error).splitlines()[0][:160]}"
+
+
+def model_card(options: config.Segmentation, arm: config.Arm, classes: list[str], real: list[PatchFile]) -> str:
+    """README of the folder: how to load the network and what to feed it."""
+    labels = ", ".join(f"{label} = {name}" for label, name in enumerate(classes))
+    mpp = real[0].attributes.get("mpp")
+    scale = f" at {float(mpp):g} µm per pixel" if mpp else ""
+    size = int(real[0].attributes["patch_size"])
+    return f"""# U-Net ({options.encoder}): {arm.label}
+
+```python
+import segmentation_models_pytorch as smp
+
+network = smp.from_pretrained("<this folder>").eval()
+```
+
+Input: RGB patches{scale}, (B, 3, H, W) float32, `(rgb / 255 - mean) / std` with ImageNet's mean {MEAN} and
+std {STD}. Trained on {size} px; H and W are multiples of {2**options.encoder_depth}. Output: (B, {len(classes)}, H, W)
+logits of {labels}.
+
+`provenance.json` has the options, inputs and versions it was made from, `history.csv` the loss.
+"""

@@ -1,0 +1,153 @@
+"""The sample sheet: one row for each slide."""
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from stedm.config import Slides, choices
+from stedm.errors import UserError
+
+REQUIRED = ("slide", "patient", "path")
+OPTIONAL = ("annotation", "group", "mpp", "split")
+ROLES = ("annotated", "unannotated", "validation", "test")
+NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One row of the sheet, its paths resolved."""
+
+    slide: str
+    patient: str
+    path: Path
+    annotation: Path | None = None
+    group: str = ""
+    mpp: float | None = None
+    split: str = ""
+
+    def record(self) -> dict[str, str | float | None]:
+        """The row as JSON-like values."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
+    """Read and validate a sample sheet.
+
+    Args:
+        options: where the sheet is, and the folder that its relative paths start from.
+        made_here: the slides are drawn by the study itself, so files may not exist yet.
+
+    Raises:
+        UserError: everything that is wrong with the sheet, each with its line number.
+    """
+    sheet = Path(options.sheet)
+    try:
+        table = pd.read_csv(sheet, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{sheet}: cannot be read as CSV: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of it
+        raise UserError(f"{sheet}: the rows have more fields than the header; name each column in line 1")
+    table.columns = table.columns.str.strip()
+    problems = check_header(sheet, table)
+    if problems:
+        raise UserError(problems)
+    root = Path(options.root) if options.root else sheet.parent
+    slides = []
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        values = {str(key): value.strip() for key, value in row.items()}
+        if not any(values.values()):
+            continue
+        slide, wrong = read_row(values, root, made_here)
+        problems += [f"{sheet}, line {number} (slide {values['slide']!r}): {text}" for text in wrong]
+        slides.append((number, slide))
+    problems += check_together(sheet, slides)
+    if problems:
+        raise UserError(problems)
+    return [slide for _, slide in slides]
+
+
+def check_header(sheet: Path, table: pd.DataFrame) -> list[str]:
+    known = REQUIRED + OPTIONAL
+    problems = [f"{sheet}, line 1: the column {name!r} is missing" for name in REQUIRED if name not in table.columns]
+    problems += [
+        f"{sheet}, line 1: there is no column {name!r}; {choices(name, known)}"
+        for name in table.columns
+        if name not in known
+    ]
+    if table.empty and not problems:
+        problems.append(f"{sheet}: has no rows; add one for each slide")
+    return problems
+
+
+def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide, list[str]]:
+    """One row as a `Slide`, and what is wrong with it."""
+    problems = []
+    for column in ("slide", "patient"):
+        if not NAME.fullmatch(values[column]):
+            problems.append(
+                f"{column} {values[column]!r} is not usable as a name; use letters, digits, '.', '_' and '-',"
+                " a letter or digit first"
+            )
+    paths: dict[str, Path | None] = {"path": None, "annotation": None}
+    for column in paths:
+        if text := values.get(column, ""):
+            paths[column] = Path(os.path.normpath(root / text))
+            if not made_here and not paths[column].exists():  # type: ignore[union-attr]
+                problems.append(f"{column}: there is no file {paths[column]}; mend the path, or set slides.root")
+        elif column == "path":
+            problems.append("path is empty; name the image file")
+    mpp = None
+    if text := values.get("mpp", ""):
+        try:
+            mpp = float(text)
+        except ValueError:
+            mpp = -1.0
+        if not 0 < mpp < float("inf"):
+            problems.append(f"mpp {text!r} is not a positive number of micrometres per pixel")
+    role = values.get("split", "")
+    if role and role not in ROLES:
+        problems.append(f"split {role!r} is not one of {', '.join(ROLES)}")
+    slide = Slide(
+        slide=values["slide"],
+        patient=values["patient"],
+        path=paths["path"] or Path(),
+        annotation=paths["annotation"],
+        group=values.get("group", ""),
+        mpp=mpp,
+        split=role,
+    )
+    return slide, problems
+
+
+def check_together(sheet: Path, slides: list[tuple[int, Slide]]) -> list[str]:
+    """What is wrong between rows: names twice, a patient in two splits or two groups."""
+    problems = []
+    first: dict[str, int] = {}
+    patients: dict[str, tuple[int, Slide]] = {}
+    for number, slide in slides:
+        key = slide.slide.casefold()  # file systems of laptops do not tell A.h5 from a.h5
+        if key in first:
+            problems.append(f"{sheet}, line {number}: the slide {slide.slide!r} is there already, on line {first[key]}")
+        first.setdefault(key, number)
+        line, other = patients.setdefault(slide.patient, (number, slide))
+        for column in ("split", "group"):
+            here, there = getattr(slide, column), getattr(other, column)
+            if here != there:
+                problems.append(
+                    f"{sheet}, line {number}: patient {slide.patient!r} has {column} {here!r}, but {there!r} on line"
+                    f" {line}; a patient has one {column}"
+                )
+    return problems
+
+
+def write_sheet(path: Path, slides: list[Slide]) -> None:
+    """Write a sheet with resolved paths, for the commands of later stages."""
+    pd.DataFrame([slide.record() for slide in slides], columns=[*REQUIRED, *OPTIONAL]).to_csv(path, index=False)
+
+
+def slides_by_name(path: Path) -> dict[str, Slide]:
+    """The rows of a sheet that `write_sheet` wrote, by slide."""
+    return {slide.slide: slide for slide in read_sheet(Slides(sheet=str(path), root="."), made_here=True)}

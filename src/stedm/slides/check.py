@@ -1,0 +1,169 @@
+"""Open every slide and every annotation before hours are spent, and say at once all that is wrong."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from stedm.config import Annotations, Patches, TissueClass
+from stedm.errors import UserError
+from stedm.files import file_fingerprint, written_whole
+from stedm.sheet import Slide
+from stedm.slides.annotations import read_annotation
+from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide, patch_level
+from stedm.slides.tissue import tissue_mask
+
+PROBE = 64
+"""Pixels of the regions that are read to find broken files."""
+THREADS = 4
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Finding:
+    """A row of the check's table; areas in mm² where the slide has a scale, and in level-0 pixels."""
+
+    slide: str
+    patient: str
+    status: str = "ok"
+    problem: str = ""
+    reader: str = ""
+    width: int | None = None
+    height: int | None = None
+    levels: int | None = None
+    mpp: float | None = None
+    mpp_source: str = ""
+    objective: float | None = None
+    tissue_fraction: float | None = None
+    annotation_format: str = ""
+    annotated_area_mm2: float | None = None
+    annotated_area_px: float | None = None
+    fingerprint: str = ""
+
+
+def check_slides(
+    slides: Sequence[Slide],
+    classes: Sequence[TissueClass],
+    annotations: Annotations,
+    patches: Patches,
+    strict: bool,
+    out: Path,
+) -> None:
+    """Check all slides and write the table of what was found, one row a slide.
+
+    The status is "ok" (`problem` may hold notes); "quarantined": unreadable, the study goes on without it; "no tissue":
+    likewise; "error": what only the user can decide (no resolution, unknown classes, wrong coordinates).
+
+    Args:
+        slides: the rows of the sheet.
+        classes: the study's classes.
+        annotations: how annotation files are read.
+        patches: size, resolution and tissue.
+        strict: quarantined slides are errors too.
+        out: the table, CSV.
+
+    Raises:
+        UserError: all errors, one message each. The table is written before.
+    """
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        work = pool.map(lambda slide: check_slide(slide, classes, annotations, patches), slides)
+        findings = list(tqdm(work, "Checking slides", len(slides), disable=None))
+    with written_whole(out) as temporary:
+        pd.DataFrame([asdict(item) for item in findings]).to_csv(temporary, index=False)
+    for item in findings:
+        if item.problem:
+            log.log(logging.INFO if item.status == "ok" else logging.WARNING, "%s: %s", item.status, item.problem)
+    counts = pd.Series([item.status for item in findings]).value_counts()
+    log.info("%s", ", ".join(f"{count} {status}" for status, count in counts.items()))
+    stopping = ("error", "quarantined", "no tissue") if strict else ("error",)
+    if messages := [item.problem for item in findings if item.status in stopping]:
+        raise UserError([line for message in messages for line in message.split("\n")])
+    if not counts.get("ok", 0):
+        raise UserError([item.problem for item in findings] + ["no slide can be used"])
+
+
+def check_slide(slide: Slide, classes: Sequence[TissueClass], annotations: Annotations, patches: Patches) -> Finding:
+    """Check one slide."""
+    finding = Finding(slide.slide, slide.patient)
+    try:
+        if slide.path.is_file():
+            finding.fingerprint = file_fingerprint(slide.path)
+        with open_slide(slide) as opened:
+            describe(opened, finding)
+            probe(opened)
+            check_readable(opened, classes, annotations, patches, finding)
+    except (UnreadableSlide, OSError) as error:
+        finding.status, finding.problem = "quarantined", str(error)
+    except UserError as error:
+        finding.status, finding.problem = "error", str(error)
+    return finding
+
+
+def describe(opened: OpenedSlide, finding: Finding) -> None:
+    """Fill in what the open slide tells."""
+    finding.reader = opened.reader
+    finding.width, finding.height = opened.dimensions
+    finding.levels = len(opened.level_dimensions)
+    finding.mpp, finding.mpp_source = opened.mpp, opened.mpp_source
+    finding.objective = opened.objective
+
+
+def probe(opened: OpenedSlide) -> None:
+    """Read nine small regions of each level, corners, edges and centre, so that a file cut short is found.
+
+    Raises:
+        UnreadableSlide: one of them cannot be read.
+    """
+    for (width, height), downsample in zip(opened.level_dimensions, opened.level_downsamples, strict=True):
+        for y in (0, (height - PROBE) // 2, height - PROBE):
+            for x in (0, (width - PROBE) // 2, width - PROBE):
+                corner = round(max(0, x) * downsample), round(max(0, y) * downsample)
+                opened.read_region(*corner, min(PROBE, width), min(PROBE, height), downsample)
+
+
+def check_readable(
+    opened: OpenedSlide,
+    classes: Sequence[TissueClass],
+    annotations: Annotations,
+    patches: Patches,
+    finding: Finding,
+) -> None:
+    """Fill in what is wrong with the resolution, the annotation and the tissue of a slide that can be read."""
+    slide = opened.slide
+    problems, notes = [], [f"{named(slide)}: {note}" for note in opened.notes]
+    try:
+        _, downsample = patch_level(opened, patches)
+        across = min(opened.dimensions) / downsample
+        if across < patches.size - 0.5:
+            problems.append(
+                f"{named(slide)}: is {across:.0f} px across at the resolution of the patches, less than one of"
+                f" {patches.size} px; set a smaller patches.size, or a finer patches.mpp"
+            )
+    except UserError as error:
+        problems += error.messages
+    if slide.annotation is not None:
+        try:
+            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+            finding.annotation_format = annotation.format
+            finding.annotated_area_px = annotation.area
+            finding.annotated_area_mm2 = None if opened.mpp is None else annotation.area * (opened.mpp / 1000) ** 2
+            notes += [f"{slide.annotation}: {note}" for note in annotation.notes]
+        except UserError as error:
+            problems += error.messages
+    tissue = tissue_mask(opened, patches.tissue)
+    finding.tissue_fraction = tissue.share
+    if problems:
+        finding.status, finding.problem = "error", "\n".join(problems)
+    elif not tissue.mask.any():
+        finding.status = "no tissue"
+        finding.problem = (
+            f"{named(slide)}: no tissue is found on it; lower patches.tissue.saturation, or take it out of the sheet"
+        )
+    else:
+        finding.problem = "\n".join(notes)

@@ -1,0 +1,267 @@
+"""Slides and ordinary images through one interface, at any resolution down from their own.
+
+Coordinates are level-0 pixels, x to the right and y down; a downsample is level-0 pixels per pixel read.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+import openslide
+from PIL import Image
+
+from stedm.config import Patches
+from stedm.errors import UserError
+from stedm.sheet import Slide
+
+TOLERANCE = 0.02
+"""Resolutions that differ by less are the same: a level is then read as it is, without resampling."""
+COARSEST = 20.0
+"""µm per pixel. Microscopes do not go beyond; a file that says more means the paper it is to be printed on (72 dpi)."""
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
+"""Of Pillow's formats those without programs in them, as EPS has."""
+BLOCK = 2048**2
+"""Pixels decoded at once, at most: memory does not grow with the slide."""
+
+
+class UnreadableSlide(UserError):
+    """The slide file is missing, broken, or no slide at all: the study can go on without it."""
+
+
+class OpenedSlide:
+    """A slide open for reading. Get it from `open_slide`; close it, or use it in a `with` block.
+
+    Attributes:
+        slide: the row of the sheet.
+        reader: who reads it: "openslide <vendor>", or "pillow <format>".
+        dimensions: (width, height) of level 0.
+        level_dimensions: (width, height) of each level.
+        level_downsamples: of each level.
+        objective: objective power, where the file says it.
+        mpp: µm per level-0 pixel, or None.
+        mpp_source: "slide", "sheet" or "none".
+        level: level that patches are read from.
+        downsample: level-0 pixels per pixel of a patch.
+        notes: what the user should know, though it stops nothing.
+    """
+
+    def __init__(self, slide: Slide):
+        self.slide = slide
+        self.notes: list[str] = []
+        self._handle, self.reader, file_mpp = open_file(slide)
+        self.level_dimensions = tuple(self._handle.level_dimensions)
+        self.level_downsamples = tuple(float(value) for value in self._handle.level_downsamples)
+        self.dimensions = self.level_dimensions[0]
+        self.objective = to_number(self._handle.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
+        self.mpp, self.mpp_source = file_mpp, "slide"
+        if file_mpp is None:
+            self.mpp, self.mpp_source = slide.mpp, "sheet" if slide.mpp else "none"
+        elif slide.mpp and not same(file_mpp, slide.mpp):
+            self.notes.append(f"the file says {file_mpp:g} µm/px and is believed; the sheet says {slide.mpp:g}")
+        self.level, self.downsample = 0, 1.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._handle.close()
+
+    @property
+    def patch_mpp(self) -> float | None:
+        """µm per pixel of patches, or None where the slide has no scale."""
+        return None if self.mpp is None else self.mpp * self.downsample
+
+    def level_for(self, downsample: float) -> tuple[int, float]:
+        """The coarsest level that is at least this fine, and how many of its pixels make one pixel (1 = as it is)."""
+        fine = [item for item, value in enumerate(self.level_downsamples) if value <= downsample * (1 + TOLERANCE)]
+        if not fine:
+            raise ValueError(f"downsample {downsample} is finer than level 0")
+        level = max(fine, key=lambda item: self.level_downsamples[item])
+        factor = downsample / self.level_downsamples[level]
+        return level, 1.0 if same(factor, 1.0) else factor
+
+    def read_region(self, x0: int, y0: int, w: int, h: int, downsample: float = 1.0) -> np.ndarray:
+        """Read a region, area-resampled from the next finer level.
+
+        Args:
+            x0: left edge in level-0 pixels; the region may reach beyond the slide.
+            y0: upper edge in level-0 pixels.
+            w: width in pixels of the result.
+            h: height in pixels of the result.
+            downsample: level-0 pixels per pixel of the result, at least 1.
+
+        Returns:
+            (h, w, 3) uint8 RGB, white where the slide is transparent or ends.
+
+        Raises:
+            UnreadableSlide: a tile is broken.
+        """
+        level, factor = self.level_for(downsample)
+        if w * h > 1 and w * h * factor**2 > BLOCK:
+            left, top = (w + 1) // 2 if w >= h else w, (h + 1) // 2 if h > w else h
+            right, below = x0 + round(left * downsample), y0 + round(top * downsample)
+            first = self.read_region(x0, y0, left, top, downsample)
+            if left < w:
+                return np.hstack([first, self.read_region(right, y0, w - left, h, downsample)])
+            return np.vstack([first, self.read_region(x0, below, w, h - top, downsample)])
+        pixels = self._read(x0, y0, level, max(1, round(w * factor)), max(1, round(h * factor)))
+        if factor == 1.0:
+            return pixels
+        return np.asarray(cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA))
+
+    def _read(self, x0: int, y0: int, level: int, w: int, h: int) -> np.ndarray:
+        try:
+            image = self._handle.read_region((x0, y0), level, (w, h))
+        except (openslide.OpenSlideError, OSError) as error:
+            raise UnreadableSlide(
+                f"{named(self.slide)}: is broken at x {x0}, y {y0}, level {level} ({error}); copy it anew from its"
+                " source, or take it out of the sheet"
+            ) from error
+        pixels = np.asarray(image)
+        alpha = pixels[:, :, 3:]
+        if alpha.min() == 255:
+            return np.ascontiguousarray(pixels[:, :, :3])
+        share = alpha.astype(np.float32) / 255
+        return np.rint(pixels[:, :, :3] * share + 255 * (1 - share)).astype(np.uint8)
+
+    def thumbnail(self, longest: int) -> tuple[np.ndarray, float]:
+        """The whole slide, (h, w, 3) uint8 with no side above `longest`, and its downsample (at least 1)."""
+        width, height = self.dimensions
+        downsample = max(1.0, max(width, height) / longest)
+        size = max(1, int(width / downsample)), max(1, int(height / downsample))
+        return self.read_region(0, 0, *size, downsample), downsample
+
+
+def open_slide(slide: Slide, patches: Patches | None = None) -> OpenedSlide:
+    """Open a slide or an ordinary image.
+
+    Args:
+        slide: the row of the sheet; its `mpp` counts where the file has none.
+        patches: the resolution that patches are asked at; sets `level` and `downsample` of the result. None: level 0.
+
+    Raises:
+        UnreadableSlide: the file is not there, broken, or of no format that can be read.
+        UserError: it has no resolution and one is needed, or not the one asked for.
+    """
+    opened = OpenedSlide(slide)
+    try:
+        if patches is not None:
+            opened.level, opened.downsample = patch_level(opened, patches)
+    except UserError:
+        opened.close()
+        raise
+    return opened
+
+
+def patch_level(opened: OpenedSlide, patches: Patches) -> tuple[int, float]:
+    """Level that patches are read from, and their downsample."""
+    if patches.level is not None:
+        count = len(opened.level_downsamples)
+        if patches.level >= count:
+            raise UserError(
+                f"{named(opened.slide)}: there is no level {patches.level}, its levels are 0 to {count - 1}; set a"
+                " lower patches.level, or patches.mpp"
+            )
+        return patches.level, opened.level_downsamples[patches.level]
+    assert patches.mpp is not None
+    if opened.mpp is None:
+        raise UserError(
+            f"{named(opened.slide)}: no resolution. The file carries no mpp and the sheet gives none. Give its"
+            ' micrometres per pixel in the column "mpp", or set patches.level instead of patches.mpp'
+        )
+    downsample = patches.mpp / opened.mpp
+    if downsample < 1 - TOLERANCE:
+        raise UserError(
+            f"{named(opened.slide)}: has {opened.mpp:g} µm/px, patches.mpp asks for the finer {patches.mpp:g}, which is"
+            f" not in it; set patches.mpp to {opened.mpp:g} or more, or take the slide out of the sheet"
+        )
+    level, factor = opened.level_for(downsample)
+    return level, opened.level_downsamples[level] * factor
+
+
+def open_file(slide: Slide) -> tuple[openslide.AbstractSlide, str, float | None]:
+    """Open a file as `openslide.open_slide` does; returns the handle, the reader's name, and the file's own mpp."""
+    path = slide.path
+    if not path.exists():
+        raise UnreadableSlide(f"{named(slide)}: there is no such file; mend the path in the sheet, or set slides.root")
+    try:
+        handle = openslide.OpenSlide(path)
+        return handle, f"openslide {handle.properties[openslide.PROPERTY_NAME_VENDOR]}", slide_mpp(slide, handle)
+    except openslide.OpenSlideUnsupportedFormatError:
+        image, format_name = load_image(slide)
+        return openslide.ImageSlide(image), f"pillow {format_name}", image_mpp(image)
+    except openslide.OpenSlideError as error:
+        raise UnreadableSlide(
+            f"{named(slide)}: cannot be opened ({error}); copy it anew from its source, or take it out of the sheet"
+        ) from error
+
+
+def load_image(slide: Slide) -> tuple[Image.Image, str]:
+    """Load an ordinary image of 8 bits a channel; RGB, or RGBA where it has transparency."""
+    try:
+        with Image.open(slide.path, formats=IMAGE_FORMATS) as image:
+            # A slide cut short may look like an ordinary TIFF of its first page: its other pages must be there.
+            image.seek(getattr(image, "n_frames", 1) - 1)
+            image.seek(0)
+            format_name = (image.format or "").lower()
+            if image.mode.startswith(("I", "F")):
+                raise UnreadableSlide(
+                    f"{named(slide)}: is no slide, its pixels are numbers of 16 or 32 bits (a mask?); images need 8"
+                    ' bits a channel, masks belong into the column "annotation"'
+                )
+            transparent = image.has_transparency_data
+            dpi = image.info.get("dpi")
+            loaded = image.convert("RGBA" if transparent else "RGB")
+            loaded.info = {"dpi": dpi} if dpi else {}
+            return loaded, format_name
+    except UnreadableSlide:
+        raise
+    except Exception as error:  # Pillow raises half a dozen types for a broken file
+        raise UnreadableSlide(
+            f"{named(slide)}: is neither a slide nor an image that can be read ({error}); copy it anew from its source,"
+            " convert it, or take it out of the sheet"
+        ) from error
+
+
+def slide_mpp(slide: Slide, handle: openslide.OpenSlide) -> float | None:
+    """µm per level-0 pixel that OpenSlide finds, or None."""
+    x = to_number(handle.properties.get(openslide.PROPERTY_NAME_MPP_X))
+    y = to_number(handle.properties.get(openslide.PROPERTY_NAME_MPP_Y))
+    if x is None or y is None or max(x, y) > COARSEST:
+        return None
+    if not same(x, y):
+        raise UserError(
+            f"{named(slide)}: its pixels are not square ({x:g} × {y:g} µm); resample it so that they are, or take it"
+            " out of the sheet"
+        )
+    return (x + y) / 2
+
+
+def image_mpp(image: Image.Image) -> float | None:
+    """µm per pixel from an image's dots per inch, where they can be a microscope's."""
+    x, y = (to_number(value) for value in image.info.get("dpi", (None, None)))
+    if x is None or y is None or 25_400 / min(x, y) > COARSEST or not same(x, y):
+        return None
+    return 25_400 * 2 / (x + y)
+
+
+def to_number(value: object) -> float | None:
+    """A positive finite number, or None."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def same(a: float, b: float) -> bool:
+    """Whether two resolutions are the same within the tolerance."""
+    return abs(a / b - 1) <= TOLERANCE
+
+
+def named(slide: Slide) -> str:
+    return f"slide {slide.slide!r} ({Path(slide.path)})"

@@ -1,0 +1,205 @@
+"""Patches of a slide on a grid: where there is tissue, with labels, streamed into a patch file."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from stedm import __version__
+from stedm.config import IGNORE_INDEX, Annotations, Patches, TissueClass
+from stedm.errors import UserError
+from stedm.files import file_fingerprint
+from stedm.sheet import Slide
+from stedm.slides.annotations import Annotation, read_annotation
+from stedm.slides.open import OpenedSlide, UnreadableSlide, open_slide
+from stedm.slides.overview import draw_empty, draw_overview
+from stedm.slides.tissue import tissue_mask
+from stedm.store import write_patches
+
+log = logging.getLogger(__name__)
+
+
+def extract_patches(
+    slide: Slide,
+    classes: Sequence[TissueClass],
+    annotations: Annotations,
+    patches: Patches,
+    check: Path,
+    out: Path,
+    overview: Path,
+) -> int:
+    """Write a slide's patch file and its overview.
+
+    A slide that was quarantined by the check, or breaks while it is read, gets a file without patches whose attributes
+    `status` and `problem` say why.
+
+    Args:
+        slide: the row of the sheet.
+        classes: the study's classes, in the order of their labels.
+        annotations: how annotation files are read.
+        patches: size, resolution and tissue.
+        check: the table that `check_slides` wrote.
+        out: the patch file, see `stedm.store`.
+        overview: PNG of the slide with tissue, grid and annotation.
+
+    Returns:
+        Number of patches.
+
+    Raises:
+        UserError: the configuration does not fit the slide; or it is not in `check`.
+    """
+    attributes = slide_attributes(slide, classes, annotations, patches)
+    status, problem = checked(slide, check)
+    if status == "ok":
+        try:
+            return extract_readable(slide, classes, annotations, patches, attributes, out, overview)
+        except UnreadableSlide as error:
+            status, problem = "quarantined", str(error)
+    log.warning("%s: %s: %s", slide.slide, status, problem)
+    attributes |= {"status": status, "problem": problem}
+    draw_empty(overview, slide.slide, f"{status}: {problem}")
+    return write_patches(out, [], patches.size, [item.name for item in classes], attributes)
+
+
+def extract_readable(
+    slide: Slide,
+    classes: Sequence[TissueClass],
+    annotations: Annotations,
+    patches: Patches,
+    attributes: dict[str, Any],
+    out: Path,
+    overview: Path,
+) -> int:
+    """As `extract_patches`, of a slide that the check found to be ok."""
+    with open_slide(slide, patches) as opened:
+        annotation = None
+        if slide.annotation is not None:
+            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+        tissue = tissue_mask(opened, patches.tissue)
+        corners = grid(opened, patches)
+        shares = tissue.fractions(corners, patches.size * opened.downsample)
+        kept = shares >= patches.min_tissue
+        corners, shares = corners[kept], shares[kept]
+        if not len(corners):
+            message = f"no patch has {patches.min_tissue:.0%} of tissue; lower patches.min_tissue or patches.size"
+            attributes = attributes | {"status": "no tissue", "problem": message}
+            log.warning("%s: %s", slide.slide, message)
+        count = write_patches(
+            out,
+            read_patches(opened, annotation, corners, shares, patches.size),
+            patches.size,
+            [item.name for item in classes],
+            attributes | opened_attributes(opened),
+            coords_attributes(opened, patches, out),
+        )
+        draw_overview(overview, opened, patches, tissue, annotation, classes, corners)
+    log.info("%s: %d patches", slide.slide, count)
+    return count
+
+
+def grid(opened: OpenedSlide, patches: Patches) -> np.ndarray:
+    """Upper left corners (N, 2) int64 x, y in level-0 pixels, row by row, of all patches that fit into the slide."""
+    axes = []
+    for side in opened.dimensions:
+        pixels = side / opened.downsample
+        count = int((pixels - patches.size + 0.5) // (patches.size - patches.overlap)) + 1
+        starts = np.arange(max(count, 0)) * (patches.size - patches.overlap) * opened.downsample
+        axes.append(np.rint(starts).astype(np.int64))
+    x, y = np.meshgrid(*axes)
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def read_patches(
+    opened: OpenedSlide, annotation: Annotation | None, corners: np.ndarray, shares: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]]:
+    """Images, labels (None where nothing is annotated), corners and shares of tissue, one patch after the other."""
+    for (x, y), share in zip(
+        tqdm(corners.tolist(), opened.slide.slide, disable=None, leave=False), shares, strict=True
+    ):
+        image = opened.read_region(x, y, size, size, opened.downsample)
+        labels = None
+        if annotation is not None:
+            labels = annotation.rasterise(x, y, size, size, opened.downsample)
+            if (labels == IGNORE_INDEX).all():
+                labels = None
+        yield image, labels, (x, y), float(share)
+
+
+def checked(slide: Slide, check: Path) -> tuple[str, str]:
+    """Status and problem of a slide in the table of the check."""
+    table = pd.read_csv(check, dtype=str, keep_default_na=False).set_index("slide")
+    if slide.slide not in table.index:
+        raise UserError(f"{check}: the slide {slide.slide!r} is not in it; run the check again")
+    row = table.loc[slide.slide]
+    return str(row["status"]), str(row["problem"])
+
+
+def slide_attributes(
+    slide: Slide, classes: Sequence[TissueClass], annotations: Annotations, patches: Patches
+) -> dict[str, Any]:
+    """Attributes of a patch file that are known before the slide is opened."""
+    options = {
+        "classes": [item.model_dump() for item in classes],
+        "annotations": annotations.model_dump(),
+        "patches": patches.model_dump(),
+    }
+    return {
+        "slide": slide.slide,
+        "patient": slide.patient,
+        "group": slide.group,
+        "split": slide.split,
+        "status": "ok",
+        "problem": "",
+        "source_fingerprint": file_fingerprint(slide.path) if slide.path.is_file() else "",
+        "options": json.dumps(options, sort_keys=True),
+        "software": f"stedm {__version__}",
+    }
+
+
+def opened_attributes(opened: OpenedSlide) -> dict[str, Any]:
+    """Attributes that the open slide tells; a resolution that is not known is NaN."""
+    return {
+        "mpp": np.nan if opened.patch_mpp is None else opened.patch_mpp,
+        "level0_mpp": np.nan if opened.mpp is None else opened.mpp,
+        "mpp_source": opened.mpp_source,
+        "level": opened.level,
+        "downsample": opened.downsample,
+        "level0_width": opened.dimensions[0],
+        "level0_height": opened.dimensions[1],
+        "reader": opened.reader,
+    }
+
+
+def coords_attributes(opened: OpenedSlide, patches: Patches, out: Path) -> dict[str, Any]:
+    """Attributes of `coords` by the names of CLAM and TRIDENT.
+
+    `patch_size` pixels are read at `patch_level`; where no level has the resolution asked for, `custom_downsample` × as
+    many, area-resampled, as in CLAM. Magnifications are 10 µm / mpp, as in TRIDENT.
+    """
+    level_size = opened.level_dimensions[opened.level]
+    factor = opened.downsample / opened.level_downsamples[opened.level]
+    attributes: dict[str, Any] = {
+        "description": "(x, y) of the upper left corner at level 0",
+        "patch_size": patches.size,
+        "patch_level": opened.level,
+        "patch_size_level0": round(patches.size * opened.downsample),
+        "overlap": patches.overlap,
+        "downsample": (opened.level_downsamples[opened.level],) * 2,
+        "custom_downsample": factor,
+        "level_dim": level_size,
+        "downsampled_level_dim": tuple(int(side / factor) for side in level_size),
+        "level0_width": opened.dimensions[0],
+        "level0_height": opened.dimensions[1],
+        "name": opened.slide.slide,
+        "savetodir": str(out.parent),
+        "save_path": str(out.parent),
+    }
+    if opened.mpp is not None:
+        attributes["level0_magnification"] = 10 / opened.mpp
+        attributes["target_magnification"] = 10 / (opened.mpp * opened.downsample)
+    return attributes

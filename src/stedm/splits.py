@@ -1,0 +1,200 @@
+"""Which patient is annotated, unannotated, kept for validation or for the test.
+
+The patient is the unit: all slides of one have one role, but for slides without patches (unreadable, or no tissue),
+which are excluded. A split is a table, one row a slide: slide, patient, group, role, labelled.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stedm.config import Splits
+from stedm.errors import UserError
+from stedm.files import written_whole
+from stedm.sheet import ROLES, slides_by_name
+from stedm.store import patch_file
+
+COLUMNS = ("slide", "patient", "group", "role", "labelled")
+EXCLUDED = "excluded"
+log = logging.getLogger(__name__)
+
+
+def make_split(
+    options: Splits, seed: int, sheet: Path, patches: Path, annotated: int, repeat: int, out: Path
+) -> pd.DataFrame:
+    """Give every patient a role and write the table.
+
+    Annotated sets are nested: with the same seed and repeat, the patients of a smaller number are among those of a
+    larger one. Over the repeats of random splits no patient is tested more than once more often than another.
+
+    Args:
+        options: where roles come from.
+        seed: of the study.
+        sheet: sheet that `write_sheet` wrote.
+        patches: folder of patch files, one for each slide of the sheet.
+        annotated: how many patients count as annotated.
+        repeat: number of the repeat, from 0.
+        out: the table's file.
+
+    Returns:
+        The table, one row a slide in the sheet's order.
+
+    Raises:
+        UserError: more patients are asked for than there are, or a role that needs annotations has none.
+    """
+    slides = read_slides(sheet, patches)
+    patients = by_patient(slides[slides["patches"] > 0])
+    lost = sorted(set(slides["patient"]) - set(patients.index))
+    if options.source == "sheet":
+        roles = roles_of_sheet(
+            patients, annotated, seed, repeat, sheet, set(slides.loc[slides["patches"] == 0, "patient"])
+        )
+    else:
+        roles = random_roles(patients, options, annotated, seed, repeat, lost)
+    table = slides.assign(role=[roles.get(patient, EXCLUDED) for patient in slides["patient"]])
+    table.loc[table["patches"] == 0, "role"] = EXCLUDED
+    table = table[list(COLUMNS)]
+    with written_whole(out) as temporary:
+        table.to_csv(temporary, index=False)
+    return table
+
+
+def read_slides(sheet: Path, patches: Path) -> pd.DataFrame:
+    """Slide, patient, group, split (the sheet's role), patches (their number) and labelled (bool) of every slide."""
+    rows = []
+    missing = []
+    for slide in slides_by_name(sheet):
+        try:
+            file = patch_file(patches, slide)
+        except FileNotFoundError:
+            missing.append(f"{patches / slide}.h5: there is no such file; run `stedm patches extract` for {slide!r}")
+            continue
+        status = str(file.attributes["status"])
+        if len(file) == 0:
+            problem = str(file.attributes.get("problem", ""))
+            log.warning("%s is left out of the split: %s%s", slide, status, f" ({problem})" if problem else "")
+        rows.append(
+            {
+                "slide": slide,
+                **{name: str(file.attributes[name]) for name in ("patient", "group", "split")},
+                "patches": len(file),
+                "labelled": bool(file.annotated.any()),
+            }
+        )
+    if missing:
+        raise UserError(missing)
+    return pd.DataFrame(rows)
+
+
+def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
+    """Group, split and labelled (any slide is) by patient, in the order of their names."""
+    return slides.groupby("patient", sort=True).agg(
+        group=("group", "first"), split=("split", "first"), labelled=("labelled", "any")
+    )
+
+
+def roles_of_sheet(
+    patients: pd.DataFrame, annotated: int, seed: int, repeat: int, sheet: Path, damaged: set[str]
+) -> dict[str, str]:
+    """Roles as the sheet says, but that only `annotated` of its annotated patients stay annotated.
+
+    Patients that lost slides (`damaged`) and with them their annotations do not stop the study.
+    """
+    problems = [
+        f"{sheet}, patient {patient!r}: the column split is empty; write one of {', '.join(ROLES)}, or set"
+        " splits.source to random"
+        for patient in patients.index[patients["split"] == ""]
+    ]
+    roles = {str(patient): str(role) for patient, role in patients["split"].items()}
+    for patient in patients.index[~patients["labelled"] & patients["split"].isin(["annotated", "test", "validation"])]:
+        if patient not in damaged:
+            problems.append(
+                f"{sheet}, patient {patient!r}: is called {roles[patient]} but none of its patches has an annotated"
+                " pixel; give its slides annotations, or call it unannotated"
+            )
+        elif roles[patient] == "annotated":
+            log.warning("patient %s counts as unannotated: its annotated slides were left out", patient)
+            roles[patient] = "unannotated"
+    if problems:
+        raise UserError(problems)
+    pool = patients[[roles[patient] == "annotated" for patient in patients.index]]
+    check_number(annotated, len(pool), f"{sheet} has", sorted(damaged))
+    if "test" not in roles.values():
+        raise UserError(f"{sheet}: no patient with usable slides has the split test; call some of them test")
+    order = stratified_order(pool["group"], seed, 1, repeat)
+    return roles | dict.fromkeys(order[annotated:], "unannotated")
+
+
+def random_roles(
+    patients: pd.DataFrame, options: Splits, annotated: int, seed: int, repeat: int, lost: Sequence[str]
+) -> dict[str, str]:
+    """Deal the labelled patients to test, validation and annotated; all others are unannotated.
+
+    The test takes the `repeat`-th block of one seeded order, cyclically, so that all are tested equally often.
+    """
+    labelled = patients.loc[patients["labelled"], "group"]
+    test = options.test_patients or 0
+    kept = test + options.validation_patients
+    check_number(annotated, len(labelled) - kept, f"beside {kept} for test and validation there are", lost)
+    order = stratified_order(labelled, seed, 0)
+    tested = [order[index % len(order)] for index in range(repeat * test, (repeat + 1) * test)]
+    rest = stratified_order(labelled.drop(tested), seed, 1, repeat)
+    validation = options.validation_patients
+    return (
+        dict.fromkeys(patients.index, "unannotated")
+        | dict.fromkeys(tested, "test")
+        | dict.fromkeys(rest[:validation], "validation")
+        | dict.fromkeys(rest[validation : validation + annotated], "annotated")
+    )
+
+
+def check_number(asked: int, available: int, where: str, lost: Sequence[str]) -> None:
+    if asked > available:
+        left_out = f" (left out for want of usable slides: {', '.join(lost)})" if lost else ""
+        raise UserError(
+            f"splits.annotated_patients: {asked} are asked for, but {where} {max(available, 0)} patients with"
+            f" annotations{left_out}; ask for fewer, or annotate more"
+        )
+
+
+def stratified_order(groups: pd.Series, *seed: int) -> list[str]:
+    """Patients in a seeded order of which every stretch has each group in about its share.
+
+    Args:
+        groups: group by patient.
+        seed: numbers that the order depends on.
+    """
+    rng = np.random.default_rng([part % 2**32 for part in seed])
+    keyed = []
+    for _, members in groups.sort_index().groupby(groups, sort=True):
+        tie = rng.random()
+        shuffled = rng.permutation(members.index.to_numpy(dtype=object))
+        keyed += [((place + 0.5) / len(shuffled), tie, str(patient)) for place, patient in enumerate(shuffled)]
+    return [patient for _, _, patient in sorted(keyed)]
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """A split's table: slide, patient, group, role as text, labelled as bool.
+
+    Raises:
+        UserError: the file is not such a table.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a split: {error}; make it with `stedm splits make`") from error
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise UserError(f"{path}, line 1: has no column {', '.join(missing)}; make it with `stedm splits make`")
+    wrong = table.loc[~table["role"].isin([*ROLES, EXCLUDED])]
+    if len(wrong):
+        line, role = wrong.index[0] + 2, wrong["role"].iloc[0]
+        raise UserError(f"{path}, line {line}: role {role!r} is not one of {', '.join([*ROLES, EXCLUDED])}")
+    return table.assign(labelled=table["labelled"].str.lower() == "true")
+
+
+def slides_of(split: pd.DataFrame, *roles: str) -> list[str]:
+    """Names of the slides with one of these roles, in the table's order."""
+    return [str(slide) for slide in split.loc[split["role"].isin(roles), "slide"]]

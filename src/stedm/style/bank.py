@@ -1,0 +1,68 @@
+"""The style bank: the cached style embeddings of all training patches, one file a slide."""
+
+import logging
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from stedm import config
+from stedm.device import device
+from stedm.errors import UserError
+from stedm.files import written_whole
+from stedm.first_stage import to_images, training_files
+from stedm.store import PatchFile
+from stedm.style.encoder import StyleEncoder
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def embed_patches(style: config.Style, generator: Path | None, split: Path, patches: Path, out: Path) -> None:
+    """Embed every patch of the training patients.
+
+    Writes out/{slide}.h5 with `embeddings` (N, D) float32, row i for patch i of the slide's patch file.
+
+    Args:
+        style: names the frozen encoder.
+        generator: folder of the trained generator, for a trainable encoder.
+        split: table of roles.
+        patches: folder of patch files.
+        out: folder of the bank.
+    """
+    if generator is not None:
+        encoder = StyleEncoder.from_pretrained(generator / "style_encoder")
+    else:
+        encoder = StyleEncoder(style.encoder.name, None, style.encoder.pretrained)
+    encoder = encoder.to(device()).eval()
+    with written_whole(out) as temporary:
+        temporary.mkdir()
+        for file in training_files(split, patches):
+            embeddings = [encoder(to_images(images).to(device())).float().cpu().numpy() for images in file.images()]
+            with h5py.File(temporary / f"{file.slide}.h5", "w") as bank:
+                bank["embeddings"] = np.concatenate(embeddings)
+                bank.attrs.update(slide=file.slide, patches=file.fingerprint)
+            log.info("%s: %d embeddings", file.slide, len(file))
+
+
+class StyleBank:
+    """Reads embeddings of a bank."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.slides: dict[str, np.ndarray] = {}
+
+    def embeddings(self, file: PatchFile, indices: list[int]) -> Tensor:
+        """(n, D) embeddings of patches of a slide.
+
+        Raises:
+            UserError: the bank was made from other patches.
+        """
+        if file.slide not in self.slides:
+            with h5py.File(self.folder / f"{file.slide}.h5", "r") as bank:
+                if bank.attrs["patches"] != file.fingerprint:
+                    raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it anew")
+                self.slides[file.slide] = bank["embeddings"][()]
+        return torch.from_numpy(self.slides[file.slide][indices])

@@ -1,0 +1,224 @@
+"""Synthesis: a manifest says what to draw; its shards can be drawn anywhere, and redrawn give the same images."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from stedm import config
+from stedm.config import IGNORE_INDEX
+from stedm.device import device
+from stedm.diffusion.pipeline import StyleLayoutPipeline, batches
+from stedm.errors import UserError
+from stedm.files import written_whole
+from stedm.first_stage import to_pixels
+from stedm.splits import read_split, slides_of
+from stedm.store import PatchFile, patch_file, write_patches
+from stedm.style.bank import StyleBank
+
+AFFINE = ["a", "b", "c", "d", "e", "f"]
+MIN_CLASS_SHARE = 0.05
+MIN_ANNOTATED_SHARE = 0.5
+log = logging.getLogger(__name__)
+
+
+def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int, out: Path) -> pd.DataFrame:
+    """Write the manifest: for each image its layout, the layout's affine transform, its style set and its seed.
+
+    Unannotated patients take turns as style source, so that each is drawn equally often; the layout is one of an
+    annotated patient of the same group (`pairing: group`; of any where the group has no annotated patient), and
+    classes take turns: a layout is drawn among those with at least 5% of the class.
+
+    Args:
+        options: how many images, how they are paired, the affine transforms.
+        split: table of roles.
+        patches: folder of patch files.
+        seed: of all draws.
+        out: the manifest's file (CSV): image, shard, group, layout_slide, layout_patch, a … f (rows of the 2×3 matrix
+            that takes pixels of the drawn layout to those of the source), style_slide, style_patient, style_patches
+            (separated by spaces), seed.
+
+    Returns:
+        The manifest.
+    """
+    table = read_split(split)
+    layouts = [patch_file(patches, slide) for slide in slides_of(table, "annotated")]
+    styles = style_slides(table, patches)
+    if not styles:
+        raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
+    classes = layouts[0].class_fractions.shape[1]
+    order = sorted(styles)
+    rows = []
+    for image in range(options.images):
+        rng = np.random.default_rng([seed, image])
+        turn, place = divmod(image, len(order))
+        patient = np.random.default_rng([seed, turn]).permutation(order)[place]
+        style = styles[patient][rng.integers(len(styles[patient]))]
+        layout, index = draw_layout(layouts, style, turn % classes, options.pairing, rng)
+        chosen = rng.choice(len(style), options.style_images, replace=len(style) < options.style_images)
+        matrix = random_affine(options.affine, int(layout.attributes["patch_size"]), rng)
+        rows.append(
+            {
+                "image": image,
+                "shard": image * options.shards // options.images,
+                "group": style.attributes["group"],
+                "layout_slide": layout.slide,
+                "layout_patch": index,
+                **dict(zip(AFFINE, matrix.ravel().round(6).tolist(), strict=True)),
+                "style_slide": style.slide,
+                "style_patient": patient,
+                "style_patches": " ".join(map(str, chosen)),
+                "seed": int(rng.integers(2**31)),
+            }
+        )
+    manifest = pd.DataFrame(rows)
+    with written_whole(out) as temporary:
+        manifest.to_csv(temporary, index=False)
+    return manifest
+
+
+def plan_grid(manifest: Path, out: Path, rows: int = 4, columns: int = 6) -> pd.DataFrame:
+    """Write a manifest of a few layouts of another one in a few of its styles, each with each, all in one shard.
+
+    Layouts and styles are of as many patients as there are, evenly spaced among them; none is picked by hand. Images
+    in a row start from the same noise, so that they differ by their style alone.
+
+    Args:
+        manifest: CSV of `plan_images`.
+        out: the manifest's file; image r * columns + c has layout r and style c.
+        rows: how many layouts at most.
+        columns: how many styles at most.
+    """
+    table = pd.read_csv(manifest, dtype={"group": str, "style_patient": str}, keep_default_na=False)
+    styled = ["group", "style_slide", "style_patient", "style_patches"]
+    layouts = evenly(table, "layout_slide", rows).drop(columns=[*styled, "image", "shard"])
+    grid = layouts.merge(evenly(table, "style_patient", columns)[styled], how="cross")
+    grid.insert(0, "image", range(len(grid)))
+    grid.insert(1, "shard", 0)
+    with written_whole(out) as temporary:
+        grid.to_csv(temporary, index=False)
+    return grid
+
+
+def evenly(table: pd.DataFrame, column: str, count: int) -> pd.DataFrame:
+    """Up to `count` rows, of as many different values of a column as there are, evenly spaced among them."""
+    turn = table.groupby(column).cumcount()
+    ordered = table.assign(turn=turn).sort_values(["turn", column]).drop(columns="turn")
+    distinct = min(count, table[column].nunique())
+    first = ordered.head(table[column].nunique())
+    spaced = first.iloc[np.linspace(0, len(first) - 1, distinct).round().astype(int)]
+    return pd.concat([spaced, ordered.iloc[len(first) : len(first) + count - distinct]])
+
+
+def style_slides(table: pd.DataFrame, patches: Path) -> dict[str, list[PatchFile]]:
+    """Patch files of the style sources, by patient."""
+    result: dict[str, list[PatchFile]] = {}
+    for slide in slides_of(table, "unannotated"):
+        file = patch_file(patches, slide)
+        result.setdefault(str(file.attributes["patient"]), []).append(file)
+    return result
+
+
+def draw_layout(
+    layouts: list[PatchFile], style: PatchFile, wanted: int, pairing: str, rng: np.random.Generator
+) -> tuple[PatchFile, int]:
+    """A slide and patch whose layout has the wanted class, or, where none has, any."""
+    paired = [file for file in layouts if pairing == "random" or file.attributes["group"] == style.attributes["group"]]
+    pool = paired or layouts
+    for minimum in (MIN_CLASS_SHARE, 0.0):
+        choices = [
+            (file, np.flatnonzero((share.sum(1) >= MIN_ANNOTATED_SHARE) & (share[:, wanted] >= minimum)))
+            for file in pool
+            if (share := file.class_fractions) is not None
+        ]
+        choices = [(file, found) for file, found in choices if len(found)]
+        if choices:
+            file, found = choices[rng.integers(len(choices))]
+            return file, int(rng.choice(found))
+    raise UserError(
+        "no annotated patient has a patch of which half is annotated; annotate more, or make patches smaller"
+    )
+
+
+def random_affine(options: config.Affine, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, 3) matrix from pixels of the drawn layout to those of the source, about the middle of the image."""
+    scale = rng.uniform(*options.scale)
+    angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
+    shear = np.tan(np.deg2rad(rng.uniform(-options.shear, options.shear)))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ np.array([[1, shear], [0, 1]]) / scale
+    if rng.random() < 0.5:
+        linear[:, 0] *= -1
+    middle = np.full(2, (size - 1) / 2)
+    shift = rng.uniform(-options.translation, options.translation, 2) * size
+    return np.column_stack([linear, middle - linear @ middle + shift])
+
+
+def warp_layout(layout: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Nearest-neighbour warp of a layout (P, P) uint8; outside, the layout is mirrored."""
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(layout, matrix, layout.shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def layout_of(row: "pd.Series[Any]", files: dict[str, PatchFile]) -> np.ndarray:
+    """(P, P) uint8 layout of a row of the manifest."""
+    source = files[str(row["layout_slide"])].labels(int(row["layout_patch"]))
+    return warp_layout(source, row[AFFINE].to_numpy(float).reshape(2, 3))
+
+
+def style_set(bank: StyleBank, row: "pd.Series[Any]", files: dict[str, PatchFile]) -> torch.Tensor:
+    """(n, D) embeddings of the style set of a row of the manifest."""
+    return bank.embeddings(files[str(row["style_slide"])], [int(index) for index in str(row["style_patches"]).split()])
+
+
+def draw_shard(
+    generator: Path,
+    manifest: Path,
+    shard: int,
+    patches: Path,
+    style_bank: Path | None,
+    class_names: list[str],
+    out: Path,
+) -> None:
+    """Draw the images of one shard of a manifest.
+
+    Args:
+        generator: folder of the pipeline.
+        manifest: CSV of `plan_images`.
+        shard: number of the shard.
+        patches: folder of patch files.
+        style_bank: folder of embeddings; None for a generator without style.
+        class_names: of the layout.
+        out: patch file: `imgs` are drawn, `labels` the layouts they follow, `coords` the image numbers of the manifest.
+    """
+    table = pd.read_csv(manifest, dtype={"group": str, "style_patient": str}, keep_default_na=False)
+    table = table[table["shard"] == shard]
+    pipeline = StyleLayoutPipeline.from_pretrained(generator).to(device())
+    pipeline.set_progress_bar_config(disable=True)
+    names = set(table["layout_slide"]) | set(table["style_slide"])
+    files = {name: patch_file(patches, name) for name in names}
+    size = int(next(iter(files.values())).attributes["patch_size"])
+
+    bank = StyleBank(style_bank) if style_bank is not None else None
+
+    def drawn() -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, int], float]]:
+        for part in tqdm(list(batches(len(table), pipeline.config.batch_size)), unit="batch", disable=None):
+            rows = [row for _, row in table.iloc[part].iterrows()]
+            layouts = np.stack([layout_of(row, files) for row in rows])
+            images = pipeline(
+                layout=torch.from_numpy(layouts),
+                style_embeddings=bank and torch.stack([style_set(bank, row, files) for row in rows]),
+                generator=[torch.Generator().manual_seed(int(row["seed"])) for row in rows],
+            ).images
+            for row, layout, image in zip(rows, layouts, to_pixels(images), strict=True):
+                yield image, layout, (int(row["image"]), 0), float((layout != IGNORE_INDEX).mean())
+            log.info("drawn %d of %d", part.stop, len(table))
+
+    attributes = {"slide": out.stem, "generator": str(generator.name), "status": "ok", "drawn": True}
+    write_patches(out, drawn(), size, class_names, attributes)

@@ -1,0 +1,166 @@
+"""The one training loop: of first stage, generator and segmentation network."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from stedm import config
+from stedm.checkpoint import Clock, rank, seed_everything, work_folder
+from stedm.device import autocast, device, to_device
+from stedm.errors import Interrupted, UserError
+
+Batch = dict[str, Tensor]
+HISTORY_ROWS = 200
+log = logging.getLogger(__name__)
+
+
+def train(
+    model: nn.Module,
+    objective: Callable[[nn.Module, Batch], Tensor],
+    batches: Dataset[Batch],
+    options: config.Training,
+    precision: config.Device,
+    seed: int,
+    work: Path,
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Train a model, or go on from the newest checkpoint in the work folder.
+
+    Randomness at a step is a function of (seed, rank, step) and so are the batches, so a training that was killed and
+    resumed ends with the same weights, to the bit on one CPU.
+
+    Args:
+        model: its parameters that require gradients are trained.
+        objective: (model, batch on the device) → scalar loss; may draw from torch's global generators.
+        batches: map-style data set whose item i is the whole batch of step i.
+        options: length, optimizer, checkpoints.
+        precision: of the forward pass on CUDA.
+        seed: of everything random.
+        work: work folder, named by the fingerprint of options and inputs.
+
+    Returns:
+        The exponential moving average of the model, on the device in eval mode, and the history: step, loss (mean
+        since the row before), seconds, images_seen.
+
+    Raises:
+        Interrupted: a signal asked to stop, and the state is saved; or another process trains there.
+        UserError: the loss is not finite.
+    """
+    model = model.to(device()).train()
+    average = AveragedModel(model, multi_avg_fn=ema_with_warmup(options.ema_decay), use_buffers=True)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+    history: list[list[float]] = []
+    with work_folder(work) as folder:
+        start = 0
+        losses: list[float] = []
+        if (state := folder.newest()) is not None:
+            model.load_state_dict(state["model"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+            start, history, losses = state["step"], state["history"], state["losses"]
+            log.info("going on from step %d of %d (%s)", start, options.steps, work)
+
+        def save(step: int) -> None:
+            folder.save(
+                step,
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "history": history,
+                    "losses": losses,
+                },
+            )
+
+        if precision.compile and device().type == "cuda":
+            model.compile()
+        clock = Clock(options.checkpoint_minutes)
+        since = time.monotonic()
+        every = max(1, options.steps // HISTORY_ROWS)
+        for step, batch in progress(start, options.steps, batches, options.workers):
+            seed_everything(seed, rank(), step)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, options)
+            with autocast(precision):
+                loss = objective(model, to_device(batch))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
+            losses.append(loss.item())
+            if not np.isfinite([losses[-1], norm.item()]).all():  # before the step, so that no checkpoint has it
+                last = folder.checkpoints()[-1].name if folder.checkpoints() else "none"
+                raise UserError(
+                    f"{work}: the loss is {losses[-1]} and the norm of its gradient {norm.item()} at step {step}; last"
+                    f" good checkpoint: {last}. Lower training.learning_rate, or set device.precision to fp32"
+                )
+            optimizer.step()
+            average.update_parameters(model)
+            if (step + 1) % every == 0 or step + 1 == options.steps:
+                now = time.monotonic()
+                history.append([step + 1, float(np.mean(losses)), now - since, (step + 1) * options.batch_size])
+                losses, since = [], now
+            if folder.stop_requested:
+                save(step + 1)
+                raise Interrupted(f"{work}: stopped by a signal after step {step + 1}; run again to go on from there")
+            if step + 1 == options.steps or clock.due():
+                save(step + 1)
+    table = pd.DataFrame(history, columns=["step", "loss", "seconds", "images_seen"])
+    return average.module.eval(), table.astype({"step": int, "images_seen": int})
+
+
+def ema_with_warmup(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average; its decay rises as (1 + n) / (10 + n), so that short trainings forget their start."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        if not torch.is_floating_point(averaged[0]):
+            for target, source in zip(averaged, current, strict=True):
+                target.copy_(source)
+            return
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def learning_rate(step: int, options: config.Training) -> float:
+    """Linear warm-up, then constant, or falling to zero linearly or as a half cosine."""
+    rate = options.learning_rate * min(1.0, (step + 1) / max(1, options.warmup_steps))
+    done = max(0.0, (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps))
+    match options.decay:
+        case "linear":
+            return rate * (1 - done)
+        case "cosine":
+            return rate * 0.5 * (1 + float(np.cos(np.pi * done)))
+        case _:
+            return rate
+
+
+def progress(start: int, steps: int, batches: Dataset[Batch], workers: int) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) from `start` on; a bar on a terminal, some twenty lines in a log file."""
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(start, steps),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    bar = tqdm(zip(range(start, steps), loader, strict=True), initial=start, total=steps, unit="step", disable=None)
+    for step, batch in bar:
+        yield step, batch
+        if bar.disable and (step + 1) % max(1, steps // 20) == 0:
+            log.info("step %d of %d", step + 1, steps)

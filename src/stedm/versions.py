@@ -1,0 +1,17 @@
+"""A version for each stage: raise it when the stage's results change, and studies made before redo that stage."""
+
+VERSIONS = {
+    "demo": 1,
+    "check": 1,
+    "patches": 1,
+    "splits": 1,
+    "first_stage": 1,
+    "generator": 1,
+    "style_bank": 1,
+    "synthesis": 1,
+    "segmentation": 1,
+    "evaluation": 1,
+    "image_quality": 1,
+    "statistics": 1,
+    "figures": 1,
+}

@@ -1,0 +1,193 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from tiny import options, train
+
+from stedm.config import Device, Generator, NoFirstStage, Objective
+from stedm.diffusion.data import GeneratorBatches
+from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule
+from stedm.diffusion.training import GeneratorModel, files_by_patient, loss_weights, train_generator
+from stedm.first_stage import pixel_first_stage, to_images, training_files
+from stedm.store import PatchFile
+from stedm.style.samplers import dihedral
+
+
+def batches(study, chosen, seed=0):
+    annotated, unannotated = (
+        files_by_patient(study / "split.csv", study / "patches", role) for role in ("annotated", "unannotated")
+    )
+    return GeneratorBatches(chosen, annotated, unannotated, seed)
+
+
+def weights(folder):
+    pipeline = StyleLayoutPipeline.from_pretrained(folder)
+    parts = {name: getattr(pipeline, name) for name in ("unet", "aggregator", "style_encoder")}
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+# what the weights of Hang et al. 2023 come to in closed form, at signal rates 0.9, 0.5, 0.1 (SNR 9, 1, 1/9), γ = 5
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [("epsilon", [5 / 9, 1, 1]), ("v_prediction", [5 / 10, 1 / 2, 1 / 10]), ("sample", [5, 1, 1 / 9])],
+)
+def test_min_snr_weights_are_those_of_the_paper(prediction, expected):
+    objective = Objective(prediction=prediction, min_snr_gamma=5)
+    weights = loss_weights(objective, torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(weights, torch.tensor(expected))
+
+
+def test_without_gamma_all_steps_weigh_the_same():
+    weights = loss_weights(Objective(min_snr_gamma=None), torch.tensor([0.9, 0.1]), torch.tensor([0, 1]))
+    assert weights.tolist() == [1, 1]
+
+
+def test_the_papers_noise_schedule_is_linear_in_the_square_root():
+    scheduler = DDPMScheduler(**noise_schedule(Generator(preset="paper").objective))
+    betas = np.linspace(0.0015**0.5, 0.0205**0.5, 1000) ** 2
+    np.testing.assert_allclose(scheduler.betas.numpy(), betas, rtol=1e-5)
+
+
+def test_half_of_a_semi_supervised_batch_has_no_layout(tiny_study):
+    batch = batches(tiny_study, options(layout_dropout=0.0))[0]
+    null = (batch["layout"] == 255).flatten(1).all(1)
+    assert null.tolist() == [False, False, True, True]
+    # unannotated slides are the brighter ones of the tiny study
+    assert (batch["images"][2:].mean((1, 2, 3)) > batch["images"][:2].mean((1, 2, 3)).max()).all()
+
+
+def test_zero_shot_training_reads_annotated_patients_alone(tiny_study):
+    batch = batches(tiny_study, options(data="zero_shot", layout_dropout=0.0))[0]
+    assert (batch["layout"] != 255).all()
+    assert batch["images"].mean((1, 2, 3)).max() < 0
+
+
+def test_style_images_are_of_the_targets_slide(tiny_study):
+    batch = batches(tiny_study, options())[3]
+    colour = batch["images"].mean((1, 2, 3))
+    torch.testing.assert_close(batch["style_images"].mean((1, 2, 3, 4)), colour, atol=0.02, rtol=0)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(tiny_study):
+    one, same = batches(tiny_study, options()), batches(tiny_study, options())
+    for name, values in one[5].items():
+        assert torch.equal(values, same[5][name])
+    assert not torch.equal(one[5]["images"], one[6]["images"])
+    assert not torch.equal(one[5]["images"], batches(tiny_study, options(), seed=1)[5]["images"])
+
+
+def test_layout_and_image_are_turned_together(tiny_study):
+    data = batches(tiny_study, options(layout_dropout=0.0))
+    file = next(iter(files_by_patient(tiny_study / "split.csv", tiny_study / "patches", "annotated").values()))[0]
+    for seed in range(8):
+        item = data.item(file, 0, True, np.random.default_rng(seed))
+        views = [to_images(dihedral(file.image(0), which)) for which in range(8)]
+        which = [torch.equal(item["images"], view) for view in views].index(True)
+        np.testing.assert_array_equal(item["layout"].numpy(), dihedral(file.labels(0), which))
+
+
+def test_test_patients_are_never_read(tiny_study, monkeypatch):
+    opened = set()
+    original = PatchFile.__init__
+    monkeypatch.setattr(PatchFile, "__init__", lambda self, path: (opened.add(path.stem), original(self, path))[1])
+    train(tiny_study, options(training={"steps": 1}))
+    assert opened == {"A1", "A2", "U1", "U2"}
+
+
+def test_the_style_encoder_learns(tiny_study):
+    moved = {}
+    for name, chosen in (("ours", options()), ("as_released", options(as_released=True))):
+        torch.manual_seed(0)
+        model = GeneratorModel(chosen, 2, pixel_first_stage(NoFirstStage(unshuffle=4), None))
+        start = {key: value.clone() for key, value in model.style_encoder.state_dict().items()}
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
+        model(batches(tiny_study, chosen)[0]).backward()
+        optimizer.step()
+        moved[name] = [not torch.equal(value, start[key]) for key, value in model.style_encoder.state_dict().items()]
+    assert all(moved["ours"])
+    assert not any(moved["as_released"])
+
+
+def test_a_generator_learns_its_two_colours(tiny_study):
+    """The whole way: train, save, load, draw; the drawn image has the colour of its style images."""
+    folder = train(tiny_study, options(training={"steps": 60}))
+    pipeline = StyleLayoutPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    files = {file.slide: file for file in training_files(tiny_study / "split.csv", tiny_study / "patches")}
+    style = torch.stack([to_images(np.stack([files[name].image(i) for i in (0, 1)])) for name in ("A1", "U2")])
+    layout = torch.zeros(2, 32, 32, dtype=torch.long)
+    images = pipeline(layout=layout, style_images=style, generator=torch.manual_seed(0)).images
+    assert images.shape == (2, 3, 32, 32)
+    assert images.abs().max() <= 1
+    torch.testing.assert_close(images.mean((2, 3)), style.mean((1, 3, 4)), atol=0.15, rtol=0)
+    record = json.loads((folder / "provenance.json").read_text())
+    assert set(record["inputs"]) == set(files)
+
+
+def test_training_that_is_killed_and_resumed_ends_with_the_same_weights(tiny_study):
+    chosen = options(training={"steps": 6, "checkpoint_minutes": 1e-6})
+    whole = weights(train(tiny_study, chosen, "whole"))
+    script = textwrap.dedent(
+        f"""
+        import os, signal, torch
+        from pathlib import Path
+        from stedm.config import Device, Generator, NoFirstStage
+        from stedm.diffusion import training
+        torch.set_num_threads({torch.get_num_threads()})
+        study = Path({str(tiny_study)!r})
+        forward, calls = training.GeneratorModel.forward, []
+        def killed(self, batch):
+            calls.append(1)
+            if len(calls) == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return forward(self, batch)
+        training.GeneratorModel.forward = killed
+        options = Generator.model_validate_json({chosen.model_dump_json()!r})
+        training.train_generator(
+            options, NoFirstStage(unshuffle=4), 2, Device(), study / "split.csv", study / "patches", 0,
+            study / "other", study / "resumed",
+        )
+        """
+    )
+    run = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    assert not (tiny_study / "resumed").exists()
+    assert len(list((tiny_study / "other").glob("*/step-*.pt"))) > 0
+    train_generator(
+        chosen, NoFirstStage(unshuffle=4), 2, Device(), tiny_study / "split.csv", tiny_study / "patches", 0,
+        tiny_study / "other", tiny_study / "resumed",
+    )  # fmt: skip
+    resumed = weights(tiny_study / "resumed")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("sampler", ["none", "augmented", "nearby", "multi_patch"])
+def test_every_sampler_trains_and_draws(tiny_study, sampler):
+    style = {"sampler": sampler, "images": 2 if sampler == "multi_patch" else 1, "factor_colour": sampler != "none"}
+    folder = train(tiny_study, options(style=style, training={"steps": 1}))
+    pipeline = StyleLayoutPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    layout = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    sets = None if sampler == "none" else torch.zeros(1, 3, 3, 32, 32)
+    assert pipeline(layout=layout, style_images=sets, generator=torch.manual_seed(0)).images.shape == (1, 3, 32, 32)
+
+
+def test_the_papers_preset_trains_and_draws_at_a_small_size(tiny_study):
+    small = {"unet": {"channels": [16, 32], "attention": [False, False]}, "sampling": {"steps": 2}}
+    style = {"encoder": {"name": "conv", "dim": 16}, "images": 2}
+    chosen = Generator.model_validate(
+        {"preset": "paper", **small, "style": style, "training": {"steps": 1, "batch_size": 2}}
+    )
+    folder = train(tiny_study, chosen)
+    pipeline = StyleLayoutPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    layout = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    images = pipeline(layout=layout, style_images=torch.zeros(1, 2, 3, 32, 32), generator=torch.manual_seed(0)).images
+    assert torch.isfinite(images).all()

@@ -1,0 +1,38 @@
+"""Confusion matrices and the scores from them."""
+
+import numpy as np
+import pytest
+import torch
+from segmentation_models_pytorch.metrics import f1_score, get_stats, iou_score
+
+from stedm.evaluation.metrics import confusion, dice, iou
+
+
+def test_scores_are_those_of_segmentation_models_pytorch():
+    rng = np.random.default_rng(0)
+    true, predicted = rng.integers(0, 3, (2, 40, 50), dtype=np.uint8)
+    matrix = confusion(true, predicted, 3)
+    assert matrix[1, 2] == ((true == 1) & (predicted == 2)).sum()
+    tensors = [torch.from_numpy(labels.astype(np.int64))[None] for labels in (predicted, true)]
+    counts = [count[0] for count in get_stats(*tensors, mode="multiclass", num_classes=3)]
+    np.testing.assert_allclose(dice(matrix), f1_score(*counts), rtol=1e-6)
+    np.testing.assert_allclose(iou(matrix), iou_score(*counts), rtol=1e-6)
+
+
+def test_pixels_that_nobody_annotated_do_not_count():
+    true = np.array([[0, 1, 255, 255]], np.uint8)
+    predicted = np.array([[0, 0, 1, 255]], np.uint8)
+    np.testing.assert_array_equal(confusion(true, predicted, 2), [[1, 0], [1, 0]])
+
+
+def test_a_class_in_neither_has_no_score_and_one_missed_has_zero():
+    matrix = np.array([[5, 0, 0], [3, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(dice(matrix), [10 / 13, 0, np.nan])
+    np.testing.assert_allclose(iou(matrix), [5 / 8, 0, np.nan])
+
+
+def test_an_annotated_pixel_without_prediction_is_an_error():
+    with pytest.raises(ValueError, match="prediction has labels from 255 to 255, for 2 classes"):
+        confusion(np.zeros((1, 1), np.uint8), np.full((1, 1), 255, np.uint8), 2)
+    with pytest.raises(ValueError, match="shape"):
+        confusion(np.zeros((1, 2), np.uint8), np.zeros((2, 1), np.uint8), 2)

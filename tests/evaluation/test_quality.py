@@ -1,0 +1,223 @@
+"""Drawn images judged: their layout by a known judge, their style by images whose source is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.color import rgb2lab
+
+from stedm.config import Evaluation
+from stedm.errors import UserError
+from stedm.evaluation import quality
+from stedm.evaluation.quality import (
+    clustered,
+    colour_statistics,
+    judge_images,
+    layout_overlap,
+    style_distances,
+    summarise_quality,
+    texture_statistics,
+)
+from stedm.store import write_patches
+
+NAMES = ["stroma", "tumour"]
+COLOURS = {"A": (200, 120, 180), "B": (120, 80, 160), "C": (230, 170, 190), "D": (180, 60, 120)}
+BLUR = {"A": 0.5, "B": 1.0, "C": 2.0, "D": 4.0}
+
+
+def patch(patient, rng, blur=None):
+    """A patch in a patient's colour and grain."""
+    grain = gaussian_filter(rng.normal(size=(32, 32)), blur or BLUR[patient])
+    pixels = np.array(COLOURS[patient]) + 25 * (grain / grain.std())[..., None]
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def layout(image):
+    """Half stroma, half tumour, with the first rows unannotated."""
+    labels = np.zeros((32, 32), np.uint8)
+    labels[:, 16:] = 1
+    labels[:4] = 255
+    return labels
+
+
+@pytest.fixture
+def study(tmp_path):
+    rng = np.random.default_rng(0)
+    patches = tmp_path / "patches"
+    rows = []
+    for patient, role in (("A", "annotated"), ("B", "unannotated"), ("C", "unannotated"), ("D", "unannotated")):
+        write_patches(
+            patches / f"S{patient}.h5",
+            [(patch(patient, rng), None, (n, 0), 1.0) for n in range(20)],
+            32,
+            NAMES,
+            {"slide": f"S{patient}", "patient": patient},
+        )
+        rows.append((f"S{patient}", patient, "", role, role == "annotated"))
+    rows.append(("ST", "T", "", "test", True))  # no patch file: test slides are not looked at
+    columns = ["slide", "patient", "group", "role", "labelled"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "split.csv", index=False)
+
+    def judge(drawn, images=100, judge=None):
+        """`drawn` has (style patient, image), image numbers in its order, in two shards written out of order."""
+        manifest = pd.DataFrame(
+            {
+                "image": range(len(drawn)),
+                "layout_slide": "SA",
+                "style_slide": [f"S{patient}" if patient else "" for patient, _ in drawn],
+            }
+        )
+        manifest.to_csv(tmp_path / "manifest.csv", index=False)
+        shards = []
+        for number in (1, 0):
+            members = [(n, image) for n, (_, image) in enumerate(drawn) if n % 2 == number]
+            shards.append(tmp_path / f"{number}.h5")
+            write_patches(
+                shards[-1],
+                [(image, layout(image), (n, 0), 1.0) for n, image in members],
+                32,
+                NAMES,
+                {"slide": str(number)},
+            )
+        out = tmp_path / "image_quality" / "styled" / "n1-r0.csv"
+        options = Evaluation(judged_images=images, bootstrap=500, batch_size=3)
+        judge_images(options, tmp_path / "manifest.csv", shards, tmp_path / "split.csv", patches, judge, 0, out)
+        return pd.read_csv(out, keep_default_na=True)
+
+    return judge
+
+
+def test_images_in_the_style_of_their_source_are_found_nearest_to_it(study):
+    rng = np.random.default_rng(1)
+    judged = study([(patient, patch(patient, rng)) for patient in "BCD" * 4])
+    for prefix in ("", "texture_"):
+        assert judged[f"{prefix}nearer_to_source"].all()
+        assert judged[f"{prefix}nearest_is_source"].all()
+        assert list(judged[f"{prefix}nearest_patient"]) == list("BCD" * 4)
+    assert (judged["chance"] == 0.25).all()
+    assert list(judged["style_patient"]) == list("BCD" * 4)
+    assert judged["layout_iou"].isna().all()
+
+
+def test_colour_and_texture_are_judged_apart(study):
+    """The colour of the source with the texture of the annotated patient: what a recoloured image would be."""
+    rng = np.random.default_rng(1)
+    judged = study([(patient, patch(patient, rng, blur=BLUR["A"])) for patient in "BCD" * 4])
+    assert judged["nearest_is_source"].mean() > 0.9
+    assert not judged["texture_nearest_is_source"].any()
+    assert not judged["texture_nearer_to_source"].any()
+
+
+def test_images_that_look_like_the_annotated_patients_are_told(study):
+    rng = np.random.default_rng(1)
+    judged = study([(patient, patch("A", rng)) for patient in "BCD" * 2])
+    assert not judged["nearer_to_source"].any()
+    assert set(judged["nearest_patient"]) == {"A"}
+
+
+def test_an_image_without_style_has_no_source(study):
+    rng = np.random.default_rng(1)
+    judged = study([("B", patch("B", rng)), ("", patch("A", rng))])
+    assert judged["distance_to_source"].isna().tolist() == [False, True]
+    assert judged["nearer_to_source"].isna().tolist() == [False, True]
+    assert judged["nearest_patient"].tolist() == ["B", "A"]
+
+
+def test_no_more_images_are_judged_than_asked(study):
+    rng = np.random.default_rng(1)
+    judged = study([(patient, patch(patient, rng)) for patient in "BCD" * 4], images=5)
+    assert len(judged) == 5
+    assert judged["image"].is_unique
+    assert judged["nearest_is_source"].all()  # the images drawn are the rows' own
+
+
+def test_the_judge_network_is_asked_about_the_layout(study, tmp_path, monkeypatch):
+    def predict(network, images):
+        """Sees tumour in the right three quarters, whatever there is."""
+        tumour = np.zeros(images.shape[:3], np.float32)
+        tumour[..., 8:] = 1
+        return np.stack([1 - tumour, tumour], 1)
+
+    monkeypatch.setattr(quality, "load_network", lambda folder: folder)
+    monkeypatch.setattr(quality, "predict_probabilities", predict)
+    judged = study([("B", patch("B", np.random.default_rng(1)))] * 4, judge=tmp_path)
+    np.testing.assert_allclose(judged["iou_stroma"], 8 / 16, rtol=1e-5)
+    np.testing.assert_allclose(judged["iou_tumour"], 16 / 24, rtol=1e-5)
+    np.testing.assert_allclose(judged["layout_iou"], (8 / 16 + 16 / 24) / 2, rtol=1e-5)
+
+
+def test_a_class_that_is_not_in_the_layout_has_no_overlap_of_its_own():
+    layouts = np.zeros((1, 4, 4), np.uint8)
+    seen = np.zeros((1, 2, 4, 4), np.float32)
+    seen[0, 0] = 1
+    seen[0, 1, 0, 0] = 2  # one of sixteen pixels seen as tumour
+    found = layout_overlap(np.zeros((1, 4, 4, 3), np.uint8), layouts, NAMES, lambda images: seen, 8)
+    assert found["iou_stroma"].tolist() == found["layout_iou"].tolist() == [15 / 16]
+    assert found["iou_tumour"].isna().all()
+
+
+def test_distances_are_in_deviations_of_the_training_patches():
+    slides = {"SA": np.array([[0.0, 10.0], [2.0, 10.0]]), "SB": np.array([[10.0, 10.0], [12.0, 10.0]])}
+    spread = np.std([0, 2, 10, 12])
+    found = style_distances(np.array([[9.0, 10.0]]), slides, {"SA": "A", "SB": "B"}, ["SA"], [("SB", "B")])
+    assert found["distance_to_source"][0] == pytest.approx(2 / spread)
+    assert found["distance_to_annotated"][0] == pytest.approx(8 / spread)
+    assert found["nearest_patient"][0] == "B"
+
+
+def test_colour_statistics_are_moments_in_cielab():
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    lab = rgb2lab(image)
+    np.testing.assert_allclose(colour_statistics(image)[:3], lab.mean((0, 1)))
+    np.testing.assert_allclose(colour_statistics(image)[3:], lab.std((0, 1)))
+
+
+def test_texture_tells_fine_from_coarse_and_not_strong_from_weak():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(64, 64))
+    fine, coarse = (gaussian_filter(noise, scale, mode="wrap") for scale in (0.5, 3))
+
+    def statistics(field, strength):
+        density = 0.7 + strength * field / field.std()
+        return texture_statistics(np.repeat((255 * np.exp(-density)).round().astype(np.uint8)[..., None], 3, 2))
+
+    weak, strong, other = statistics(fine, 0.05), statistics(fine, 0.15), statistics(coarse, 0.15)
+    assert np.linalg.norm(weak - strong) < 0.1 * np.linalg.norm(other - strong)
+    assert strong[0] > other[0] and strong[-1] < other[-1]
+    np.testing.assert_allclose(np.exp(strong).sum(), 1)
+    np.testing.assert_allclose(texture_statistics(np.full((16, 16, 3), 200, np.uint8)), np.log([0.25] * 4))
+
+
+def test_shards_of_another_manifest_are_refused(study, tmp_path):
+    study([("B", patch("B", np.random.default_rng(1)))] * 4)
+    pd.DataFrame({"image": [7], "layout_slide": "SA", "style_slide": "SB"}).to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(UserError, match=r"other\.csv: its images are not those of"):
+        judge_images(
+            Evaluation(), tmp_path / "other.csv", [tmp_path / "0.h5"], tmp_path / "split.csv", tmp_path / "patches",
+            None, 0, tmp_path / "out.csv",
+        )  # fmt: skip
+
+
+def test_the_summary_counts_shares_and_the_level_of_chance(study, tmp_path):
+    rng = np.random.default_rng(1)
+    study([(patient, patch(patient if number else "A", rng)) for number, patient in enumerate("BBBBCCDD")])
+    out = tmp_path / "image_quality.csv"
+    options = Evaluation(bootstrap=500)
+    summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0.csv"], 0, out)
+    table = pd.read_csv(out).set_index("metric")
+    assert set(table["generator"]) == {"styled"} and set(table["annotated_patients"]) == {1}
+    assert table.loc["share_nearest_is_source", "value"] == 7 / 8
+    assert table.loc["share_nearer_to_source", "value"] == 7 / 8
+    assert table.loc["chance_nearest_is_source", "value"] == 0.25
+    assert table.loc["share_nearest_is_source", "images"] == 8
+    assert table.loc["share_nearest_is_source", "low"] < 7 / 8 < table.loc["share_nearest_is_source", "high"] <= 1
+    assert table.loc["layout_iou", "images"] == 0 and np.isnan(table.loc["layout_iou", "value"])
+
+
+def test_intervals_are_wider_where_images_share_their_patient():
+    values = pd.Series([0.0] * 50 + [1.0] * 50)
+    together = clustered(values, pd.Series(["A"] * 50 + ["B"] * 30 + ["C"] * 20), 500, 0)
+    apart = clustered(values, pd.Series([""] * 100), 500, 0)
+    assert together[0] == apart[0] == 0.5
+    assert together[2] - together[1] > 2 * (apart[2] - apart[1])
+    assert apart[2] - apart[1] == pytest.approx(2 * 1.96 * 0.05, rel=0.15)  # binomial, 100 images

@@ -1,0 +1,171 @@
+"""Scores of whole annotated regions: slide, annotation and map at one place and resolution."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stedm.config import Annotations, Evaluation, Patches, TissueClass
+from stedm.errors import UserError
+from stedm.evaluation import scoring
+from stedm.evaluation.scoring import region, score_slides
+from stedm.sheet import Slide, write_sheet
+
+CLASSES = [TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")]
+OPTIONS = Evaluation(overlap=0.5, batch_size=7)
+BLUE = (40, 40, 200)
+
+
+def box(x, y, w, h):
+    return [[[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]]
+
+
+def feature(name, coordinates):
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": coordinates},
+        "properties": {"classification": {"name": name}},
+    }
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Red slides with a blue square; the network is replaced by one that calls blue pixels tumour."""
+
+    def predict(network, images):
+        assert images.shape[1:] == (32, 32, 3)
+        tumour = (images[..., 2] > images[..., 0]).astype(np.float32)
+        return np.stack([1 - tumour, tumour], 1)
+
+    monkeypatch.setattr(scoring, "load_network", lambda folder: None)
+    monkeypatch.setattr(scoring, "predict_probabilities", predict)
+    slides, rows = [], []
+
+    def add(name, patient, role, size, square, features, labelled=True):
+        image = np.full((size[1], size[0], 3), (200, 40, 40), np.uint8)
+        x, y, w, h = square
+        image[y : y + h, x : x + w] = BLUE
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        annotation = tmp_path / f"{name}.geojson"
+        annotation.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        slides.append(Slide(name, patient, tmp_path / f"{name}.png", annotation, "", 0.5))
+        rows.append((name, patient, "", role, labelled))
+
+    def score(patches):
+        write_sheet(tmp_path / "slides.csv", slides)
+        split = pd.DataFrame(rows, columns=["slide", "patient", "group", "role", "labelled"])
+        split.to_csv(tmp_path / "split.csv", index=False)
+        fill = Annotations(fill="stroma")
+        out = tmp_path / "out"
+        score_slides(OPTIONS, CLASSES, fill, patches, tmp_path, tmp_path / "split.csv", tmp_path / "slides.csv", out)
+        table = pd.read_csv(out / "confusion.csv")
+        return table, {name: Image.open(out / "maps" / f"{name}.png") for name in table["slide"].unique()}
+
+    return add, score
+
+
+def counts(table, slide):
+    found = table[table["slide"] == slide].set_index(["true", "predicted"])["pixels"]
+    return {key: int(value) for key, value in found.items()}
+
+
+def test_a_perfect_network_makes_no_errors_wherever_the_square_lies(study):
+    add, score = study
+    features = [feature("Region*", box(37, 21, 150, 110)), feature("tumour", box(60, 50, 40, 30))]
+    add("S1", "A", "test", (240, 170), (60, 50, 40, 30), features)
+    table, maps = score(Patches(size=32, mpp=0.5))
+    assert counts(table, "S1") == {
+        ("stroma", "stroma"): 150 * 110 - 40 * 30,
+        ("stroma", "tumour"): 0,
+        ("tumour", "stroma"): 0,
+        ("tumour", "tumour"): 40 * 30,
+    }
+    assert set(table["role"]) == {"test"}
+    drawn = maps["S1"]
+    assert (drawn.text["level0_x"], drawn.text["level0_y"], drawn.text["downsample"]) == ("37", "21", "1.0")
+    expected = np.zeros((110, 150), np.uint8)
+    expected[29:59, 23:63] = 1
+    np.testing.assert_array_equal(np.asarray(drawn), expected)
+    assert drawn.convert("RGB").getpixel((25, 30)) == (0x6A, 0x3D, 0x9A)
+
+
+def test_errors_are_counted_where_annotation_and_prediction_differ(study):
+    add, score = study
+    features = [feature("Region*", box(0, 0, 100, 100)), feature("tumour", box(20, 20, 40, 40))]
+    add("S1", "A", "test", (100, 100), (30, 10, 40, 40), features)
+    table, _ = score(Patches(size=32, mpp=0.5))
+    overlap = 30 * 30
+    assert counts(table, "S1") == {
+        ("stroma", "stroma"): 100 * 100 - 2 * 1600 + overlap,
+        ("stroma", "tumour"): 1600 - overlap,
+        ("tumour", "stroma"): 1600 - overlap,
+        ("tumour", "tumour"): overlap,
+    }
+
+
+def test_the_patches_resolution_is_used(study):
+    add, score = study
+    features = [feature("Region*", box(8, 4, 160, 120)), feature("tumour", box(40, 40, 64, 32))]
+    add("S1", "A", "test", (200, 160), (40, 40, 64, 32), features)
+    table, maps = score(Patches(size=32, mpp=1.0))
+    assert maps["S1"].size == (80, 60)
+    assert counts(table, "S1")["tumour", "tumour"] == 32 * 16
+    assert sum(counts(table, "S1").values()) == 80 * 60
+    assert maps["S1"].text["downsample"] == "2.0"
+
+
+def test_an_image_smaller_than_a_window_is_padded(study):
+    add, score = study
+    features = [feature("Region*", box(0, 0, 20, 24)), feature("tumour", box(5, 5, 10, 10))]
+    add("S1", "A", "test", (20, 24), (5, 5, 10, 10), features)
+    table, _ = score(Patches(size=32, level=0))
+    assert counts(table, "S1") == {
+        ("stroma", "stroma"): 380, ("stroma", "tumour"): 0, ("tumour", "stroma"): 0, ("tumour", "tumour"): 100,
+    }  # fmt: skip
+
+
+def test_far_from_annotations_nothing_is_predicted(study):
+    add, score = study
+    features = [feature("Region*", box(0, 0, 40, 40)), feature("Region*", box(260, 260, 40, 40))]
+    add("S1", "A", "test", (300, 300), (10, 10, 5, 5), features)
+    table, maps = score(Patches(size=32, mpp=0.5))
+    labels = np.asarray(maps["S1"])
+    assert (labels[100:200, 100:200] == 255).all()
+    assert sum(counts(table, "S1").values()) == 2 * 1600
+
+
+def test_training_slides_and_slides_without_labels_are_not_scored(study, caplog):
+    add, score = study
+    features = [feature("Region*", box(0, 0, 40, 40))]
+    add("S1", "A", "test", (64, 64), (5, 5, 10, 10), features)
+    add("S2", "B", "annotated", (64, 64), (5, 5, 10, 10), features)
+    add("S3", "C", "validation", (64, 64), (5, 5, 10, 10), features)
+    add("S4", "D", "test", (64, 64), (5, 5, 10, 10), features, labelled=False)
+    table, maps = score(Patches(size=32, mpp=0.5))
+    assert set(zip(table["slide"], table["role"], strict=True)) == {("S1", "test"), ("S3", "validation")}
+    assert set(maps) == {"S1", "S3"}
+    assert "S4 is not scored: it has no annotated pixels" in caplog.text
+
+
+def test_a_split_without_annotated_test_slides_is_refused(study, tmp_path):
+    add, score = study
+    add("S1", "A", "test", (64, 64), (5, 5, 10, 10), [feature("Region*", box(0, 0, 40, 40))], labelled=False)
+    with pytest.raises(UserError, match=r"split\.csv: has no annotated test slide"):
+        score(Patches(size=32, mpp=0.5))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "dimensions", "downsample", "expected"),
+    [
+        ((10.5, 20.2, 200.1, 100.9), (1000, 1000), 1.0, (10, 20, 191, 81)),
+        ((990.0, 500.0, 998.0, 700.0), (1000, 1000), 1.0, (936, 500, 64, 200)),  # moved inwards at the border
+        ((-5.0, 0.0, 1003.0, 900.0), (1000, 1000), 2.0, (0, 0, 500, 450)),  # shapes may reach over the slide
+        ((0.0, 0.0, 30.0, 30.0), (30, 300), 1.0, (0, 0, 64, 64)),  # narrower than a window: padded
+        ((0.0, 0.0, 1000.0, 1000.0), (1000, 1000), 3.0, (0, 0, 333, 333)),  # no pixel half off the slide
+    ],
+)
+def test_the_region_holds_the_annotation_and_stays_on_the_slide(bounds, dimensions, downsample, expected):
+    assert region(bounds, dimensions, downsample, 64) == expected

@@ -1,0 +1,178 @@
+"""Arms compared by patient: known answers, worked by hand or by scipy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from stedm.config import Arm, Evaluation
+from stedm.errors import UserError
+from stedm.evaluation.statistics import compare_arms, deviation, holm, interval, wilcoxon
+
+OPTIONS = Evaluation(bootstrap=1000)
+ARMS = {"real": Arm(label="Real only"), "styled": Arm(label="Real + styled"), "upper": Arm(label="All")}
+
+
+def write_confusion(folder, arm, split, seed, patients):
+    """Confusion tables in which each patient's tumour Dice is as given: 100 tumour pixels, all errors missed ones."""
+    rows = []
+    for slide, patient, role, hits in patients:
+        counts = {("tumour", "tumour"): hits, ("tumour", "stroma"): 100 - hits, ("stroma", "stroma"): 50}
+        for true in ("stroma", "tumour"):
+            for predicted in ("stroma", "tumour"):
+                rows.append((slide, patient, role, true, predicted, counts.get((true, predicted), 0)))
+    path = folder / "evaluation" / arm / split / f"seed{seed}" / "confusion.csv"
+    path.parent.mkdir(parents=True)
+    columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return path
+
+
+def dice_of(hits):
+    return 2 * hits / (100 + hits)
+
+
+def compare(tmp_path, confusions, arms=ARMS, options=OPTIONS):
+    compare_arms(options, "demo", arms, ["tumour"], confusions, 0, tmp_path / "tables")
+    return {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").glob("*.csv")}
+
+
+HITS = {
+    "real": [50, 60, 70, 80, 90, 40],
+    "styled": [60, 66, 72, 81, 93, 55],
+    "upper": [90, 91, 92, 93, 94, 95],
+}
+
+
+@pytest.fixture
+def tables(tmp_path):
+    confusions = [
+        write_confusion(tmp_path, arm, "n2-r0", 0, [(f"S{n}", f"P{n}", "test", hit) for n, hit in enumerate(hits)])
+        for arm, hits in HITS.items()
+    ]
+    return compare(tmp_path, confusions)
+
+
+def test_arms_have_mean_deviation_and_worst_patient(tables):
+    arms = tables["arms"].set_index("arm")
+    assert list(arms.index) == ["real", "styled", "upper"]
+    for arm, hits in HITS.items():
+        scores = np.array([dice_of(hit) for hit in hits])
+        row = arms.loc[arm]
+        assert row["patients"] == 6
+        assert row["annotated_patients"] == 2
+        assert row["dice_mean"] == pytest.approx(scores.mean(), rel=1e-5)
+        assert row["dice_sd"] == pytest.approx(scores.std(ddof=1), rel=1e-5)
+        assert row["dice_min"] == pytest.approx(scores.min(), rel=1e-5)
+        assert row["dice_mean_low"] < row["dice_mean"] < row["dice_mean_high"]
+        assert row["dice_sd_low"] < row["dice_sd_high"]
+    assert arms.loc["styled", "label"] == "Real + styled"
+
+
+def test_differences_to_the_reference_are_paired_by_patient(tables):
+    arms = tables["arms"].set_index("arm")
+    differences = np.array([dice_of(a) - dice_of(b) for a, b in zip(HITS["styled"], HITS["real"], strict=True)])
+    row = arms.loc["styled"]
+    assert row["difference"] == pytest.approx(differences.mean(), rel=1e-5)
+    assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
+    assert row["p_value"] == pytest.approx(2 / 2**6)  # all six differences above zero: the smallest p there is
+    assert row["p_holm"] == pytest.approx(2 * 2 / 2**6)  # two comparisons with the reference
+    assert arms.loc["real", ["difference", "p_value", "p_holm"]].isna().all()
+    found = tables["comparisons"].set_index(["arm", "against"])
+    assert set(found.index) == {("styled", "real"), ("upper", "real"), ("upper", "styled")}
+    assert found.loc[("upper", "styled"), "family"] == "others"
+    scores = {arm: np.array([dice_of(hit) for hit in hits]) for arm, hits in HITS.items()}
+    expected = scores["styled"].std(ddof=1) - scores["real"].std(ddof=1)
+    assert found.loc[("styled", "real"), "sd_difference"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_patients_slides_are_summed_and_seeds_and_repeats_averaged(tmp_path):
+    one = [("S1", "A", "test", 100), ("S2", "A", "test", 0), ("S3", "B", "test", 50)]
+    two = [("S1", "A", "test", 100), ("S2", "A", "test", 100), ("S3", "B", "test", 50)]
+    confusions = [
+        write_confusion(tmp_path, "real", "n2-r0", 0, one),
+        write_confusion(tmp_path, "real", "n2-r0", 1, two),
+        write_confusion(tmp_path, "real", "n2-r1", 0, [("S4", "C", "test", 20)]),
+        write_confusion(tmp_path, "real", "n2-r1", 1, [("S4", "C", "test", 40)]),
+    ]
+    found = compare(tmp_path, confusions)["patients"].set_index("patient")["score"]
+    pooled = 2 * 100 / (200 + 100)  # 100 of 200 tumour pixels found, none wrongly: not the mean of 1 and 0
+    assert found["A"] == pytest.approx((pooled + 1) / 2, rel=1e-5)
+    assert found["C"] == pytest.approx((dice_of(20) + dice_of(40)) / 2, rel=1e-5)
+
+
+def test_validation_patients_are_in_the_scores_but_not_in_the_arms(tmp_path):
+    path = write_confusion(
+        tmp_path, "real", "n2-r0", 0, [("S1", "A", "test", 50), ("S2", "B", "test", 70), ("S3", "V", "validation", 0)]
+    )
+    tables = compare(tmp_path, [path])
+    assert set(tables["scores"]["role"]) == {"test", "validation"}
+    assert tables["arms"]["patients"].tolist() == [2]
+    assert tables["arms"]["dice_min"].iloc[0] == pytest.approx(dice_of(50), rel=1e-5)
+    scores = tables["scores"].set_index(["patient", "class", "metric"])["value"]
+    assert scores["A", "tumour", "iou"] == pytest.approx(0.5)
+    assert scores["A", "stroma", "dice"] == pytest.approx(100 / (100 + 50))
+
+
+def test_each_number_of_annotated_patients_is_compared_by_itself(tmp_path):
+    confusions = []
+    for split, shift in (("n2-r0", 0), ("n4-r0", 10)):
+        for arm in ("real", "styled"):
+            hits = [hit - 20 + shift * (arm == "styled") for hit in HITS[arm]]
+            confusions.append(
+                write_confusion(tmp_path, arm, split, 0, [(f"S{n}", f"P{n}", "test", h) for n, h in enumerate(hits)])
+            )
+    arms = compare(tmp_path, confusions)["arms"].set_index(["annotated_patients", "arm"])
+    assert arms.loc[(4, "styled"), "difference"] > arms.loc[(2, "styled"), "difference"] > 0
+
+
+def test_arms_run_on_other_splits_are_refused(tmp_path):
+    patients = [("S1", "A", "test", 50)]
+    confusions = [
+        write_confusion(tmp_path, "real", "n2-r0", 0, patients),
+        write_confusion(tmp_path, "real", "n2-r0", 1, patients),
+        write_confusion(tmp_path, "styled", "n2-r0", 0, patients),
+    ]
+    with pytest.raises(UserError, match="arm 'styled': was not scored on n2-r0 seed 1"):
+        compare(tmp_path, confusions)
+
+
+def test_a_file_that_is_elsewhere_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"some/confusion\.csv: is not named \{arm\}"):
+        compare(tmp_path, [tmp_path / "some" / "confusion.csv"])
+    with pytest.raises(UserError, match="no confusion tables"):
+        compare(tmp_path, [])
+
+
+def test_holm_gives_the_textbook_answer():
+    # Holm's procedure on 0.01, 0.04, 0.03, 0.005: 4·0.005, 3·0.01, 2·0.03, then the 0.06 before it
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm(np.array([0.5, np.nan, 0.9])), [1, np.nan, 1])
+    assert holm(np.array([])).size == 0
+
+
+def test_wilcoxon_is_scipys_without_zeros_and_nan_where_nothing_can_be_told():
+    differences = np.array([0.1, 0.3, -0.05, 0.2, 0.0, 0.4])
+    assert wilcoxon(differences) == stats.wilcoxon(differences[differences != 0]).pvalue == pytest.approx(0.125)
+    assert np.isnan(wilcoxon(np.array([0.0, 0.0, 0.3])))
+    assert np.isnan(wilcoxon(np.array([])))
+
+
+def test_intervals_are_reproducible_and_cover_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        sample = rng.normal(0.5, 0.1, 30)
+        value, low, high = interval(np.mean, (sample,), 500, 1)
+        assert value == sample.mean()
+        covered += low <= 0.5 <= high
+    assert 0.90 <= covered / 200 <= 0.98
+    assert interval(np.mean, (sample,), 500, 1) == (value, low, high)
+
+
+def test_intervals_of_few_or_equal_patients_are_what_can_be_told():
+    assert interval(np.mean, (np.array([0.7, 0.7, 0.7]),), 100, 0) == pytest.approx((0.7, 0.7, 0.7))
+    value, low, high = interval(np.mean, (np.array([0.7]),), 100, 0)
+    assert value == 0.7 and np.isnan([low, high]).all()
+    assert np.isnan(interval(deviation, (np.array([0.7]),), 100, 0)).all()
+    assert np.isnan(interval(np.mean, (np.array([]),), 100, 0)).all()

@@ -1,0 +1,108 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional
+
+from stedm import config
+from stedm.segmentation.data import MEAN, STD, Batches, normalised
+
+REAL = config.Arm(label="real")
+SYNTHETIC = config.Arm(label="synthetic", generator="styled")
+STAINED = config.Arm(label="stain", stain_augmentation=True)
+
+
+@pytest.fixture
+def real(make_slide):
+    """Patients A (one slide), B (two) and C (ten times the patches), each with a red value of its own."""
+    return [make_slide("A", 4, 10), make_slide("B1", 3, 20, "B"), make_slide("B2", 3, 30, "B"), make_slide("C", 60, 40)]
+
+
+@pytest.fixture
+def drawn(make_slide):
+    return [make_slide("0", 5, 200), make_slide("1", 15, 210)]
+
+
+def corners(batch):
+    """Red and green of each image: which slide and patch it is."""
+    return batch["image"][:, 0, 0, :2].tolist()
+
+
+def test_input_is_that_of_imagenet_encoders():
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    scaled = functional.to_dtype(images.movedim(-1, 1), torch.float32, scale=True)
+    assert torch.allclose(normalised(images), functional.normalize(scaled, list(MEAN), list(STD)), atol=1e-6)
+
+
+def test_batches_have_the_asked_share_of_synthetic_images(real, drawn, options):
+    for fraction, count in ((0.5, 4), (0.8, 6), (0.0, 0), (1.0, 8)):
+        chosen = options().model_copy(update={"synthetic_fraction": fraction})
+        batch = Batches(real, drawn, chosen, SYNTHETIC, seed=0)[0]
+        assert batch["image"].shape == (8, 32, 32, 3)
+        assert batch["image"].dtype == batch["label"].dtype == torch.uint8
+        assert (batch["image"][:, 0, 0, 0] >= 200).sum() == count
+    assert (Batches(real, drawn, options(), REAL, seed=0)[0]["image"][:, 0, 0, 0] < 200).all()
+
+
+def test_arms_see_the_same_real_patches_in_the_same_order(real, drawn, options):
+    without, with_drawn, stained, other_generator = (
+        Batches(real, shards, options(), arm, seed=3)
+        for arm, shards in (
+            (REAL, []),
+            (SYNTHETIC, drawn),
+            (STAINED, []),
+            (config.Arm(label="x", generator="x"), drawn[:1]),
+        )
+    )
+    for step in range(20):
+        batch = without[step]
+        for arm in (with_drawn, other_generator):
+            for key in ("image", "label"):
+                assert torch.equal(arm[step][key][:4], batch[key][:4])
+        assert torch.equal(stained[step]["label"], batch["label"])
+        assert not torch.equal(stained[step]["image"], batch["image"])
+
+
+def test_batches_are_a_function_of_seed_and_step(real, options):
+    batches = Batches(real, [], options(), STAINED, seed=1)
+    later = batches[7]
+    assert all(torch.equal(later[key], Batches(real, [], options(), STAINED, seed=1)[7][key]) for key in later)
+    assert corners(later) != corners(batches[8])
+    assert corners(later) != corners(Batches(real, [], options(), STAINED, seed=2)[7])
+    copy = pickle.loads(pickle.dumps(batches))  # as data loader workers get it, after the files were opened
+    assert torch.equal(copy[7]["image"], later["image"])
+
+
+def test_patients_are_drawn_equally_often_and_so_are_the_patches_of_one(real, options):
+    batches = Batches(real, [], options(batch_size=50, steps=60), REAL, seed=0)
+    red, green = np.array([place for step in range(60) for place in corners(batches[step])]).T
+    counts = np.array([(red == 10).sum(), ((red == 20) | (red == 30)).sum(), (red == 40).sum()])
+    assert np.abs(counts - 1000).max() < 110  # 4 standard deviations of a binomial (3000, 1/3)
+    of_b = [((red == slide) & (green == number)).sum() for slide in (20, 30) for number in range(3)]
+    assert np.abs(np.array(of_b) - 1000 / 6).max() < 60
+    assert len(np.unique(green[red == 40])) == 60
+
+
+def test_synthetic_images_are_drawn_from_all_shards_alike(real, drawn, options):
+    batches = Batches(real, drawn, options(batch_size=50), SYNTHETIC, seed=0)
+    places = [tuple(place) for step in range(40) for place in corners(batches[step])[25:]]
+    expected = {(200, number) for number in range(5)} | {(210, number) for number in range(15)}
+    assert set(places) == expected
+    assert max(places.count(place) for place in expected) < 2 * min(places.count(place) for place in expected)
+
+
+def test_all_turns_occur_and_labels_turn_with_the_image(make_slide, options):
+    batches = Batches([make_slide("A", 1, 10)], [], options(), REAL, seed=0)
+    seen = set()
+    for step in range(10):
+        batch = batches[step]
+        assert torch.equal(batch["image"][..., 2], 200 * batch["label"])
+        seen |= {tuple(label[::31, ::31].flatten().tolist()) for label in batch["label"]}
+    assert seen == {(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)}
+
+
+def test_patches_without_annotated_pixels_are_left_out(make_slide, options):
+    files = [make_slide("A", 3, 10), make_slide("U", 50, 20, annotated=False)]
+    batches = Batches(files, [], options(), REAL, seed=0)
+    assert {red for step in range(10) for red, _ in corners(batches[step])} == {10}

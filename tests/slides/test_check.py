@@ -1,0 +1,120 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stedm.config import Annotations, Patches
+from stedm.errors import UserError
+from stedm.sheet import Slide
+from stedm.slides.check import check_slides
+
+PATCHES = Patches(size=64, mpp=4.0)
+
+
+@pytest.fixture
+def check(tmp_path, classes):
+    def run(*slides, strict=False, patches=PATCHES):
+        check_slides(slides, classes, Annotations(), patches, strict, tmp_path / "check.csv")
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    return lambda: pd.read_csv(tmp_path / "check.csv", keep_default_na=False).set_index("slide")
+
+
+@pytest.fixture
+def good(tmp_path, tiff, geojson, tissue_image):
+    path = tiff(tmp_path / "good.tif", tissue_image, mpp=4.0)
+    return Slide("good", "p1", path, geojson(tmp_path / "good.geojson", ("Tumor", (200, 200, 300, 300))))
+
+
+@pytest.fixture
+def corrupt(tmp_path, good):
+    """Three slides that cannot be read: text, a TIFF cut short, a PNG cut short."""
+    (tmp_path / "text.svs").write_text("no slide")
+    (tmp_path / "cut.tif").write_bytes(good.path.read_bytes()[:-3000])
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:3000])
+    return [Slide(name.replace(".", "_"), "p2", tmp_path / name) for name in ("text.svs", "cut.tif", "cut.png")]
+
+
+def test_the_table_tells_what_a_slide_is(check, table, good):
+    check(good)
+    row = table().loc["good"]
+    assert (row.patient, row.status, row.problem, row.reader) == ("p1", "ok", "", "openslide generic-tiff")
+    assert (row.width, row.height, row.levels, row.mpp_source) == (512, 512, 1, "slide")
+    assert row.mpp == pytest.approx(4.0)
+    assert row.tissue_fraction == pytest.approx(np.pi * 150**2 / 512**2, rel=0.02)
+    assert (row.annotation_format, row.annotated_area_px) == ("geojson", 10_000)
+    assert row.annotated_area_mm2 == pytest.approx(10_000 * 16e-6)
+    assert len(row.fingerprint) == 64
+
+
+def test_unreadable_slides_are_quarantined_and_the_study_goes_on(check, table, good, corrupt):
+    check(good, *corrupt)
+    found = table()
+    assert list(found.status) == ["ok", "quarantined", "quarantined", "quarantined"]
+    for slide in corrupt:
+        assert slide.path.name in found.problem[slide.slide]
+        assert "sheet" in found.problem[slide.slide]
+
+
+def test_strict_stops_at_unreadable_slides_and_names_them_all(check, table, good, corrupt):
+    with pytest.raises(UserError) as error:
+        check(good, *corrupt, strict=True)
+    assert len(error.value.messages) == 3
+    assert list(table().status) == ["ok"] + 3 * ["quarantined"]
+
+
+def test_a_study_without_any_slide_that_can_be_read_stops(check, corrupt):
+    with pytest.raises(UserError, match="no slide can be used"):
+        check(*corrupt)
+
+
+def test_an_empty_slide_is_named(check, table, tmp_path, tiff, good):
+    glass = tiff(tmp_path / "glass.tif", np.full((512, 512, 3), 245, np.uint8), mpp=4.0)
+    empty = Slide("empty", "p1", glass, good.annotation)
+    check(good, empty)
+    assert table().status["empty"] == "no tissue"
+    assert "patches.tissue.saturation" in table().problem["empty"]
+    with pytest.raises(UserError, match=r"'empty' .*no tissue"):
+        check(good, empty, strict=True)
+
+
+def test_what_only_the_user_can_decide_stops_the_study_all_at_once(
+    check, table, tmp_path, tiff, geojson, tissue_image, good, corrupt
+):
+    slides = [
+        good,
+        *corrupt,
+        Slide("no-mpp", "p3", tiff(tmp_path / "no-mpp.tif", tissue_image)),
+        Slide("unknown", "p4", good.path, geojson(tmp_path / "unknown.geojson", ("Tumour", (0, 0, 9, 9)))),
+        Slide("elsewhere", "p5", good.path, geojson(tmp_path / "elsewhere.geojson", ("Tumor", (0, 0, 9e4, 9e4)))),
+        Slide("format", "p6", good.path, tmp_path / "a.xml"),
+        Slide("small", "p7", tiff(tmp_path / "small.tif", tissue_image[:300, :60], mpp=4.0)),
+        Slide("coarse", "p8", tiff(tmp_path / "coarse.tif", tissue_image, mpp=8.0)),
+        Slide("two", "p9", tmp_path / "no-mpp.tif", tmp_path / "unknown.geojson"),
+    ]
+    with pytest.raises(UserError) as error:
+        check(*slides)
+    text = "\n".join(error.value.messages)
+    for part in (
+        "'no-mpp' (", "unknown.geojson: unknown classes: 'Tumour' (1)", "elsewhere.geojson: wrong coordinates",
+        "a.xml: annotations are read from", "is 60 px across", "has 8 µm/px, patches.mpp asks for the finer 4",
+        "'two' (",
+    ):  # fmt: skip
+        assert part in text
+    assert len(error.value.messages) == 8
+    assert list(table().status) == ["ok"] + 3 * ["quarantined"] + 7 * ["error"]
+
+
+def test_notes_stand_in_the_table_and_stop_nothing(check, table, tmp_path, geojson, good):
+    point = {"type": "Point", "coordinates": [3, 3]}
+    annotation = geojson(tmp_path / "b.geojson", ("Tumor", point), ("Tumor", (0, 0, 9, 9)))
+    check(Slide("s", "p", good.path, annotation, mpp=1.0))
+    assert table().status["s"] == "ok"
+    assert "the sheet says 1" in table().problem["s"]
+    assert "1 × Point" in table().problem["s"]

@@ -1,0 +1,150 @@
+import copy
+
+import pytest
+import yaml
+
+from stedm.config import Patches, Slides, Study, load, merge, validate
+from stedm.errors import UserError
+
+STUDY = {
+    "study": "small",
+    "slides": {"sheet": "slides.csv"},
+    "classes": [{"name": "stroma", "color": "#3f7fbf"}, {"name": "tumour", "color": "#c83232"}],
+    "patches": {"size": 64, "mpp": 1.0},
+    "splits": {"annotated_patients": [2], "test_patients": 2},
+    "segmentation": {"training": {"steps": 10}},
+    "generators": {"styled": {"preset": "demo"}},
+    "arms": {"real": {"label": "real only"}, "styled": {"label": "with style", "generator": "styled"}},
+}
+
+
+def changed(**values):
+    """The study with values set by their keys, `__` between the levels; None removes one."""
+    data = copy.deepcopy(STUDY)
+    for key, value in values.items():
+        *where, last = key.split("__")
+        node = data
+        for part in where:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+    return data
+
+
+def messages(**values):
+    with pytest.raises(UserError) as error:
+        validate(changed(**values), "config.yaml")
+    return error.value.messages
+
+
+def test_a_small_study_is_valid():
+    study = validate(STUDY, "config.yaml")
+    assert isinstance(study, Study)
+    assert study.class_names == ["stroma", "tumour"]
+    assert study.scored_classes == ["tumour"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pathces": {}}, "pathces: there is no such key; did you mean 'patches'?"),
+        ({"patches__sise": 64}, "patches.sise: there is no such key; did you mean 'size'?"),
+        (
+            {"patches__tissue__saturaton": 0.1},
+            "patches.tissue.saturaton: there is no such key; did you mean 'saturation'?",
+        ),
+        ({"classes__0__colour": "#000000"}, "classes.0.colour: there is no such key; did you mean 'color'?"),
+        (
+            {"segmentation__training__step": 1},
+            "segmentation.training.step: there is no such key; did you mean 'steps'?",
+        ),
+        (
+            {"generators__styled__style__samplr": "none"},
+            "generators.styled.style.samplr: there is no such key; did you mean 'sampler'?",
+        ),
+        (
+            {"generators__styled__style__encoder__nam": "x"},
+            "generators.styled.style.encoder.nam: there is no such key; did you mean 'name'?",
+        ),
+        ({"arms__real__lable": "x"}, "arms.real.lable: there is no such key; did you mean 'label'?"),
+        ({"xyz": 1}, "xyz: there is no such key; there are: annotations, arms"),
+    ],
+)
+def test_unknown_keys_come_with_the_right_one(values, message):
+    assert any(text.startswith(f"config.yaml, {message}") for text in messages(**values)), messages(**values)
+
+
+def test_unknown_keys_of_a_first_stage(tmp_path):
+    found = messages(first_stage={"kind": "trained", "chanels": [8, 8]})
+    assert len(found) == 1
+    assert found[0].startswith("config.yaml, first_stage")
+    assert "did you mean 'channels'?" in found[0]
+    assert "first_stage" in messages(first_stage={"kind": "learned"})[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"patches__size": 8}, ["patches.size", "16", "(it is 8)"]),
+        ({"patches__size": "big"}, ["patches.size", "integer", '(it is "big")']),
+        ({"classes__1__color": "red"}, ["classes.1.color"]),
+        ({"splits": None}, ["splits: is missing; give it a value"]),
+        ({"patches__level": 0}, ["patches", "either mpp", "or level"]),
+        ({"patches__overlap": 64}, ["overlap (64 px) must be smaller than size (64 px)"]),
+        ({"splits__test_patients": None}, ["splits", "need test_patients"]),
+        ({"arms__styled__generator": "stiled"}, ["arms.styled.generator", "did you mean 'styled'?"]),
+        ({"evaluation__reference_arm": "rael"}, ["evaluation.reference_arm", "did you mean 'real'?"]),
+        ({"evaluation__classes": ["tumor"]}, ["evaluation.classes", "did you mean 'tumour'?"]),
+        ({"annotations__fill": "fat"}, ["annotations.fill", "no class 'fat'"]),
+        ({"classes__1__name": "stroma"}, ["classes", "'stroma' is there twice"]),
+        ({"classes__1__mask_values": ["a"]}, ["classes.1.mask_values", "'a' is neither a number nor a range"]),
+        ({"patches__size": 72}, ["patches.size to be a multiple"]),
+        ({"slides__root": "${NO_SUCH_VARIABLE_HERE}/x"}, ["slides.root", "NO_SUCH_VARIABLE_HERE is not set"]),
+    ],
+)
+def test_wrong_values_name_key_and_remedy(values, parts):
+    found = messages(**values)
+    assert all(text.startswith("config.yaml, ") for text in found)
+    assert any(all(part in text for part in parts) for text in found), found
+
+
+def test_names_and_values_that_stand_for_two_classes_are_refused():
+    found = messages(classes__0__annotations=["Tumor"], classes__1__annotations=["Tumor"])
+    assert any("'Tumor'" in text and "stroma" in text and "tumour" in text for text in found)
+    found = messages(classes__0__mask_values=["0-5"], classes__1__mask_values=["3"])
+    assert any("'3'" in text and "'0-5'" in text for text in found)
+
+
+def test_all_mistakes_are_reported_at_once():
+    assert len(messages(patches__sise=1, study="1 2", arms__real__label=3)) == 3
+
+
+def test_a_file_is_loaded(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(STUDY))
+    assert load(path) == validate(STUDY, "")
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"- 1", b"", b"\xff\xff", b"a: !!python/object/apply:os.system [ls]"])
+def test_files_that_are_no_configuration_are_refused(tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"c\.yaml: "):
+        load(tmp_path / "c.yaml")
+    with pytest.raises(UserError, match=r"missing\.yaml: cannot be read"):
+        load(tmp_path / "missing.yaml")
+
+
+def test_environment_variables_are_expanded(monkeypatch):
+    monkeypatch.setenv("STEDM_TEST", "/somewhere")
+    assert Slides(sheet="${STEDM_TEST}/a.csv", root="$STEDM_TEST").root == "/somewhere"
+
+
+def test_sections_travel_as_json():
+    patches = Patches(size=128, level=1, tissue=None)
+    assert Patches.from_json(patches.model_dump_json()) == patches
+
+
+def test_merging_goes_section_by_section():
+    assert merge({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": 3}, "d": [2]}) == {"a": {"b": 1, "c": 3}, "d": [2]}

@@ -1,0 +1,153 @@
+import h5py
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from tiny import options, train
+
+from stedm.config import Device, NoFirstStage, PretrainedFirstStage, TrainedFirstStage
+from stedm.diffusion.pipeline import StyleLayoutPipeline
+from stedm.diffusion.training import train_generator
+from stedm.errors import UserError
+from stedm.first_stage import (
+    decode,
+    encode,
+    encode_latents,
+    load_first_stage,
+    pixel_first_stage,
+    prepare_first_stage,
+    sample_images,
+    to_images,
+    to_pixels,
+    train_first_stage,
+    training_files,
+)
+from stedm.style.bank import StyleBank, embed_patches
+from stedm.style.samplers import dihedral
+
+TRAINED = TrainedFirstStage(
+    kind="trained",
+    channels=[16, 16, 16],
+    training={"steps": 30, "batch_size": 8, "learning_rate": 3e-3, "ema_decay": 0.5},
+)
+
+
+def files_of(study):
+    return training_files(study / "split.csv", study / "patches")
+
+
+def trained(study):
+    train_first_stage(TRAINED, Device(), study / "split.csv", study / "patches", 0, study / "work", study / "stage")
+    return study / "stage"
+
+
+def test_pixels_survive_the_way_to_images_and_back():
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    assert to_images(pixels).aminmax() == (-1, 1)
+    np.testing.assert_array_equal(to_pixels(to_images(pixels)), pixels)
+
+
+def test_folded_pixels_have_unit_variance_and_decode_to_the_image(tiny_study):
+    files = files_of(tiny_study)
+    stage = pixel_first_stage(NoFirstStage(unshuffle=4), files)
+    images = sample_images(files)
+    latents = encode(stage, images)
+    assert latents.shape[1:] == (48, 8, 8)
+    assert latents.std().item() == pytest.approx(1, abs=0.01)
+    torch.testing.assert_close(decode(stage, latents), images, atol=1e-5, rtol=0)
+
+
+def test_a_trained_autoencoder_has_latents_of_unit_variance_and_loads_in_diffusers(tiny_study):
+    folder = trained(tiny_study)
+    model = AutoencoderKL.from_pretrained(folder)
+    images = sample_images(files_of(tiny_study))
+    with torch.no_grad():
+        latents = encode(model, images)
+        assert latents.shape[1:] == (4, 8, 8)
+        assert latents.std().item() == pytest.approx(1, abs=0.02)
+        assert latents.mean().item() == pytest.approx(0, abs=0.02)
+        assert (decode(model, latents) - images).abs().mean() < (images.mean() - images).abs().mean()
+
+
+def test_cached_latents_are_those_of_the_turned_images(tiny_study):
+    folder = trained(tiny_study)
+    encode_latents(folder, Device(), tiny_study / "split.csv", tiny_study / "patches", tiny_study / "latents")
+    assert {path.stem for path in (tiny_study / "latents").iterdir()} == {"A1", "A2", "U1", "U2"}  # none of the test
+    file, stage = files_of(tiny_study)[0], load_first_stage(folder)
+    with h5py.File(tiny_study / f"latents/{file.slide}.h5") as cached, torch.no_grad():
+        assert cached["latents"].dtype == np.float16
+        for which in range(8):
+            expected = encode(stage, to_images(dihedral(file.image(5), which))[None])[0].numpy()
+            np.testing.assert_allclose(cached["latents"][5, which], expected, atol=0.01)
+
+
+def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study):
+    """A local folder that diffusers wrote stands for one of the hub."""
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    AutoencoderKL(block_out_channels=[8, 8], norm_num_groups=4, **blocks).save_pretrained(tiny_study / "vae")
+    stage = PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "vae"))
+    split, patches = tiny_study / "split.csv", tiny_study / "patches"
+    prepare_first_stage(stage, split, patches, tiny_study / "stage")
+    encode_latents(tiny_study / "stage", Device(), split, patches, tiny_study / "latents")
+    train_generator(
+        options(style={"factor_colour": False}, training={"steps": 1}), stage, 2, Device(), split, patches, 0,
+        tiny_study / "work", tiny_study / "model", tiny_study / "stage", tiny_study / "latents",
+    )  # fmt: skip
+    pipeline = StyleLayoutPipeline.from_pretrained(tiny_study / "model")
+    assert isinstance(pipeline.first_stage, AutoencoderKL)
+    assert pipeline.first_stage.config.scaling_factor != AutoencoderKL().config.scaling_factor
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), torch.zeros(1, 2, 3, 32, 32)).images
+    assert images.shape == (1, 3, 32, 32)
+
+
+def test_an_autoencoder_that_is_not_there_is_named_with_the_remedy(tiny_study, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    stage = PretrainedFirstStage(kind="pretrained", path="nobody/nothing")
+    with pytest.raises(UserError, match=r"first_stage\.path: 'nobody/nothing' cannot be loaded"):
+        prepare_first_stage(stage, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "stage")
+
+
+def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(tiny_study, monkeypatch):
+    """A small timm model with random weights in a local folder stands for a foundation model."""
+    import timm
+    from safetensors.torch import save_file
+
+    import stedm.style.encoder
+
+    network = timm.create_model("test_convnext", num_classes=0)
+    folder = tiny_study / "encoder"
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "model.safetensors")
+    settings = '{"architecture": "test_convnext", "num_classes": 0, "num_features": %d}' % network.num_features  # noqa: UP031
+    (folder / "config.json").write_text(settings)
+    style = {"encoder": {"name": str(folder), "trainable": False, "dim": 16}}
+    chosen = options(style=style, training={"steps": 1})
+    split, patches, bank = tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank"
+    embed_patches(chosen.style, None, split, patches, bank)
+    file = files_of(tiny_study)[0]
+    assert StyleBank(bank).embeddings(file, [0, 3]).shape == (2, network.num_features + 6)
+
+    def refuse(*arguments):
+        raise AssertionError("the encoder was made while the generator trained")
+
+    monkeypatch.setattr(stedm.style.encoder, "from_timm", refuse)
+    train_generator(
+        chosen, NoFirstStage(unshuffle=4), 2, Device(), split, patches, 0, tiny_study / "work", tiny_study / "model",
+        bank=bank,
+    )  # fmt: skip
+    pipeline = StyleLayoutPipeline.from_pretrained(tiny_study / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    sets = StyleBank(bank).embeddings(file, [0, 3])[None]
+    images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style_embeddings=sets).images
+    assert torch.isfinite(images).all()
+
+
+def test_a_bank_of_other_patches_is_refused(tiny_study):
+    chosen = options(training={"steps": 1})
+    generator = train(tiny_study, chosen)
+    embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank")
+    with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
+        file.attrs["fingerprint"] = "another"
+    with pytest.raises(UserError, match="was made from other patches"):
+        StyleBank(tiny_study / "bank").embeddings(files_of(tiny_study)[0], [0])

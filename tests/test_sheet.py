@@ -1,0 +1,133 @@
+import pytest
+
+from stedm.config import Slides
+from stedm.errors import UserError
+from stedm.sheet import Slide, read_sheet, slides_by_name, write_sheet
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read a sheet beside which a.svs, b.svs and a.geojson lie."""
+    for name in ("a.svs", "b.svs", "a.geojson"):
+        (tmp_path / name).touch()
+
+    def read_text(text, **options):
+        sheet = tmp_path / "slides.csv"
+        sheet.write_text(text, encoding="utf-8")
+        return read_sheet(Slides(sheet=str(sheet)), **options)
+
+    return read_text
+
+
+@pytest.fixture
+def messages(read):
+    def refused(text):
+        with pytest.raises(UserError) as error:
+            read(text)
+        return error.value.messages
+
+    return refused
+
+
+def test_rows_become_slides(read, tmp_path):
+    slides = read(
+        "slide,patient,path,annotation,group,mpp,split\nA,p1,a.svs,a.geojson,solid,0.25,test\nB,p2,b.svs,,,,\n"
+    )
+    assert slides == [
+        Slide("A", "p1", tmp_path / "a.svs", tmp_path / "a.geojson", "solid", 0.25, "test"),
+        Slide("B", "p2", tmp_path / "b.svs"),
+    ]
+
+
+def test_optional_columns_may_be_missing_and_rows_short_or_empty(read):
+    assert [slide.slide for slide in read("path, slide ,patient\na.svs, A ,p1\n\nb.svs,B,p2\n")] == ["A", "B"]
+    slides = read("slide,patient,path,annotation,group\nA,p1,a.svs\nB,p2,b.svs,,nested\n")
+    assert [(slide.annotation, slide.group) for slide in slides] == [(None, ""), (None, "nested")]
+
+
+def test_a_byte_order_mark_of_a_spreadsheet_is_no_name(read):
+    assert read("\ufeffslide,patient,path\nA,p1,a.svs\n")[0].slide == "A"
+
+
+def test_every_wrong_row_is_reported_with_its_line(messages):
+    found = messages(
+        "slide,patient,path,annotation,group,mpp,split\n"
+        "A,p1,a.svs,,,,\n"
+        "B,p2,missing.svs,,,,\n"
+        "\n"
+        "C,p3,b.svs,missing.geojson,,zero,\n"
+        "../D,p;4,b.svs,,,-1,\n"
+        "E,p5,,,,nan,tests\n"
+        "a,p6,b.svs,,,,\n"
+    )
+    assert all("slides.csv, line " in message for message in found)
+    parts = [
+        ("line 3 (slide 'B')", "missing.svs"),
+        ("line 5 (slide 'C')", "missing.geojson"),
+        ("line 5 (slide 'C')", "mpp 'zero'"),
+        ("line 6 (slide '../D')", "slide '../D' is not usable"),
+        ("line 6 (slide '../D')", "patient 'p;4'"),
+        ("line 6 (slide '../D')", "mpp '-1'"),
+        ("line 7 (slide 'E')", "path is empty"),
+        ("line 7 (slide 'E')", "mpp 'nan'"),
+        ("line 7 (slide 'E')", "split 'tests' is not one of annotated, unannotated, validation, test"),
+        ("line 8", "'a' is there already, on line 2"),
+    ]
+    assert len(found) == len(parts)
+    for where, what in parts:
+        assert any(where in message and what in message for message in found), (where, what)
+
+
+def test_a_patient_in_two_splits_or_groups_is_refused(messages):
+    found = messages(
+        "slide,patient,path,group,split\nA,p1,a.svs,solid,test\nB,p1,b.svs,solid,annotated\nC,p1,b.svs,nested,test\n"
+    )
+    assert len(found) == 2
+    assert "line 3: patient 'p1' has split 'annotated', but 'test' on line 2" in found[0]
+    assert "line 4: patient 'p1' has group 'nested', but 'solid' on line 2" in found[1]
+
+
+def test_wrong_headers_are_explained(messages):
+    found = messages("slide,patiant,path\nA,p1,a.svs\n")
+    assert "line 1: the column 'patient' is missing" in found[0]
+    assert "line 1: there is no column 'patiant'; did you mean 'patient'?" in found[1]
+    assert "has no rows" in messages("slide,patient,path\n")[0]
+
+
+@pytest.mark.parametrize("text", ["", "slide,patient,path\nA,p1,a.svs,,,,,\n", 'slide,patient,path\n"A,p1,a.svs\n'])
+def test_what_is_no_table_is_refused(messages, text):
+    assert any("slides.csv" in message for message in messages(text))
+
+
+def test_files_that_are_no_text_or_missing_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00slide")
+    for name in ("a.csv", "missing.csv"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read"):
+            read_sheet(Slides(sheet=str(tmp_path / name)))
+
+
+def test_slides_drawn_by_the_study_need_not_exist_yet(read, tmp_path):
+    slides = read("slide,patient,path\nA,p1,later.tiff\n", made_here=True)
+    assert slides[0].path == tmp_path / "later.tiff"
+
+
+def test_relative_paths_start_from_the_root(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.svs").touch()
+    (tmp_path / "slides.csv").write_text("slide,patient,path\nA,p1,x/../a.svs\n")
+    monkeypatch.setenv("STEDM_TEST_ROOT", str(tmp_path / "data"))
+    slides = read_sheet(Slides(sheet=str(tmp_path / "slides.csv"), root="${STEDM_TEST_ROOT}"))
+    assert slides[0].path == tmp_path / "data/a.svs"
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_written_sheet_reads_back_the_same(tmp_path, monkeypatch, relative):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path.relative_to(tmp_path) if relative else tmp_path
+    slides = [
+        Slide("A", "p1", folder / "a ü,b.svs", folder / "a.geojson", "solid", 0.25, "test"),
+        Slide("B", "p2", folder / "b.svs"),
+    ]
+    (tmp_path / "results").mkdir()
+    write_sheet(tmp_path / "results/slides.csv", slides)
+    assert slides_by_name(tmp_path / "results/slides.csv") == {"A": slides[0], "B": slides[1]}

@@ -1,0 +1,197 @@
+"""Roles of patients: by the sheet and at random."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stedm.config import Splits
+from stedm.errors import UserError
+from stedm.sheet import Slide, write_sheet
+from stedm.splits import make_split, read_split, slides_of, stratified_order
+from stedm.store import write_patches
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Writes sheet and patch files of (slide, patient, group, split, labelled, patches) rows; gives a function that
+    makes a split of them."""
+
+    def build(*rows):
+        slides = []
+        for slide, patient, group, split, labelled, patches in rows:
+            slides.append(Slide(slide, patient, Path(f"/slides/{slide}.tiff"), None, group, None, split))
+            label = np.zeros((16, 16), np.uint8) if labelled else None
+            image = np.full((16, 16, 3), 200, np.uint8)
+            write_patches(
+                tmp_path / "patches" / f"{slide}.h5",
+                [(image, label, (16 * n, 0), 1.0) for n in range(patches)],
+                16,
+                ["stroma", "tumour"],
+                {
+                    "slide": slide,
+                    "patient": patient,
+                    "group": group,
+                    "split": split,
+                    "status": "ok" if patches else "quarantined",
+                    "problem": "" if patches else "cannot be read",
+                },
+            )
+        write_sheet(tmp_path / "slides.csv", slides)
+
+        def make(annotated, repeat=0, seed=0, **options):
+            options = Splits(**({"annotated_patients": [annotated], "source": "sheet"} | options))
+            out = tmp_path / "splits" / f"n{annotated}-r{repeat}.csv"
+            make_split(options, seed, tmp_path / "slides.csv", tmp_path / "patches", annotated, repeat, out)
+            return read_split(out)
+
+        return make
+
+    return build
+
+
+def row(slide, split, group="a", labelled=True, patches=1, patient=None):
+    return slide, patient or slide, group, split, labelled, patches
+
+
+def patients(split, role):
+    return set(split.loc[split["role"] == role, "patient"])
+
+
+def test_roles_are_the_sheets(study):
+    make = study(
+        row("A1", "annotated", patient="A"),
+        row("A2", "annotated", patient="A", labelled=False),
+        row("B", "unannotated"),
+        row("C", "unannotated", labelled=False),
+        row("V", "validation"),
+        row("T", "test"),
+    )
+    split = make(1)
+    assert dict(zip(split["slide"], split["role"], strict=True)) == {
+        "A1": "annotated", "A2": "annotated", "B": "unannotated", "C": "unannotated", "V": "validation", "T": "test",
+    }  # fmt: skip
+    assert dict(zip(split["slide"], split["labelled"], strict=True)) == {
+        "A1": True, "A2": False, "B": True, "C": False, "V": True, "T": True,
+    }  # fmt: skip
+    assert slides_of(split, "annotated", "test") == ["A1", "A2", "T"]
+
+
+def test_smaller_annotated_sets_are_inside_larger_ones_and_hold_every_group(study):
+    rows = [row(f"P{n}", "annotated", "ab"[n % 2]) for n in range(8)] + [row("T", "test")]
+    make = study(*rows)
+    seen = set()
+    for repeat in range(5):
+        two, four, eight = (patients(make(number, repeat), "annotated") for number in (2, 4, 8))
+        assert two < four < eight
+        assert (len(two), len(four), len(eight)) == (2, 4, 8)
+        for number, chosen in ((1, two), (2, four)):
+            assert Counter(int(name[1]) % 2 for name in chosen) == {0: number, 1: number}
+        assert patients(make(2, repeat), "unannotated") == {f"P{n}" for n in range(8)} - two
+        seen.add(frozenset(two))
+    assert len(seen) > 1  # repeats draw anew
+    assert patients(make(2, 3), "annotated") == patients(make(2, 3), "annotated")
+
+
+def test_a_slide_without_patches_is_excluded_and_logged(study, caplog):
+    make = study(row("A", "annotated"), row("B", "unannotated", patches=0), row("T", "test"))
+    split = make(1)
+    assert slides_of(split, "excluded") == ["B"]
+    assert slides_of(split, "unannotated") == []
+    assert "B is left out of the split: quarantined (cannot be read)" in caplog.text
+
+
+def test_an_annotated_patient_whose_labelled_slide_broke_counts_as_unannotated(study):
+    make = study(
+        row("A", "annotated"),
+        row("B1", "annotated", patient="B", patches=0),
+        row("B2", "annotated", patient="B", labelled=False),
+        row("T", "test"),
+    )
+    split = make(1)
+    assert slides_of(split, "annotated") == ["A"]
+    assert slides_of(split, "unannotated") == ["B2"]
+
+
+@pytest.mark.parametrize("role", ["annotated", "test", "validation"])
+def test_a_role_that_needs_annotations_is_refused_without(study, role):
+    make = study(row("A", "annotated"), row("T", "test"), row("X", role, labelled=False))
+    with pytest.raises(UserError, match=f"slides.csv, patient 'X': is called {role} but none"):
+        make(1)
+
+
+def test_an_empty_role_is_refused_where_the_sheet_decides(study):
+    with pytest.raises(UserError, match="patient 'X': the column split is empty"):
+        study(row("A", "annotated"), row("T", "test"), row("X", ""))(1)
+
+
+def test_a_sheet_without_test_patients_is_refused(study):
+    with pytest.raises(UserError, match="no patient with usable slides has the split test"):
+        study(row("A", "annotated"), row("T", "test", patches=0))(1)
+
+
+def test_more_annotated_patients_than_there_are_name_the_key_and_the_lost(study):
+    make = study(row("A", "annotated"), row("B", "annotated", patches=0), row("T", "test"))
+    with pytest.raises(UserError, match=r"splits.annotated_patients: 2 are asked .* has 1 patients .*slides: B\)"):
+        make(2)
+
+
+def test_a_missing_patch_file_is_named(study, tmp_path):
+    make = study(row("A", "annotated"), row("T", "test"))
+    (tmp_path / "patches" / "T.h5").unlink()
+    with pytest.raises(UserError, match=r"T\.h5: there is no such file; run `stedm patches extract`"):
+        make(1)
+
+
+def test_random_splits_test_every_labelled_patient_equally_often(study):
+    make = study(*(row(f"P{n}", "") for n in range(5)), *(row(f"U{n}", "", labelled=False) for n in range(3)))
+    tested = Counter()
+    for repeat in range(5):
+        split = make(2, repeat, source="random", test_patients=2, validation_patients=1)
+        roles = [patients(split, role) for role in ("test", "validation", "annotated", "unannotated")]
+        assert [len(role) for role in roles] == [2, 1, 2, 3]
+        assert roles[3] == {"U0", "U1", "U2"}
+        assert len(set.union(*roles)) == 8
+        tested.update(roles[0])
+        if repeat == 1:
+            assert max(tested.values()) == 1  # five patients, four places: nobody twice
+    assert tested == dict.fromkeys(("P0", "P1", "P2", "P3", "P4"), 2)
+
+
+def test_random_splits_are_nested_and_keep_their_test_set(study):
+    make = study(*(row(f"P{n}", "", "ab"[n % 2]) for n in range(8)))
+    options = {"source": "random", "test_patients": 2, "validation_patients": 2}
+    small, large = make(2, 1, **options), make(4, 1, **options)
+    assert patients(small, "test") == patients(large, "test")
+    assert patients(small, "validation") == patients(large, "validation")
+    assert patients(small, "annotated") < patients(large, "annotated")
+    assert {int(name[1]) % 2 for name in patients(small, "annotated")} == {0, 1}
+    assert patients(make(2, 1, seed=1, **options), "test") != patients(small, "test")
+
+
+def test_random_splits_refuse_more_than_the_labelled_patients(study):
+    make = study(*(row(f"P{n}", "") for n in range(4)), row("U", "", labelled=False))
+    with pytest.raises(UserError, match=r"splits.annotated_patients: 3 are asked for, but beside 2 .* there are 2 "):
+        make(3, source="random", test_patients=1, validation_patients=1)
+
+
+def test_every_stretch_of_a_stratified_order_has_its_share_of_each_group():
+    groups = pd.Series({f"P{n}": "rare" if n % 3 == 0 else "common" for n in range(12)})
+    order = stratified_order(groups, 7)
+    assert sorted(order) == sorted(groups.index)
+    for start in range(0, 12, 3):
+        assert sorted(groups[order[start : start + 3]]) == ["common", "common", "rare"]
+
+
+def test_a_table_that_is_no_split_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "split.csv"
+    path.write_text("slide,patient\nA,A\n")
+    with pytest.raises(UserError, match="line 1: has no column group, role, labelled"):
+        read_split(path)
+    path.write_text("slide,patient,group,role,labelled\nA,A,,test,True\nB,B,,tset,True\n")
+    with pytest.raises(UserError, match="line 3: role 'tset' is not one of"):
+        read_split(path)
+    with pytest.raises(UserError, match="cannot be read as a split"):
+        read_split(tmp_path / "none.csv")

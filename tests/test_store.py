@@ -1,0 +1,120 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from stedm.store import PatchFile, patch_file, write_patches
+
+NAMES = ["stroma", "tumour"]
+ATTRIBUTES = {"slide": "s1", "patient": "p1", "status": "ok"}
+
+
+def drawn(count, size=16, seed=0):
+    """Patches of noise; every third is not annotated."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        labels = rng.choice([0, 1, 255], (size, size)).astype(np.uint8) if index % 3 else None
+        yield image, labels, (index * 10, index * 20), index / count
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 130])
+def test_what_is_written_is_read_back(tmp_path, count):
+    path = tmp_path / "folder/s1.h5"
+    assert write_patches(path, drawn(count), 16, NAMES, ATTRIBUTES, {"patch_level": 2}) == count
+    patches = patch_file(tmp_path / "folder", "s1")
+    assert len(patches) == count
+    assert patches.slide == "s1"
+    assert patches.attributes["patch_size"] == 16
+    for index, (image, labels, corner, share) in enumerate(drawn(count)):
+        np.testing.assert_array_equal(patches.image(index), image)
+        expected = np.full((16, 16), 255) if labels is None else labels
+        np.testing.assert_array_equal(patches.labels(index), expected)
+        assert tuple(patches.coords[index]) == corner
+        assert patches.tissue[index] == pytest.approx(share)
+        assert patches.class_fractions[index] == pytest.approx([(expected == 0).mean(), (expected == 1).mean()])
+        assert patches.annotated[index] == (labels is not None)
+    batches = list(patches.images())
+    assert sum(map(len, batches)) == count
+    if count:
+        np.testing.assert_array_equal(np.concatenate(batches)[-1], patches.image(count - 1))
+
+
+def test_plain_h5py_reads_it_without_us(tmp_path):
+    write_patches(tmp_path / "s1.h5", drawn(3), 16, NAMES, ATTRIBUTES, {"patch_level": 2})
+    with h5py.File(tmp_path / "s1.h5") as file:
+        assert (file["imgs"].shape, file["imgs"].dtype, file["imgs"].chunks) == (
+            (3, 16, 16, 3),
+            np.uint8,
+            (1, 16, 16, 3),
+        )
+        assert file["imgs"].compression is None
+        assert (file["labels"].shape, file["labels"].fillvalue) == ((3, 16, 16), 255)
+        assert file["labels"].id.get_num_chunks() == 2  # the first is not annotated and takes no space
+        assert file["coords"].dtype == np.int64
+        assert file["coords"].attrs["patch_level"] == 2
+        assert list(file.attrs["class_names"]) == NAMES
+
+
+def test_the_fingerprint_is_of_images_labels_and_coordinates(tmp_path):
+    def fingerprint(patches):
+        write_patches(tmp_path / "s1.h5", patches, 16, NAMES, ATTRIBUTES)
+        return PatchFile(tmp_path / "s1.h5").fingerprint
+
+    patches = list(drawn(3))
+    first = fingerprint(patches)
+    assert fingerprint(patches) == first
+    image, labels, corner, share = patches[1]
+    for other in (
+        (255 - image, labels, corner, share),
+        (image, 1 - labels.clip(0, 1), corner, share),
+        (image, labels, (1, 1), share),
+    ):
+        assert fingerprint([patches[0], other, patches[2]]) != first
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_half_written(tmp_path):
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(2), 16, NAMES, ATTRIBUTES)
+    before = path.read_bytes()
+
+    def failing():
+        yield from drawn(70)
+        raise OSError("the slide broke")
+
+    with pytest.raises(OSError, match="the slide broke"):
+        write_patches(path, failing(), 16, NAMES, ATTRIBUTES)
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["s1.h5"]
+
+
+def test_killed_in_the_middle_no_file_appears(tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+import numpy as np
+from stedm.store import write_patches
+def patches():
+    for index in range(100):
+        if index == 80:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield np.zeros((16, 16, 3), np.uint8), None, (0, 0), 1.0
+write_patches(Path({str(tmp_path)!r}) / "s1.h5", patches(), 16, ["a", "b"], {{}})
+"""
+    result = subprocess.run([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert not (tmp_path / "s1.h5").exists()
+
+
+def test_a_patch_file_travels_to_another_process_without_its_handle(tmp_path):
+    write_patches(tmp_path / "s1.h5", drawn(3), 16, NAMES, ATTRIBUTES)
+    patches = PatchFile(tmp_path / "s1.h5")
+    first = patches.image(2)
+    copy = pickle.loads(pickle.dumps(patches))
+    assert copy._file is None
+    np.testing.assert_array_equal(copy.image(2), first)

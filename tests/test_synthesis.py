@@ -1,0 +1,110 @@
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import options, train
+
+from stedm.config import Affine, Synthesis
+from stedm.store import PatchFile
+from stedm.style.bank import embed_patches
+from stedm.synthesis import draw_shard, plan_images, random_affine, warp_layout
+
+CLASSES = ["stroma", "tumour"]
+
+
+def plan(study, **over):
+    chosen = Synthesis(**({"images": 20, "shards": 2, "style_images": 2} | over))
+    return plan_images(chosen, study / "split.csv", study / "patches", 0, study / "manifest.csv")
+
+
+def test_every_unannotated_patient_is_drawn_equally_often_and_no_other(tiny_study):
+    manifest = plan(tiny_study)
+    assert manifest["style_slide"].value_counts().to_dict() == {"U1": 10, "U2": 10}
+    assert set(manifest["layout_slide"]) == {"A1", "A2"}
+
+
+def test_a_manifest_is_the_same_each_time_and_more_images_leave_the_first_alone(tiny_study):
+    first, again, more = plan(tiny_study), plan(tiny_study), plan(tiny_study, images=30)
+    pd.testing.assert_frame_equal(first, again)
+    same = [name for name in first if name != "shard"]
+    pd.testing.assert_frame_equal(first[same], more[same].head(20))
+
+
+def test_shards_are_of_equal_size(tiny_study):
+    assert plan(tiny_study, shards=4)["shard"].value_counts().to_dict() == {0: 5, 1: 5, 2: 5, 3: 5}
+
+
+def regroup(study, **groups):
+    """Give slides of the tiny study a group."""
+    import h5py
+
+    for slide, group in groups.items():
+        with h5py.File(study / f"patches/{slide}.h5", "a") as file:
+            file.attrs["group"] = group
+
+
+def test_layouts_meet_styles_of_their_group(tiny_study):
+    regroup(tiny_study, A1="x", A2="y", U1="x", U2="y")
+    manifest = plan(tiny_study)
+    assert set(zip(manifest["layout_slide"], manifest["style_slide"], strict=True)) == {("A1", "U1"), ("A2", "U2")}
+    mixed = plan(tiny_study, pairing="random", images=40)
+    assert len(set(zip(mixed["layout_slide"], mixed["style_slide"], strict=True))) == 4
+
+
+def test_a_group_without_layouts_takes_those_of_any(tiny_study):
+    regroup(tiny_study, U1="z")
+    assert set(plan(tiny_study).query("style_slide == 'U1'")["layout_slide"]) == {"A1", "A2"}
+
+
+def test_without_transform_the_layout_is_itself_or_its_mirror_image():
+    none = Affine(scale=(1, 1), rotation=0, shear=0, translation=0)
+    layout = np.random.default_rng(0).integers(0, 3, (32, 32), np.uint8)
+    seen = {warp_layout(layout, random_affine(none, 32, np.random.default_rng(seed))).tobytes() for seed in range(10)}
+    assert seen == {layout.tobytes(), layout[:, ::-1].tobytes()}
+
+
+def test_a_layout_that_is_scaled_up_covers_more():
+    layout = np.zeros((64, 64), np.uint8)
+    layout[24:40, 24:40] = 1
+    options = Affine(scale=(1.5, 1.5), rotation=180, shear=0, translation=0)
+    area = [warp_layout(layout, random_affine(options, 64, np.random.default_rng(seed))).sum() for seed in range(10)]
+    np.testing.assert_allclose(area, 1.5**2 * 256, rtol=0.06)
+
+
+def test_unannotated_pixels_stay_unannotated():
+    layout = np.full((32, 32), 255, np.uint8)
+    layout[:, :16] = 1
+    drawn = warp_layout(layout, random_affine(Affine(), 32, np.random.default_rng(0)))
+    assert set(np.unique(drawn)) <= {1, 255}
+
+
+@pytest.fixture
+def drawn(tiny_study):
+    chosen = options(training={"steps": 1}, sampling={"batch_size": 4})
+    generator = train(tiny_study, chosen)
+    bank = tiny_study / "bank"
+    embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", bank)
+    plan(tiny_study)
+
+    def draw(shard, out):
+        path = tiny_study / out
+        draw_shard(generator, tiny_study / "manifest.csv", shard, tiny_study / "patches", bank, CLASSES, path)
+        return PatchFile(path)
+
+    return draw
+
+
+def test_a_shard_redrawn_gives_the_same_images(drawn):
+    first, again, other = drawn(1, "a.h5"), drawn(1, "b.h5"), drawn(0, "c.h5")
+    assert len(first) == 10
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint != other.fingerprint
+
+
+def test_a_drawn_image_carries_its_layout_and_its_number(tiny_study, drawn):
+    file = drawn(1, "a.h5")
+    manifest = pd.read_csv(tiny_study / "manifest.csv")
+    row = manifest[manifest["shard"] == 1].iloc[3]
+    source = PatchFile(tiny_study / f"patches/{row['layout_slide']}.h5").labels(row["layout_patch"])
+    matrix = row[["a", "b", "c", "d", "e", "f"]].to_numpy(float).reshape(2, 3)
+    np.testing.assert_array_equal(file.labels(3), warp_layout(source, matrix))
+    assert file.coords[:, 0].tolist() == list(range(10, 20))

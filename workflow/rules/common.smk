@@ -1,0 +1,200 @@
+# What the rules share: the study, its sheet, where things lie, and which part of the configuration a rule hands on.
+import json
+import os
+import re
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from stedm.config import validate
+from stedm.errors import UserError
+from stedm.sheet import read_sheet, write_sheet
+from stedm.versions import VERSIONS
+
+# Idle threads must sleep: spinning ones take the core that another training needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def read_study():
+    """The validated study and its slides by name; what is wrong with either stops the workflow, without a traceback."""
+    source = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
+    try:
+        study = validate(config, source)
+        slides = read_sheet(study.slides, made_here=study.demo is not None)
+    except UserError as error:
+        raise WorkflowError("\n".join(error.messages)) from None
+    return study, {slide.slide: slide for slide in slides}
+
+
+STUDY, SLIDES = read_study()
+RESULTS = Path("results") / STUDY.study
+PATCHES = RESULTS / "patches"
+WORK = RESULTS / "work"
+LOGS = RESULTS / "logs"
+BENCHMARKS = RESULTS / "benchmarks"
+ENVIRONMENT = str(Path(workflow.basedir) / "envs/stedm.yaml")
+TRAINING_ROLES = ("annotated", "unannotated", "validation")
+SPLITS = [
+    f"n{number}-r{repeat}" for number in STUDY.splits.annotated_patients for repeat in range(STUDY.splits.repeats)
+]
+
+
+def section(*keys, **values):
+    """The named sections of the study, and what `values` adds, as one JSON object: an argument of a command.
+
+    Snakemake keeps it with each output; a rule reruns when it changes, so a rule is given what it uses and no more.
+    """
+    options = STUDY.model_dump(mode="json", include=set(keys)) | values
+    text = json.dumps(options)
+    return lambda wildcards: text  # a function, or Snakemake would take the braces for wildcards
+
+
+def row(wildcards):
+    """A slide's row of the sheet, so that a changed row reruns what is made of that slide alone."""
+    return json.dumps(SLIDES[wildcards.slide].record(), sort_keys=True)
+
+
+def rows(wildcards):
+    """All rows of the sheet."""
+    return json.dumps([slide.record() for slide in SLIDES.values()], sort_keys=True)
+
+
+def patch_files(*roles):
+    """Patch files of the slides that may have one of the roles in a split; of all slides without an argument."""
+    fixed = STUDY.splits.source == "sheet"
+    wanted = [slide.slide for slide in SLIDES.values() if not (roles and fixed) or slide.split in roles]
+    return [PATCHES / f"{slide}.h5" for slide in wanted]
+
+
+def slide_files(*slides):
+    """Image and annotation files of slides."""
+    return [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation) if file is not None]
+
+
+def demo_pattern(column):
+    """Where the demo draws its slides, or their annotations: the sheet's paths with the slide's name as wildcard."""
+    patterns = {
+        path.with_name(path.name.replace(f"{name}.", "{slide}.", 1))
+        for name, slide in SLIDES.items()
+        if (path := getattr(slide, column))
+    }
+    if len(patterns) != 1 or "{slide}" not in (pattern := str(patterns.pop())):
+        raise WorkflowError(
+            f"{STUDY.slides.sheet}, column {column}: slides that the demo draws must lie in one folder and be named after"
+            " the column slide, such as P01.tiff and P01.geojson"
+        )
+    return pattern
+
+
+def megabytes(number):
+    """Memory of a job in MB, more at each attempt."""
+    return lambda wildcards, attempt: number * attempt
+
+
+def split_options(wildcards):
+    """Where roles come from, without what is swept: another repeat or number of patients leaves this split alone."""
+    swept = {"annotated_patients": [number(wildcards, "annotated")], "repeats": 1}
+    return section(splits=STUDY.splits.model_dump(mode="json") | swept)(wildcards)
+
+
+def number(wildcards, what):
+    """How many patients are annotated in a split, or which repeat it is."""
+    annotated, repeat = re.fullmatch(r"n(\d+)-r(\d+)", wildcards.split).groups()
+    return int({"annotated": annotated, "repeat": repeat}[what])
+
+
+def generator_options(*others):
+    """A generator, with other sections that the command uses."""
+
+    def options(wildcards):
+        generator = STUDY.generators[wildcards.generator].model_dump(mode="json")
+        return section(*others, generator=generator, classes=STUDY.class_names)(wildcards)
+
+    return options
+
+
+def segmentation_options(wildcards):
+    """The section without its seeds and the arm without its label, which change no network."""
+    arm = STUDY.arms[wildcards.arm].model_dump(mode="json") | {"label": wildcards.arm}
+    segmentation = STUDY.segmentation.model_dump(mode="json", exclude={"seeds"})
+    return section("device", segmentation=segmentation, arm=arm, classes=STUDY.class_names)(wildcards)
+
+
+def first_stage(*folders):
+    """Folders of the autoencoder and of its latents in a split; nothing where generators work on pixels."""
+    wanted = [] if STUDY.first_stage.kind == "none" else folders
+    return lambda wildcards: [RESULTS / folder / wildcards.split for folder in wanted]
+
+
+def style_bank_before_training(wildcards):
+    """A frozen encoder's embeddings, which the generator learns from; nothing where it trains the encoder itself."""
+    style = STUDY.generators[wildcards.generator].style
+    frozen = style.sampler != "none" and not style.encoder.trainable
+    return [RESULTS / f"style_bank/{wildcards.generator}/{wildcards.split}"] if frozen else []
+
+
+def generator_before_embedding(wildcards):
+    """The generator whose trained encoder fills the style bank; nothing where the encoder is frozen, or there is none."""
+    style = STUDY.generators[wildcards.generator].style
+    trained = style.sampler != "none" and style.encoder.trainable
+    return [RESULTS / f"generators/{wildcards.generator}/{wildcards.split}"] if trained else []
+
+
+def shards(generator, split):
+    folder = RESULTS / f"synthesis/{generator}/{split}"
+    return [folder / f"shards/{shard}.h5" for shard in range(STUDY.synthesis.shards)]
+
+
+def synthetic_images(wildcards):
+    """Shards of the arm's generator; nothing for an arm of real images only."""
+    generator = STUDY.arms[wildcards.arm].generator
+    return [] if generator is None else shards(generator, wildcards.split)
+
+
+def judge(wildcards):
+    """The network that judges whether drawn images follow their layout; nothing where the study names none."""
+    arm = STUDY.evaluation.judge_arm
+    seed = STUDY.segmentation.seeds[0]
+    return [] if arm is None else [RESULTS / f"segmentation/{arm}/{wildcards.split}/seed{seed}"]
+
+
+def windows(wildcards):
+    """What of the section matters to how test slides are predicted, so that new statistics score none again."""
+    evaluation = STUDY.evaluation.model_dump(mode="json", include={"overlap", "batch_size"})
+    return section("classes", "annotations", "patches", evaluation=evaluation)(wildcards)
+
+
+def judging(wildcards):
+    """What of the section matters to how drawn images are judged."""
+    evaluation = STUDY.evaluation.model_dump(mode="json", include={"judged_images", "batch_size"})
+    return section(evaluation=evaluation)(wildcards)
+
+
+def evaluations():
+    """Scores of all networks."""
+    return expand(
+        RESULTS / "evaluation/{arm}/{split}/seed{seed}", arm=STUDY.arms, split=SPLITS, seed=STUDY.segmentation.seeds
+    )
+
+
+def generator_figures():
+    """Tables and figures of drawn images; nothing where the study has no generator."""
+    styled = [name for name, generator in STUDY.generators.items() if generator.style.sampler != "none"]
+    return [
+        *expand(RESULTS / "figures/examples-{generator}.png", generator=STUDY.generators),
+        *expand(RESULTS / "figures/grid-{generator}.png", generator=styled),
+        *([RESULTS / "tables/image_quality.csv"] if STUDY.generators else []),
+    ]
+
+
+def comparison(wildcards):
+    evaluation = STUDY.evaluation.model_dump(mode="json", include={"reference_arm", "bootstrap"})
+    names = {"classes": STUDY.scored_classes, "splits": SPLITS, "seeds": STUDY.segmentation.seeds}
+    return section("study", "arms", evaluation=evaluation, **names)(wildcards)
+
+
+def runs(wildcards):
+    """Names of all trainings."""
+    reference = STUDY.evaluation.reference_arm
+    names = {"generators": list(STUDY.generators), "splits": SPLITS, "seeds": STUDY.segmentation.seeds}
+    return section("arms", reference_arm=reference, **names)(wildcards)

@@ -1,0 +1,182 @@
+# Figures, as PNG for the report and PDF for a paper: drawn from the tables and from stored images, so that
+# `snakemake figures` computes nothing again. Pictures show the first split.
+
+
+rule draw_scores:
+    input:
+        patients=RESULTS / "tables/patients.csv",
+        arms=RESULTS / "tables/arms.csv",
+    output:
+        figure=report(
+            RESULTS / "figures/scores.png",
+            category="Segmentation",
+            labels={"what": "each patient's score by arm"},
+            caption="../report/scores.rst",
+        ),
+        pdf=RESULTS / "figures/scores.pdf",
+    log:
+        LOGS / "figures/scores.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of scores by patient"
+    shell:
+        "stedm figures scores --patients {input.patients} --arms {input.arms} --out {output.figure} > {log} 2>&1"
+
+
+rule draw_differences:
+    input:
+        patients=RESULTS / "tables/patients.csv",
+        arms=RESULTS / "tables/arms.csv",
+    output:
+        figure=report(
+            RESULTS / "figures/differences.png",
+            category="Segmentation",
+            labels={"what": "differences to the reference arm"},
+            caption="../report/differences.rst",
+        ),
+        pdf=RESULTS / "figures/differences.pdf",
+    log:
+        LOGS / "figures/differences.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of differences to the reference arm"
+    shell:
+        "stedm figures differences --patients {input.patients} --arms {input.arms} --out {output.figure} > {log} 2>&1"
+
+
+rule draw_maps:
+    input:
+        sheet=ancient(RESULTS / "slides.csv"),
+        patients=RESULTS / "tables/patients.csv",
+        arms=RESULTS / "tables/arms.csv",
+        scores=evaluations(),
+    output:
+        figure=report(
+            RESULTS / "figures/maps.png",
+            category="Segmentation",
+            labels={"what": "test slides and what networks make of them"},
+            caption="../report/maps.rst",
+        ),
+        pdf=RESULTS / "figures/maps.pdf",
+    log:
+        LOGS / "figures/maps.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        options=section("evaluation", "arms", "classes", "annotations", "patches"),
+        tables=subpath(input.arms, parent=True),
+        evaluation=RESULTS / "evaluation",
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of test slides"
+    shell:
+        "stedm figures maps --options {params.options:q} --sheet {input.sheet} --tables {params.tables}"
+        " --evaluation {params.evaluation} --out {output.figure} > {log} 2>&1"
+
+
+rule draw_examples:
+    input:
+        manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/manifest.csv",
+        shards=lambda wildcards: shards(wildcards.generator, SPLITS[0]),
+        patches=patch_files(*TRAINING_ROLES),
+    output:
+        figure=report(
+            RESULTS / "figures/examples-{generator}.png",
+            category="Drawn images",
+            labels={"what": "drawn images and what they were made of", "generator": "{generator}"},
+            caption="../report/examples.rst",
+        ),
+        pdf=RESULTS / "figures/examples-{generator}.pdf",
+    log:
+        LOGS / "figures/examples-{generator}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        options=section("classes"),
+        patches=PATCHES,
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of examples: generator {wildcards.generator}"
+    shell:
+        "stedm figures examples --options {params.options:q} --manifest {input.manifest} --shards {input.shards}"
+        " --patches {params.patches} --out {output.figure} > {log} 2>&1"
+
+
+rule draw_grid:
+    input:
+        manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.csv",
+        images=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.h5",
+        patches=patch_files(*TRAINING_ROLES),
+    output:
+        figure=report(
+            RESULTS / "figures/grid-{generator}.png",
+            category="Drawn images",
+            labels={"what": "grid of layouts and styles", "generator": "{generator}"},
+            caption="../report/grid.rst",
+        ),
+        pdf=RESULTS / "figures/grid-{generator}.pdf",
+    log:
+        LOGS / "figures/grid-{generator}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        options=section("classes"),
+        patches=PATCHES,
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the grid of layouts and styles: generator {wildcards.generator}"
+    shell:
+        "stedm figures grid --options {params.options:q} --manifest {input.manifest} --images {input.images}"
+        " --patches {params.patches} --out {output.figure} > {log} 2>&1"
+
+
+rule draw_histories:
+    input:
+        generators=rules.generators.input,
+        segmentation=rules.segmentation.input,
+    output:
+        figure=report(
+            RESULTS / "figures/histories.png",
+            category="Training",
+            labels={"what": "loss of each training"},
+            caption="../report/histories.rst",
+        ),
+        pdf=RESULTS / "figures/histories.pdf",
+    log:
+        LOGS / "figures/histories.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        options=runs,
+        results=RESULTS,
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of training curves"
+    shell:
+        "stedm figures histories --options {params.options:q} --results {params.results} --out {output.figure}"
+        " > {log} 2>&1"
+
+
+rule figures:
+    input:
+        rules.compare_arms.output,
+        rules.draw_scores.output,
+        rules.draw_differences.output,
+        rules.draw_maps.output,
+        rules.draw_histories.output,
+        generator_figures(),
+    localrule: True
+    message:
+        "Tables and figures are in {RESULTS}"

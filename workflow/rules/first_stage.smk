@@ -1,0 +1,88 @@
+# First stage: the autoencoder, trained here or brought along, and the latents that it makes of every training patch,
+# once. With `first_stage.kind: none` these rules take no part.
+
+if STUDY.first_stage.kind == "trained":
+
+    rule train_first_stage:
+        input:
+            split=RESULTS / "splits/{split}.csv",
+            patches=patch_files(*TRAINING_ROLES),
+        output:
+            model=directory(RESULTS / "first_stage/{split}"),
+        log:
+            LOGS / "train_first_stage/{split}.log",
+        benchmark:
+            BENCHMARKS / "train_first_stage/{split}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=1,
+            mem_mb=megabytes(8_000),
+            runtime=720,
+        params:
+            options=section("first_stage", "device"),
+            seed=STUDY.seed,
+            patches=PATCHES,
+            work=WORK / "first_stage",
+            version=VERSIONS["first_stage"],
+        message:
+            "Training the first stage: split {wildcards.split}"
+        shell:
+            "stedm first-stage train --options {params.options:q} --split {input.split} --patches {params.patches}"
+            " --seed {params.seed} --work {params.work} --out {output.model} > {log} 2>&1"
+
+
+if STUDY.first_stage.kind == "pretrained":
+
+    rule prepare_first_stage:
+        input:
+            split=RESULTS / "splits/{split}.csv",
+            patches=patch_files(*TRAINING_ROLES),
+        output:
+            model=directory(RESULTS / "first_stage/{split}"),
+        log:
+            LOGS / "prepare_first_stage/{split}.log",
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=megabytes(8_000),
+            runtime=30,
+        params:
+            options=section("first_stage"),
+            patches=PATCHES,
+            version=VERSIONS["first_stage"],
+        message:
+            "Loading the pretrained first stage and scaling its latents: split {wildcards.split}"
+        shell:
+            "stedm first-stage prepare --options {params.options:q} --split {input.split} --patches {params.patches}"
+            " --out {output.model} > {log} 2>&1"
+
+
+rule encode_latents:
+    input:
+        split=RESULTS / "splits/{split}.csv",
+        patches=patch_files(*TRAINING_ROLES),
+        model=first_stage("first_stage"),
+    output:
+        latents=directory(RESULTS / "latents/{split}"),
+    log:
+        LOGS / "encode_latents/{split}.log",
+    benchmark:
+        BENCHMARKS / "encode_latents/{split}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=megabytes(8_000),
+        runtime=240,
+    params:
+        options=section("device"),
+        patches=PATCHES,
+        version=VERSIONS["first_stage"],
+    message:
+        "Encoding patches as latents: split {wildcards.split}"
+    shell:
+        "stedm first-stage encode --options {params.options:q} --model {input.model} --split {input.split}"
+        " --patches {params.patches} --out {output.latents} > {log} 2>&1"

@@ -1,0 +1,67 @@
+# Slides and the sheet: drawn where the study is a demo, then opened and checked, all problems at once.
+
+
+rule sample_sheet:
+    output:
+        sheet=RESULTS / "slides.csv",
+    log:
+        LOGS / "sample_sheet.log",
+    localrule: True
+    params:
+        rows=rows,
+    message:
+        "Writing the sample sheet with resolved paths"
+    run:
+        write_sheet(Path(output.sheet), list(SLIDES.values()))
+
+
+if STUDY.demo is not None:
+
+    rule demo_slide:
+        input:
+            sheet=ancient(RESULTS / "slides.csv"),
+        output:
+            slide=demo_pattern("path"),
+            annotation=demo_pattern("annotation"),
+        log:
+            LOGS / "demo_slide/{slide}.log",
+        benchmark:
+            BENCHMARKS / "demo_slide/{slide}.tsv"
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=megabytes(2_000),
+            runtime=10,
+        params:
+            options=section("demo"),
+            row=row,
+            version=VERSIONS["demo"],
+        message:
+            "Drawing the phantom slide {wildcards.slide}"
+        shell:
+            "stedm demo slide --options {params.options:q} --sheet {input.sheet} --slide {wildcards.slide} > {log} 2>&1"
+
+
+rule check:
+    input:
+        sheet=ancient(RESULTS / "slides.csv"),
+        files=slide_files(*SLIDES),
+    output:
+        table=RESULTS / "check.csv",
+    log:
+        LOGS / "check.log",
+    benchmark:
+        BENCHMARKS / "check.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=megabytes(4_000),
+        runtime=60,
+    params:
+        options=section("classes", "annotations", "patches", "strict"),
+        rows=rows,
+        version=VERSIONS["check"],
+    message:
+        "Opening every slide and annotation"
+    shell:
+        "stedm check --options {params.options:q} --sheet {input.sheet} --out {output.table} > {log} 2>&1"

@@ -1,0 +1,28 @@
+# Splits: which patient is annotated, unannotated, for validation or for the test, in each repeat.
+
+
+rule make_split:
+    input:
+        patches=patch_files(),
+        sheet=ancient(RESULTS / "slides.csv"),
+    output:
+        table=RESULTS / "splits/{split}.csv",
+    log:
+        LOGS / "make_split/{split}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        options=split_options,
+        rows=rows,
+        seed=STUDY.seed,
+        annotated=lambda wildcards: number(wildcards, "annotated"),
+        repeat=lambda wildcards: number(wildcards, "repeat"),
+        patches=PATCHES,
+        version=VERSIONS["splits"],
+    message:
+        "Splitting the patients: {params.annotated} annotated, repeat {params.repeat}"
+    shell:
+        "stedm splits make --options {params.options:q} --seed {params.seed} --sheet {input.sheet}"
+        " --patches {params.patches} --annotated {params.annotated} --repeat {params.repeat} --out {output.table}"
+        " > {log} 2>&1"

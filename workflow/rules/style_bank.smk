@@ -1,0 +1,31 @@
+# Style bank: embeddings of patches. An encoder trained with the generator fills it after that training, a frozen one
+# before, and the generator learns from it.
+
+
+rule embed_styles:
+    input:
+        split=RESULTS / "splits/{split}.csv",
+        patches=patch_files(*TRAINING_ROLES),
+        generator=generator_before_embedding,
+    output:
+        bank=directory(RESULTS / "style_bank/{generator}/{split}"),
+    log:
+        LOGS / "embed_styles/{generator}-{split}.log",
+    benchmark:
+        BENCHMARKS / "embed_styles/{generator}-{split}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=megabytes(4_000),
+        runtime=120,
+    params:
+        options=generator_options(),
+        patches=PATCHES,
+        version=VERSIONS["style_bank"],
+    message:
+        "Embedding the styles of patches: generator {wildcards.generator}, split {wildcards.split}"
+    shell:
+        "stedm style-bank embed --options {params.options:q} --generator {input.generator} --split {input.split}"
+        " --patches {params.patches} --out {output.bank} > {log} 2>&1"
