@@ -47,7 +47,7 @@ clean:  ## remove the environment, caches and the results of the default study
 environment: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock pyproject.toml
-	@for python in python3.13 python3.12 python3.11 python3.14 python3 python; do \
+	@found=; for python in python3.13 python3.12 python3.11 python3.14 python3 python; do \
 		if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \

@@ -239,7 +239,7 @@ def train_generator(args: argparse.Namespace) -> None:
 
 @command(
     "style-bank embed",
-    sections("generator, classes (names)"),
+    sections("style"),
     optional("--generator", "DIR", "generator whose style encoder to use (without: the frozen one of the section)"),
     SPLIT,
     PATCHES,
@@ -247,11 +247,11 @@ def train_generator(args: argparse.Namespace) -> None:
 )
 def embed_patches(args: argparse.Namespace) -> None:
     """Embed the styles of the training patients' patches."""
-    from stedm.config import Generator
+    from stedm.config import Style
     from stedm.style.bank import embed_patches
 
-    options = parse(args.options, generator=Generator, classes=list[str])
-    embed_patches(options.generator, args.generator, args.split, args.patches, args.out)
+    style = parse(args.options, style=Style).style
+    embed_patches(style, args.generator, args.split, args.patches, args.out)
 
 
 @command("synthesis plan", sections("synthesis"), SPLIT, PATCHES, SEED, out("CSV", "manifest, one row an image"))
@@ -282,7 +282,7 @@ def plan_grid(args: argparse.Namespace) -> None:
     MANIFEST,
     argument("--shard", "K", "which shard of the manifest, from 0", type=int),
     PATCHES,
-    argument("--style-bank", "DIR", "style embeddings {slide}.h5"),
+    optional("--style-bank", "DIR", "style embeddings {slide}.h5 (without: a generator without style)"),
     out("H5", "drawn images, in the form of a patch file"),
 )
 def draw_shard(args: argparse.Namespace) -> None:

@@ -57,10 +57,15 @@ DEMO: dict[str, Any] = {
         "tokens": 4,
         "factor_colour": True,
     },
-    "unet": {"channels": [48, 64, 96], "attention": [False, True, True], "blocks_per_level": 2, "head_dim": 16},
+    "unet": {
+        "channels": [32, 48, 64, 96],
+        "attention": [False, False, True, True],
+        "blocks_per_level": 1,
+        "head_dim": 16,
+    },
     "objective": {"prediction": "sample", "min_snr_gamma": 5.0, "snr_floor": 0.3},
     "training": {
-        "steps": 1400,
+        "steps": 1800,
         "batch_size": 16,
         "learning_rate": 1e-3,
         "warmup_steps": 50,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import mahalanobis
 from skimage.color import rgb2lab
 
 from stedm.config import Evaluation
@@ -14,6 +15,7 @@ from stedm.evaluation.quality import (
     colour_statistics,
     judge_images,
     layout_overlap,
+    shares_of_real_patches,
     style_distances,
     summarise_quality,
     texture_statistics,
@@ -94,6 +96,7 @@ def test_images_in_the_style_of_their_source_are_found_nearest_to_it(study):
         assert judged[f"{prefix}nearer_to_source"].all()
         assert judged[f"{prefix}nearest_is_source"].all()
         assert list(judged[f"{prefix}nearest_patient"]) == list("BCD" * 4)
+        assert (judged[f"{prefix}real_nearest_is_source"] >= 0.9).all()
     assert (judged["chance"] == 0.25).all()
     assert list(judged["style_patient"]) == list("BCD" * 4)
     assert judged["layout_iou"].isna().all()
@@ -156,13 +159,16 @@ def test_a_class_that_is_not_in_the_layout_has_no_overlap_of_its_own():
     assert found["iou_tumour"].isna().all()
 
 
-def test_distances_are_in_deviations_of_the_training_patches():
-    slides = {"SA": np.array([[0.0, 10.0], [2.0, 10.0]]), "SB": np.array([[10.0, 10.0], [12.0, 10.0]])}
-    spread = np.std([0, 2, 10, 12])
-    found = style_distances(np.array([[9.0, 10.0]]), slides, {"SA": "A", "SB": "B"}, ["SA"], [("SB", "B")])
-    assert found["distance_to_source"][0] == pytest.approx(2 / spread)
-    assert found["distance_to_annotated"][0] == pytest.approx(8 / spread)
-    assert found["nearest_patient"][0] == "B"
+def test_distances_are_mahalanobis_distances_within_slides():
+    rng = np.random.default_rng(0)
+    shape = np.array([[3.0, 1.0], [0.0, 0.5]])  # patches of one slide vary along a slanted ellipse
+    slides = {"SA": rng.normal(size=(50, 2)) @ shape, "SB": rng.normal(size=(50, 2)) @ shape + (10, 10)}
+    image = np.array([9.0, 4.0])
+    found = style_distances(image[None], slides, {"SA": "A", "SB": "B"}, ["SA"], [("SB", "B")])
+    within = np.concatenate([values - values.mean(0) for values in slides.values()])
+    inverse = np.linalg.inv(within.T @ within / 100)
+    expected = mahalanobis(image, slides["SB"].mean(0), inverse)
+    assert found["distance_to_source"][0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_colour_statistics_are_moments_in_cielab():
@@ -186,6 +192,15 @@ def test_texture_tells_fine_from_coarse_and_not_strong_from_weak():
     assert strong[0] > other[0] and strong[-1] < other[-1]
     np.testing.assert_allclose(np.exp(strong).sum(), 1)
     np.testing.assert_allclose(texture_statistics(np.full((16, 16, 3), 200, np.uint8)), np.log([0.25] * 4))
+
+
+def test_the_ceiling_is_how_often_real_patches_are_nearest_to_their_own_slide():
+    """Slide B's patches are of two kinds, one of which lies with slide A."""
+    a, b = np.zeros((8, 1)), np.tile([[10.0], [10.0], [0.0], [0.0]], (2, 1))
+    found = shares_of_real_patches({"SA": a, "SB": b, "SC": b[:1]}, {"SA": "A", "SB": "B", "SC": "C"}, ["SA"])
+    assert found.loc["SB", "real_nearer_to_source"] == 0.5  # centre of B at 5: half its patches are nearer to A
+    assert found.loc["SA", "real_nearest_is_source"] == 1
+    assert list(found.index) == ["SA", "SB"]  # one patch cannot be judged against itself
 
 
 def test_shards_of_another_manifest_are_refused(study, tmp_path):

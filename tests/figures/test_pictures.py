@@ -187,9 +187,17 @@ def test_maps_show_the_worst_and_the_median_patient_and_the_best_arm(
     check_layout(figure)
 
 
-def test_maps_need_a_second_arm(classes, scored, study_arms):
-    with pytest.raises(UserError, match=r"patients\.csv: needs scores of 'real' and of another arm"):
-        maps(scored, classes, {name: study_arms[name] for name in ("real", "all")})
+@pytest.mark.parametrize(("names", "columns"), [(("real",), 3), (("real", "all"), 4)])
+def test_maps_of_fewer_arms_show_what_there_is(drawn, classes, scored, study_arms, names, columns):
+    maps(scored, classes, {name: study_arms[name] for name in names})
+    assert len(drawn[0].axes) == 2 * columns
+
+
+def test_maps_need_the_reference_arm(classes, scored, study_arms):
+    table = pd.read_csv(scored / "patients.csv")
+    table[table["arm"] != "real"].to_csv(scored / "patients.csv", index=False)
+    with pytest.raises(UserError, match=r"patients\.csv: has no scores of the arm 'real'"):
+        maps(scored, classes, study_arms)
 
 
 def test_a_patient_without_a_map_is_named(classes, scored, study_arms):

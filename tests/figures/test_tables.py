@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stedm.errors import UserError
 from stedm.figures.differences import draw_differences
 from stedm.figures.history import draw_histories
 from stedm.figures.scores import draw_scores
@@ -60,13 +59,23 @@ def test_an_arm_that_is_missing_for_one_number_leaves_its_row_empty(tables, draw
     assert [len(row) for row in rows] == [4, 5]
 
 
-def test_one_arm_alone_has_no_differences(tables, tmp_path):
+def test_one_arm_alone_is_drawn_and_has_no_differences(tables, drawn, tmp_path, texts):
     patients, arms, _ = tables((2,))
     table = pd.read_csv(arms)
     table[table["arm"] == "real"].to_csv(arms, index=False)
-    with pytest.raises(UserError, match=r"arms\.csv: has no arm to compare"):
-        draw_differences(patients, arms, tmp_path / "differences.png")
     draw_scores(patients, arms, tmp_path / "scores.png")
+    draw_differences(patients, arms, tmp_path / "differences.png")
+    assert "real only" in texts(drawn[0])
+    assert texts(drawn[1]) == ["There is one arm only: nothing to compare it with."]
+
+
+def test_one_patient_has_dots_and_no_intervals(tables, drawn, tmp_path, texts, check_layout):
+    patients, arms, _ = tables((2,), patients=1)
+    draw_scores(patients, arms, tmp_path / "scores.png")
+    draw_differences(patients, arms, tmp_path / "differences.png")
+    for figure in drawn:
+        assert not [text for text in texts(figure) if "nan" in text]
+        check_layout(figure)
 
 
 def test_a_figure_has_a_png_and_a_pdf_and_the_same_bytes_each_time(tables, tmp_path):

@@ -207,3 +207,12 @@ def test_the_overview_shows_slide_annotation_and_grid(tmp_path, tiff, geojson, e
     assert has((0x00, 0x7A, 0x33), 40)  # its outline
     assert has((200, 50, 50), 40)  # outline of the tumour
     assert has((214, 99, 141))  # tinted inside: 0.7 × tissue + 0.3 × the class's colour
+
+
+def test_patches_beside_the_annotation_take_no_space_for_labels(tmp_path, tiff, geojson, extract, noise):
+    path = tiff(tmp_path / "s1.tif", noise, mpp=0.5)
+    patches = extract(
+        Slide("s1", "p1", path, geojson(tmp_path / "a.geojson", ("Tumor", (0, 0, 90, 30)))), size=64, mpp=0.5
+    )
+    assert len(patches) == 48
+    assert patches.file["labels"].id.get_num_chunks() == 2

@@ -100,3 +100,9 @@ def test_without_a_mask_everything_is_tissue(tmp_path, tiff):
     with open_slide(Slide("s", "p", tiff(tmp_path / "a.tif", glass(128)))) as opened:
         tissue = tissue_mask(opened, None)
     np.testing.assert_allclose(tissue.fractions(np.array([[0, 0], [64, 64]]), 64), 1, atol=1e-6)
+
+
+def test_a_small_image_of_tissue_is_no_speck(found):
+    image = np.full((512, 512, 3), PINK, np.uint8)  # 16,384 µm², less than the smallest piece on a slide
+    image[:200, :200] = 245
+    assert found(image, mpp=0.25).mask.mean() == pytest.approx(1 - (200 / 512) ** 2, rel=0.01)

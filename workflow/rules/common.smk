@@ -2,9 +2,8 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 from stedm.config import validate
 from stedm.errors import UserError
@@ -22,7 +21,7 @@ def read_study():
         study = validate(config, source)
         slides = read_sheet(study.slides, made_here=study.demo is not None)
     except UserError as error:
-        raise WorkflowError("\n".join(error.messages)) from None
+        sys.exit("\n".join(error.messages))
     return study, {slide.slide: slide for slide in slides}
 
 
@@ -73,15 +72,15 @@ def slide_files(*slides):
 
 def demo_pattern(column):
     """Where the demo draws its slides, or their annotations: the sheet's paths with the slide's name as wildcard."""
+    paths = {name: getattr(slide, column) or Path() for name, slide in SLIDES.items()}
     patterns = {
-        path.with_name(path.name.replace(f"{name}.", "{slide}.", 1))
-        for name, slide in SLIDES.items()
-        if (path := getattr(slide, column))
+        path.with_name(path.name.replace(f"{name}.", "{slide}.", 1)) for name, path in paths.items() if path.name
     }
-    if len(patterns) != 1 or "{slide}" not in (pattern := str(patterns.pop())):
-        raise WorkflowError(
-            f"{STUDY.slides.sheet}, column {column}: slides that the demo draws must lie in one folder and be named after"
-            " the column slide, such as P01.tiff and P01.geojson"
+    pattern = str(patterns.pop()) if len(patterns) == 1 and all(path.name for path in paths.values()) else ""
+    if "{slide}." not in pattern:
+        sys.exit(
+            f"{STUDY.slides.sheet}, column {column}: slides that the demo draws lie in one folder and are named after the"
+            " column slide, such as P01.tiff and P01.geojson; name them so"
         )
     return pattern
 
@@ -103,14 +102,14 @@ def number(wildcards, what):
     return int({"annotated": annotated, "repeat": repeat}[what])
 
 
-def generator_options(*others):
-    """A generator, with other sections that the command uses."""
+def generator_options(wildcards):
+    generator = STUDY.generators[wildcards.generator].model_dump(mode="json")
+    return section("first_stage", "device", generator=generator, classes=STUDY.class_names)(wildcards)
 
-    def options(wildcards):
-        generator = STUDY.generators[wildcards.generator].model_dump(mode="json")
-        return section(*others, generator=generator, classes=STUDY.class_names)(wildcards)
 
-    return options
+def encoder_options(wildcards):
+    encoder = STUDY.generators[wildcards.generator].style.encoder.model_dump(mode="json")
+    return section(style={"encoder": encoder})(wildcards)
 
 
 def segmentation_options(wildcards):
@@ -126,18 +125,21 @@ def first_stage(*folders):
     return lambda wildcards: [RESULTS / folder / wildcards.split for folder in wanted]
 
 
+def style_bank(wildcards):
+    """The style bank that drawing needs; nothing for a generator without style."""
+    folder = RESULTS / f"style_bank/{wildcards.generator}/{wildcards.split}"
+    return [] if STUDY.generators[wildcards.generator].style.sampler == "none" else [folder]
+
+
 def style_bank_before_training(wildcards):
     """A frozen encoder's embeddings, which the generator learns from; nothing where it trains the encoder itself."""
-    style = STUDY.generators[wildcards.generator].style
-    frozen = style.sampler != "none" and not style.encoder.trainable
-    return [RESULTS / f"style_bank/{wildcards.generator}/{wildcards.split}"] if frozen else []
+    return [] if STUDY.generators[wildcards.generator].style.encoder.trainable else style_bank(wildcards)
 
 
 def generator_before_embedding(wildcards):
-    """The generator whose trained encoder fills the style bank; nothing where the encoder is frozen, or there is none."""
-    style = STUDY.generators[wildcards.generator].style
-    trained = style.sampler != "none" and style.encoder.trainable
-    return [RESULTS / f"generators/{wildcards.generator}/{wildcards.split}"] if trained else []
+    """The generator whose trained encoder fills the style bank; nothing where the encoder is frozen."""
+    folder = RESULTS / f"generators/{wildcards.generator}/{wildcards.split}"
+    return [folder] if STUDY.generators[wildcards.generator].style.encoder.trainable else []
 
 
 def shards(generator, split):

@@ -23,7 +23,7 @@ rule train_generator:
         mem_mb=megabytes(8_000),
         runtime=1_440,
     params:
-        options=generator_options("first_stage", "device"),
+        options=generator_options,
         seed=STUDY.seed,
         patches=PATCHES,
         work=WORK / "generator",

@@ -21,7 +21,7 @@ rule embed_styles:
         mem_mb=megabytes(4_000),
         runtime=120,
     params:
-        options=generator_options(),
+        options=encoder_options,
         patches=PATCHES,
         version=VERSIONS["style_bank"],
     message:

@@ -29,7 +29,7 @@ rule draw_shard:
         manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
         generator=RESULTS / "generators/{generator}/{split}",
         patches=patch_files(*TRAINING_ROLES),
-        style_bank=RESULTS / "style_bank/{generator}/{split}",
+        style_bank=style_bank,
     output:
         shard=RESULTS / "synthesis/{generator}/{split}/shards/{shard}.h5",
     log:
@@ -60,7 +60,7 @@ rule draw_pairs:
         manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
         generator=RESULTS / "generators/{generator}/{split}",
         patches=patch_files(*TRAINING_ROLES),
-        style_bank=RESULTS / "style_bank/{generator}/{split}",
+        style_bank=style_bank,
     output:
         manifest=RESULTS / "synthesis/{generator}/{split}/grid.csv",
         images=RESULTS / "synthesis/{generator}/{split}/grid.h5",

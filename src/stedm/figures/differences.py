@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from stedm.errors import UserError
 from stedm.figures.panels import Panel, across, read_panels
 from stedm.figures.style import COLUMN, MM, WIDTH, arm_colours, figure, wrapped
 
@@ -18,23 +17,23 @@ def draw_differences(patients: Path, arms: Path, out: Path) -> None:
         patients: `patients.csv` (annotated_patients, arm, patient, score).
         arms: `arms.csv`; its order is the figure's, from top to bottom.
         out: PNG file; a PDF is written beside it.
-
-    Raises:
-        UserError: there is nothing to compare.
     """
     panels, labels, reference = read_panels(patients, arms)
-    if reference is None or len(labels) < 2:
-        raise UserError(f"{arms}: has no arm to compare with a reference; give the study a second arm")
     colours = arm_colours(list(labels), reference)
     others = [arm for arm in labels if arm != reference]
+    if reference is None or not others:  # one arm is a study too
+        with figure(COLUMN, 16 * MM, out) as drawn:
+            drawn.text(0.5, 0.5, "There is one arm only: nothing to compare it with.", ha="center", va="center")
+        return
     width = min(WIDTH, 1.6 * COLUMN + (len(panels) - 1) * 50 * MM)
-    with figure(width, (16 + 8 * len(others)) * MM, out) as drawn:
+    with figure(width, (19 + 8 * len(others)) * MM, out) as drawn:
         grid = drawn.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, panel in zip(grid, panels, strict=True):
             draw_panel(axes, panel, others, reference, colours, brief=len(panels) > 1)
         grid[0].set_yticks(range(len(others)), [wrapped(labels[arm]) for arm in others])
         grid[0].set_ylim(len(others) - 0.5, -0.6)
-        drawn.supxlabel(f"Difference in Dice to “{labels[reference]}”; square: mean and 95% interval", fontsize=7)
+        explained = "square: mean and 95% interval; p: Wilcoxon signed-rank test, Holm-corrected"
+        drawn.supxlabel(f"Difference in Dice to “{labels[reference]}”, paired by patient\n{explained}", fontsize=7)
 
 
 def draw_panel(
@@ -59,7 +58,7 @@ def words(row: dict[str, Any], brief: bool) -> str:
     """Difference, interval (unless brief) and corrected p-value of a row of `arms.csv`."""
     p = float(row["p_holm"])
     text = f"{row['difference']:+.3f}"
-    if not brief:
+    if not brief and not np.isnan(row["difference_low"]):
         text += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
     text = text.replace("-", "−")
     return text if np.isnan(p) else text + ("\np < 0.001" if p < 0.001 else f"\np = {p:.3f}")

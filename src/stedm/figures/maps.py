@@ -32,8 +32,8 @@ def draw_maps(
 ) -> None:
     """The patients with the reference arm's worst and median score: slide, annotation, map of that arm and of the best.
 
-    The best arm is that of the highest mean among those that train on the annotated patients only; of several numbers
-    of annotated patients the smallest is shown.
+    The best arm is that of the highest mean among those that train on the annotated patients only (among all others
+    where there is none); of several numbers of annotated patients the smallest is shown.
 
     Args:
         options: reference arm.
@@ -50,12 +50,13 @@ def draw_maps(
     annotated = scores["annotated_patients"].min()
     wide = scores[scores["annotated_patients"] == annotated].pivot_table(index="patient", columns="arm", values="score")
     reference = options.reference_arm
-    others = [arm for arm in arms if arm in wide and arm != reference and arms[arm].annotations == "annotated"]
-    if reference not in wide or not others:
+    if reference not in wide:
         raise UserError(
-            f"{tables / 'patients.csv'}: needs scores of {reference!r} and of another arm to compare it with"
+            f"{tables / 'patients.csv'}: has no scores of the arm {reference!r}; set evaluation.reference_arm"
         )
-    shown = [reference, max(others, key=lambda arm: wide[arm].mean())]
+    others = [arm for arm in arms if arm in wide and arm != reference]
+    fair = [arm for arm in others if arms[arm].annotations == "annotated"] or others
+    shown = [reference, *sorted(fair, key=lambda arm: -wide[arm].mean())[:1]]
     ranked = wide[reference].dropna().sort_values()
     chosen = {"worst": ranked.index[0], "median": ranked.index[(len(ranked) - 1) // 2]}
     slides = slides_by_name(sheet)

@@ -26,8 +26,9 @@ def draw_scores(patients: Path, arms: Path, out: Path) -> None:
         grid[0].set_yticks(range(len(labels)), [wrapped(label) for label in labels.values()])
         grid[0].set_ylim(len(labels) - 0.4, -0.6)
         counts = " or ".join(str(count) for count in sorted({len(panel.scores) for panel in panels}))
+        plural = "" if counts == "1" else "s"
         line = "" if reference is None else f"; dashed: mean of “{labels[reference]}”"
-        drawn.supxlabel(f"Dice of each of {counts} patients; diamond: mean and 95% interval{line}", fontsize=7)
+        drawn.supxlabel(f"Dice of {counts} patient{plural}; diamond: mean and 95% interval{line}", fontsize=7)
 
 
 def draw_panel(axes: Axes, panel: Panel, order: list[str], reference: str | None) -> None:
@@ -47,7 +48,7 @@ def draw_panel(axes: Axes, panel: Panel, order: list[str], reference: str | None
         axes.scatter(scores[arm], np.full(len(scores), place), s=11, color=colour, alpha=0.6, linewidths=0, zorder=2)
         axes.plot([row["dice_mean_low"], row["dice_mean_high"]], [below, below], color=colour, linewidth=1.4, zorder=3)
         axes.plot(row["dice_mean"], below, "D", color=colour, mec="white", mew=0.5, markersize=4.2, zorder=4)
-        text = f"{row['dice_mean']:.3f}\n±{row['dice_sd']:.3f}"
+        text = f"{row['dice_mean']:.3f}" + ("" if np.isnan(row["dice_sd"]) else f"\n±{row['dice_sd']:.3f}")
         axes.text(1.02, place + 0.1, text, transform=axes.get_yaxis_transform(), va="center", fontsize=6)
     axes.text(1.02, -0.55, "mean\n±sd", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic")
     axes.set_title(panel.title, loc="left")

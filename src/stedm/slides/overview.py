@@ -158,10 +158,7 @@ def draw_scale_bar(axes: Axes, width: int, height: int, mpp: float) -> None:
     bar, thick, margin = length / mpp, max(2, height / 160), height / 50
     text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
     left, top = width - margin - bar, height - margin - thick
-    axes.add_patch(
-        Rectangle(
-            (left - margin / 2, top - 2.4 * margin), bar + margin, 2.4 * margin + 2 * thick, color="white", alpha=0.75
-        )
-    )
-    axes.add_patch(Rectangle((left, top), bar, thick, color="black"))
-    axes.text(left + bar / 2, top - margin / 3, text, ha="center", va="bottom", fontsize=8)
+    box = (left - margin / 2, top - 2.4 * margin), bar + margin, 2.4 * margin + 2 * thick
+    axes.add_patch(Rectangle(*box, color="white", alpha=0.85, zorder=3))  # above the outlines
+    axes.add_patch(Rectangle((left, top), bar, thick, color="black", zorder=4))
+    axes.text(left + bar / 2, top - margin / 3, text, ha="center", va="bottom", fontsize=8, zorder=4)

@@ -1,0 +1,187 @@
+"""What the workflow runs, in what order, and what it runs again after a change."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stedm.cli import COMMANDS, build_parser
+
+ROOT = Path(__file__).parents[2]
+TABLES_AND_FIGURES = {"compare_arms", "draw_scores", "draw_differences", "draw_maps", "draw_histories"}
+SEGMENTATION = {"train_segmentation", "score_slides", *TABLES_AND_FIGURES, "judge_images", "compare_generators"}
+AFTER_PATCHES = {
+    "make_split",
+    "train_generator",
+    "embed_styles",
+    "plan_images",
+    "draw_shard",
+    "draw_pairs",
+    "draw_examples",
+    "draw_grid",
+    *SEGMENTATION,
+}
+
+
+def test_the_default_study_is_the_demo(make_folder, tmp_path):
+    for name in ("config.yaml", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    slides = len((ROOT / config["slides"]["sheet"]).read_text(encoding="utf-8").splitlines()) - 1
+    splits = len(config["splits"]["annotated_patients"]) * config["splits"]["repeats"]
+    networks = len(config["arms"]) * len(config["segmentation"]["seeds"]) * splits
+    expected = {
+        "demo_slide": slides,
+        "extract_patches": slides,
+        "make_split": splits,
+        "train_generator": len(config["generators"]) * splits,
+        "draw_shard": len(config["generators"]) * splits * config["synthesis"]["shards"],
+        "train_segmentation": networks,
+        "score_slides": networks,
+    }
+    jobs = make_folder(tmp_path).jobs(configfile=None)
+    assert {name: jobs[name] for name in expected} == expected
+
+
+def test_a_configuration_file_replaces_the_default_one(study):
+    (study.path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    jobs = study.jobs()
+    assert jobs["extract_patches"] == len(study.rows)
+    assert jobs["train_generator"] == 1  # the default study has two
+    assert jobs["demo_slide"] == 0
+
+
+def test_a_finished_study_has_nothing_left_to_do(finished):
+    assert not finished.jobs()
+
+
+def test_a_lost_patch_file_is_redone_with_what_depends_on_it(finished):
+    (finished.path / "results/tiny/patches/U1.h5").unlink()
+    jobs = finished.jobs()
+    assert jobs["extract_patches"] == 1
+    assert set(jobs) == {"extract_patches", *AFTER_PATCHES}
+
+
+def test_segmentation_options_retrain_no_generator(finished):
+    finished.change("segmentation.encoder", "resnet34")
+    jobs = finished.jobs()
+    assert jobs["train_segmentation"] == 2
+    assert set(jobs) == SEGMENTATION
+
+
+def test_new_statistics_predict_nothing_again(finished):
+    finished.change("evaluation.bootstrap", 99)
+    assert set(finished.jobs()) <= {*TABLES_AND_FIGURES, "compare_generators"}
+
+
+def test_another_seed_trains_only_its_own_networks(finished):
+    finished.change("segmentation.seeds", [0, 1])
+    jobs = finished.jobs()
+    assert jobs["train_segmentation"] == jobs["score_slides"] == 2  # one for each arm
+    assert jobs["train_generator"] == jobs["judge_images"] == 0
+
+
+def test_another_number_of_annotated_patients_leaves_the_first_alone(finished):
+    finished.change("splits.annotated_patients", [2, 1])
+    jobs = finished.jobs()
+    assert jobs["make_split"] == jobs["train_generator"] == 1
+    assert jobs["train_segmentation"] == 2
+
+
+def test_a_new_arm_retrains_no_other(finished):
+    finished.change("arms.stain", {"label": "stain", "stain_augmentation": True})
+    assert finished.jobs()["train_segmentation"] == 1
+
+
+def test_a_new_label_of_an_arm_trains_nothing(finished):
+    finished.change("arms.real.label", "real only")
+    assert set(finished.jobs()) <= TABLES_AND_FIGURES
+
+
+def test_a_new_slide_is_extracted_alone(finished):
+    row = finished.rows[0] | {"slide": "A3", "patient": "A3"}
+    finished.write(finished.config, [*finished.rows, row])
+    assert finished.jobs("patches") == {"sample_sheet": 1, "check": 1, "extract_patches": 1, "patches": 1}
+
+
+def test_a_changed_row_is_extracted_alone(finished):
+    rows = finished.rows
+    rows[1]["mpp"] = "0.5"
+    finished.write(finished.config, rows)
+    assert finished.jobs("patches")["extract_patches"] == 1
+
+
+def test_a_raised_version_redoes_its_stage(finished):
+    raised = "import stedm.versions; stedm.versions.VERSIONS['style_bank'] += 1"
+    jobs = finished.jobs(prelude=raised)
+    assert jobs["embed_styles"] == 1
+    assert jobs["train_generator"] == jobs["extract_patches"] == 0
+
+
+def test_a_trained_encoder_fills_the_style_bank_after_the_training(study):
+    edges = study.edges()
+    assert ("train_generator", "embed_styles") in edges
+    assert ("embed_styles", "train_generator") not in edges
+
+
+def test_a_frozen_encoder_fills_the_style_bank_before_the_training(study):
+    study.change("generators.styled.style", {"encoder": {"name": "resnet18", "trainable": False}})
+    edges = study.edges()
+    assert ("embed_styles", "train_generator") in edges
+    assert ("train_generator", "embed_styles") not in edges
+
+
+def test_a_generator_without_style_has_no_style_bank(study):
+    study.change("generators.styled.style", {"sampler": "none", "factor_colour": False})
+    jobs = study.jobs()
+    assert jobs["train_generator"] == 1
+    assert jobs["embed_styles"] == jobs["draw_grid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("first_stage", "rule"),
+    [({"kind": "trained"}, "train_first_stage"), ({"kind": "pretrained", "path": "vae"}, "prepare_first_stage")],
+)
+def test_a_first_stage_comes_before_latents_and_they_before_the_generator(study, first_stage, rule):
+    study.change("first_stage", first_stage)
+    study.change("generators.styled.style", {"factor_colour": False})
+    assert {(rule, "encode_latents"), (rule, "train_generator"), ("encode_latents", "train_generator")} <= study.edges()
+
+
+def test_test_slides_are_no_input_of_any_training(study):
+    plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--quiet", "host").stdout
+    inputs = re.findall(r"^rule (\w+):\n +input: (.*)$", plan, re.M)
+    trained = {name for name, files in inputs if "train_" in name and "patches/" in files}
+    leaking = {name for name, files in inputs if "patches/T1.h5" in files}
+    assert trained == {"train_generator", "train_segmentation"}
+    assert leaking == {"make_split", "score_slides"}
+
+
+def test_every_command_of_the_rules_is_one_that_stedm_takes(study):
+    """Also that the rule hands over the sections that the command says it takes."""
+    study.change("first_stage", {"kind": "trained"})
+    study.change("generators.styled.style", {"factor_colour": False})
+    plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds").stdout
+    lines = [line for text in re.findall(r"^ +\(?(stedm .*) > \S+ 2>&1$", plan, re.M) for line in text.split(" && ")]
+    assert len(lines) > len(study.rows) + 15
+    for line in lines:
+        words = shlex.split(line.removesuffix(")"))
+        args = build_parser().parse_args(words[1:])
+        if "options" in args:
+            described = next(dict(some)["--options"]["help"] for _, run, some in COMMANDS if run is args.run)
+            names = re.sub(r"\(.*?\)", "", described.partition(":")[2]).split(",")
+            assert set(yaml.safe_load(args.options)) == {name.strip() for name in names}, line
+
+
+def test_names_with_spaces_and_quotes_reach_no_shell(study):
+    odd = study.path / "it's $(a) slide; rm.png"
+    (study.path / "A1.png").rename(odd)
+    rows = study.rows
+    rows[0]["path"] = odd.name
+    study.write(study.config, rows)
+    plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds", "patches").stdout
+    commands = [line for line in plan.splitlines() if "stedm patches extract" in line]
+    assert len(commands) == len(rows)
+    assert not [line for line in commands if "rm.png" in line]

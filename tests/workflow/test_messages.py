@@ -1,0 +1,49 @@
+"""What a user reads who made a mistake: file, line or key, and remedy, before anything runs."""
+
+import subprocess
+
+
+def stopped(study) -> list[str]:
+    """Lines that Snakemake prints when it refuses to start."""
+    answer: subprocess.CompletedProcess[str] = study.snakemake("--configfile", "study.yaml", "--dry-run")
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    return [line for line in answer.stderr.splitlines() if not line.startswith("Using profile")]
+
+
+def test_every_wrong_key_is_named_at_once(study):
+    study.change("patches.siz", 32)
+    study.change("segmentation.training.steps", 0)
+    lines = stopped(study)
+    assert len(lines) == 2
+    assert "study.yaml, patches.siz: there is no such key; did you mean 'size'?" in lines
+    assert [line for line in lines if line.startswith("study.yaml, segmentation.training.steps:")]
+
+
+def test_a_missing_slide_file_is_named_with_its_line(study):
+    (study.path / "U1.png").unlink()
+    (line,) = stopped(study)
+    assert line.startswith("slides.csv, line 4 (slide 'U1'): path: there is no file U1.png")
+
+
+def test_a_patient_in_two_splits_is_named_with_both_lines(study):
+    rows = study.rows
+    rows[5]["patient"] = "A1"
+    study.write(study.config, rows)
+    (line,) = stopped(study)
+    assert line.startswith("slides.csv, line 7: patient 'A1' has split 'test', but 'annotated' on line 2")
+
+
+def test_slides_of_a_demo_are_named_after_their_row(study):
+    study.change("demo", {})
+    rows = study.rows
+    rows[2]["path"] = "elsewhere/other.tiff"
+    study.write(study.config, rows)
+    (line,) = stopped(study)
+    assert line.startswith("slides.csv, column path: ")
+
+
+def test_values_given_on_the_command_line_are_checked_too(study):
+    answer = study.snakemake("--configfile", "study.yaml", "--config", "seed=never", "--dry-run")
+    assert answer.returncode == 1
+    assert "seed: " in answer.stderr
