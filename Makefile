@@ -23,7 +23,7 @@ help:  ## this list
 
 demo: environment  ## run the default study (20 minutes on two cores) and print its report and table
 	@$(ALONE) sh -c '$(if $(ALONE),rmdir .snakemake/locks 2>/dev/null || $(SNAKEMAKE) --quiet all --unlock;) $(SNAKEMAKE)' \
-		|| { [ $$? -ne 9 ] || echo 'A run of this folder is alive; wait for it, or stop it.' >&2; exit 1; }
+		|| { [ $$? -ne 9 ] || echo 'A run of this folder, or a job that it left behind, is alive; wait for it, or stop it.' >&2; exit 1; }
 	@$(MAKE) --no-print-directory report
 
 report: environment  ## write the report of the default study and print its table

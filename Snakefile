@@ -42,6 +42,9 @@ rule all:
     input:
         rules.figures.input,
         rules.patches.input,
+    localrule: True
+    message:
+        "The study is complete; write its report with snakemake --report {RESULTS}/report.html"
 
 
 rule clean_work:

@@ -59,7 +59,7 @@ def out(metavar: str, help: str) -> Argument:
 
 
 SHEET = argument("--sheet", "CSV", "slides: slide, patient, path, annotation, group, mpp, split (paths from here)")
-SLIDE = argument("--slide", "ID", "the slide, by its name in the sheet", type=str)
+SLIDE = argument("--slide", "JSON", "row of the sheet: slide, patient, path, annotation, group, mpp, split", type=str)
 PATCHES = argument("--patches", "DIR", "patch files {slide}.h5")
 SPLIT = argument("--split", "CSV", "roles: slide, patient, group, role, labelled")
 SEED = argument("--seed", "N", "of everything random", type=int)
@@ -92,16 +92,16 @@ def check_config(args: argparse.Namespace) -> None:
     )
 
 
-@command("demo slide", sections("demo"), SHEET, SLIDE)
+@command("demo slide", sections("demo"), SLIDE)
 def demo_slide(args: argparse.Namespace) -> None:
     """Draw a phantom slide and its annotation where the sheet says."""
     from stedm.config import Demo
     from stedm.demo import make_slide
 
     options = parse(args.options, demo=Demo).demo
-    slide = find_slide(args.sheet, args.slide)
+    slide = read_row(args.slide)
     if slide.annotation is None:
-        raise UserError(f"{args.sheet} (slide {slide.slide!r}): the column annotation is empty; name a .geojson file")
+        raise UserError(f"slide {slide.slide!r}: the column annotation is empty; name a .geojson file")
     make_slide(
         slide.slide,
         slide.patient,
@@ -130,9 +130,7 @@ def check(args: argparse.Namespace) -> None:
 @command(
     "patches extract",
     sections("classes, annotations, patches"),
-    SHEET,
     SLIDE,
-    argument("--check", "CSV", "table of `stedm check`; a quarantined slide gets a file without patches"),
     out("H5", "patch file: imgs (N, P, P, 3) and labels (N, P, P) uint8, coords (N, 2) level-0 x, y"),
     argument("--overview", "PNG", "thumbnail with tissue outline, grid and annotation"),
 )
@@ -142,8 +140,8 @@ def extract_patches(args: argparse.Namespace) -> None:
     from stedm.slides.patches import extract_patches
 
     options = parse(args.options, classes=list[TissueClass], annotations=Annotations, patches=Patches)
-    slide = find_slide(args.sheet, args.slide)
-    extract_patches(slide, options.classes, options.annotations, options.patches, args.check, args.out, args.overview)
+    slide = read_row(args.slide)
+    extract_patches(slide, options.classes, options.annotations, options.patches, args.out, args.overview)
 
 
 @command(
@@ -418,38 +416,29 @@ def compare_generators(args: argparse.Namespace) -> None:
     summarise_quality(options.evaluation, files, args.seed, args.out)
 
 
-@command("statistics show", argument("arms", "CSV", "table arms.csv"))
-def show_arms(args: argparse.Namespace) -> None:
-    """Print the table of arms."""
-    import pandas as pd
+@command("statistics show", argument("table", "CSV", "arms.csv or image_quality.csv"))
+def show_table(args: argparse.Namespace) -> None:
+    """Print a table for people, with intervals of 95%."""
+    from stedm.figures.tables import readable
 
-    table = pd.read_csv(args.arms)
-
-    def value(row: Any, name: str) -> str:
-        if pd.isna(row[name]):
-            return "–"
-        low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return f"{row[name]:.3f} [{low:.3f}, {high:.3f}]"
-
-    shown = [
-        {
-            "arm": row["label"],
-            "annotated": row["annotated_patients"],
-            "patients": row["patients"],
-            "Dice, mean": value(row, "dice_mean"),
-            "SD": f"{row['dice_sd']:.3f}",
-            "worst": f"{row['dice_min']:.3f}",
-            "difference": value(row, "difference"),
-        }
-        for _, row in table.iterrows()
-    ]
-    print(pd.DataFrame(shown).to_string(index=False))
-    print("Dice by patient; intervals of 95%, bootstrapped over patients; differences to the reference arm, paired.")
+    print(readable(args.table).to_string(index=False))
 
 
 PATIENTS = argument("--patients", "CSV", "table patients.csv: annotated_patients, arm, patient, score")
 ARMS = argument("--arms", "CSV", "table arms.csv")
 FIGURE = out("PNG", "figure; a PDF is written beside it")
+
+
+@command(
+    "figures table",
+    argument("--table", "CSV", "arms.csv or image_quality.csv"),
+    out("HTML", "the table as a page, with 95%% intervals"),
+)
+def write_table(args: argparse.Namespace) -> None:
+    """A table for people, as a page of the report."""
+    from stedm.figures.tables import readable, write_page
+
+    write_page(readable(args.table), args.table.stem, args.out)
 
 
 @command("figures scores", PATIENTS, ARMS, FIGURE)
@@ -587,14 +576,18 @@ def parse(text: str, **kinds: Any) -> Any:
         raise UserError([f"--options, {line}" for line in messages]) from None
 
 
-def find_slide(sheet: Path, name: str) -> "Slide":
-    from stedm.config import choices
-    from stedm.sheet import slides_by_name
+def read_row(text: str) -> "Slide":
+    """A row of the sheet from JSON."""
+    from pydantic import TypeAdapter, ValidationError
 
-    slides = slides_by_name(sheet)
-    if name not in slides:
-        raise UserError(f"{sheet}: there is no slide {name!r}; {choices(name, slides)}")
-    return slides[name]
+    from stedm.config import explain
+    from stedm.sheet import Slide
+
+    try:
+        return TypeAdapter(Slide).validate_json(text)
+    except ValidationError as error:
+        messages = [line for item in error.errors() for line in explain(item, {})]
+        raise UserError([f"--slide, {line}" for line in messages]) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -614,7 +607,8 @@ def build_parser() -> argparse.ArgumentParser:
                 group = top.add_parser(first, help=GROUPS[first], description=GROUPS[first].capitalize() + ".")
                 groups[first] = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
             holder, name = groups[first], rest[0]
-        one = holder.add_parser(name, help=summary[0].lower() + summary.rstrip(".")[1:], description=summary)
+        short = (summary[0].lower() + summary.rstrip(".")[1:]).replace("%", "%%")
+        one = holder.add_parser(name, help=short, description=summary)
         for flag, details in arguments:
             one.add_argument(flag, **details)
         one.set_defaults(run=run)

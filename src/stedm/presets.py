@@ -65,7 +65,7 @@ DEMO: dict[str, Any] = {
     },
     "objective": {"prediction": "sample", "min_snr_gamma": 5.0, "snr_floor": 0.3},
     "training": {
-        "steps": 1800,
+        "steps": 1500,
         "batch_size": 16,
         "learning_rate": 1e-3,
         "warmup_steps": 50,

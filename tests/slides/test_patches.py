@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from stedm.config import Annotations, Patches
-from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides.check import check_slides
 from stedm.slides.patches import extract_patches
@@ -25,7 +24,7 @@ def extract(tmp_path, classes):
         if spoil:
             spoil()
         out, overview = tmp_path / "out/s1.h5", tmp_path / "out/s1.png"
-        count = extract_patches(slide, classes, annotations, patches, tmp_path / "check.csv", out, overview)
+        count = extract_patches(slide, classes, annotations, patches, out, overview)
         assert sorted(item.name for item in out.parent.iterdir()) == ["s1.h5", "s1.png"]  # nothing half-written stays
         assert count == len(PatchFile(out))
         return PatchFile(out)
@@ -181,15 +180,6 @@ def test_a_slide_without_enough_tissue_says_so(tmp_path, tiff, extract, tissue_i
     assert len(patches) == 0
     assert patches.attributes["status"] == "no tissue"
     assert "patches.min_tissue" in patches.attributes["problem"]
-
-
-def test_a_slide_that_was_not_checked_is_refused(tmp_path, classes):
-    (tmp_path / "check.csv").write_text("slide,status,problem\nother,ok,\n")
-    with pytest.raises(UserError, match=r"check\.csv: the slide 's1' is not in it"):
-        extract_patches(
-            Slide("s1", "p1", tmp_path / "s1.tif"), classes, Annotations(), Patches(size=16, level=0),
-            tmp_path / "check.csv", tmp_path / "s1.h5", tmp_path / "s1.png",
-        )  # fmt: skip
 
 
 def test_the_overview_shows_slide_annotation_and_grid(tmp_path, tiff, geojson, extract, tissue_image):

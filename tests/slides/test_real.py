@@ -27,7 +27,7 @@ QUPATH_SLIDE = (100_000, 70_000)  # the size is not told; all annotations lie wi
 def run(tmp_path, slide, classes, patches):
     check_slides([slide], classes, Annotations(), patches, True, tmp_path / "check.csv")
     out = tmp_path / "s.h5"
-    extract_patches(slide, classes, Annotations(), patches, tmp_path / "check.csv", out, tmp_path / "s.png")
+    extract_patches(slide, classes, Annotations(), patches, out, tmp_path / "s.png")
     return PatchFile(out)
 
 

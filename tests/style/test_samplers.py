@@ -4,7 +4,17 @@ import pytest
 from stedm.config import Style
 from stedm.errors import UserError
 from stedm.store import patch_file, write_patches
-from stedm.style.samplers import augmented, candidates, dihedral, mosaic, multi_patch, nearby, side_level0, style_images
+from stedm.style.samplers import (
+    augmented,
+    candidates,
+    dihedral,
+    has_style,
+    mosaic,
+    multi_patch,
+    nearby,
+    side_level0,
+    style_images,
+)
 
 
 @pytest.fixture
@@ -90,6 +100,15 @@ def test_a_slide_of_one_patch_is_refused_with_the_remedy(tmp_path):
     )
     with pytest.raises(UserError, match="augmented"):
         multi_patch(Style(), patch_file(tmp_path, "S"), 0, np.random.default_rng(0))
+
+
+def test_patches_without_another_beside_them_are_told_apart(tmp_path):
+    image = np.zeros((16, 16, 3), np.uint8)
+    for corners in ([(0, 0)], [(0, 0), (8, 8)], [(0, 0), (20, 4), (32, 0)], [(0, 0), (0, 30), (6, 61)]):
+        path = tmp_path / f"{len(corners)}{corners[-1][1]}.h5"
+        write_patches(path, [(image, None, corner, 1.0) for corner in corners], 16, ["a", "b"], {"downsample": 2.0})
+        file = patch_file(tmp_path, path.stem)
+        assert has_style(Style(), file).tolist() == [len(candidates(Style(), file, i)) > 0 for i in range(len(file))]
 
 
 def test_the_eight_orientations_differ():

@@ -70,12 +70,13 @@ class StudyFolder:
         self.write(config)
 
     def snakemake(self, *arguments: str, prelude: str = "pass") -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(self.path), str(Path(sys.executable).parent), os.environ["PATH"]])
         call = f"import sys; {prelude}; from snakemake.cli import main; sys.exit(main())"
         profile = ["--profile", str(ROOT / "profiles/local"), "--snakefile", str(ROOT / "Snakefile")]
         return subprocess.run(
             [sys.executable, "-c", call, *profile, *arguments],
             cwd=self.path,
-            env=os.environ | {"PATH": f"{self.path}{os.pathsep}{os.environ['PATH']}"},
+            env=os.environ | {"PATH": path},
             capture_output=True,
             text=True,
             timeout=300,
@@ -102,7 +103,6 @@ class StudyFolder:
 
 
 def tiny_config() -> dict[str, Any]:
-    training = {"steps": 1, "batch_size": 1}
     return {
         "study": "tiny",
         "slides": {"sheet": "slides.csv"},
@@ -112,9 +112,9 @@ def tiny_config() -> dict[str, Any]:
         ],
         "patches": {"size": 64, "level": 0},
         "splits": {"source": "sheet", "annotated_patients": [2]},
-        "generators": {"styled": {"preset": "demo", "training": training}},
+        "generators": {"styled": {"preset": "demo", "training": {"steps": 1}}},
         "synthesis": {"images": 4, "shards": 2},
-        "segmentation": {"training": training},
+        "segmentation": {"training": {"steps": 1}},
         "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "generator": "styled"}},
         "evaluation": {"judge_arm": "real"},
     }
@@ -134,7 +134,7 @@ def tiny_rows() -> list[dict[str, str]]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_folder() -> type[StudyFolder]:
     return StudyFolder
 

@@ -1,5 +1,6 @@
 """What the workflow runs, in what order, and what it runs again after a change."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -10,8 +11,22 @@ import yaml
 from stedm.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[2]
-TABLES_AND_FIGURES = {"compare_arms", "draw_scores", "draw_differences", "draw_maps", "draw_histories"}
-SEGMENTATION = {"train_segmentation", "score_slides", *TABLES_AND_FIGURES, "judge_images", "compare_generators"}
+TABLES_AND_FIGURES = {
+    "compare_arms",
+    "draw_arms_table",
+    "draw_scores",
+    "draw_differences",
+    "draw_maps",
+    "draw_histories",
+}
+SEGMENTATION = {
+    "train_segmentation",
+    "score_slides",
+    *TABLES_AND_FIGURES,
+    "judge_images",
+    "compare_generators",
+    "draw_quality_table",
+}
 AFTER_PATCHES = {
     "make_split",
     "train_generator",
@@ -73,7 +88,7 @@ def test_segmentation_options_retrain_no_generator(finished):
 
 def test_new_statistics_predict_nothing_again(finished):
     finished.change("evaluation.bootstrap", 99)
-    assert set(finished.jobs()) <= {*TABLES_AND_FIGURES, "compare_generators"}
+    assert set(finished.jobs()) <= {*TABLES_AND_FIGURES, "compare_generators", "draw_quality_table"}
 
 
 def test_another_seed_trains_only_its_own_networks(finished):
@@ -150,13 +165,15 @@ def test_a_first_stage_comes_before_latents_and_they_before_the_generator(study,
     assert {(rule, "encode_latents"), (rule, "train_generator"), ("encode_latents", "train_generator")} <= study.edges()
 
 
-def test_test_slides_are_no_input_of_any_training(study):
-    plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--quiet", "host").stdout
-    inputs = re.findall(r"^rule (\w+):\n +input: (.*)$", plan, re.M)
-    trained = {name for name, files in inputs if "train_" in name and "patches/" in files}
-    leaking = {name for name, files in inputs if "patches/T1.h5" in files}
-    assert trained == {"train_generator", "train_segmentation"}
-    assert leaking == {"make_split", "score_slides"}
+def test_patches_of_test_slides_are_no_input_of_a_training(finished):
+    summary = finished.snakemake("--configfile", "study.yaml", "--detailed-summary").stdout
+    inputs: dict[str, set[str]] = {}
+    for row in csv.DictReader(summary.splitlines(), delimiter="\t"):
+        inputs.setdefault(row["rule"], set()).update(row["input-file(s)"].split(","))
+    with_training_slides = {rule for rule, files in inputs.items() if "results/tiny/patches/A1.h5" in files}
+    with_test_slides = {rule for rule, files in inputs.items() if "results/tiny/patches/T1.h5" in files}
+    assert {"train_generator", "embed_styles", "draw_shard", "train_segmentation"} <= with_training_slides
+    assert with_test_slides == {"make_split", "score_slides"}
 
 
 def test_every_command_of_the_rules_is_one_that_stedm_takes(study):
@@ -164,7 +181,8 @@ def test_every_command_of_the_rules_is_one_that_stedm_takes(study):
     study.change("first_stage", {"kind": "trained"})
     study.change("generators.styled.style", {"factor_colour": False})
     plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds").stdout
-    lines = [line for text in re.findall(r"^ +\(?(stedm .*) > \S+ 2>&1$", plan, re.M) for line in text.split(" && ")]
+    texts = re.findall(r"^Shell command: \(?(stedm .*) > \S+ 2>&1$", plan, re.M)
+    lines = [line for text in texts for line in text.split(" && ")]
     assert len(lines) > len(study.rows) + 15
     for line in lines:
         words = shlex.split(line.removesuffix(")"))
@@ -175,13 +193,13 @@ def test_every_command_of_the_rules_is_one_that_stedm_takes(study):
             assert set(yaml.safe_load(args.options)) == {name.strip() for name in names}, line
 
 
-def test_names_with_spaces_and_quotes_reach_no_shell(study):
-    odd = study.path / "it's $(a) slide; rm.png"
-    (study.path / "A1.png").rename(odd)
+def test_file_names_reach_the_shell_as_one_word(study):
+    name = "it's $(touch broken) `a` slide; rm.png"
+    (study.path / "A1.png").rename(study.path / name)
     rows = study.rows
-    rows[0]["path"] = odd.name
+    rows[0]["path"] = name
     study.write(study.config, rows)
     plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds", "patches").stdout
-    commands = [line for line in plan.splitlines() if "stedm patches extract" in line]
-    assert len(commands) == len(rows)
-    assert not [line for line in commands if "rm.png" in line]
+    (command,) = [line for line in plan.splitlines() if "stedm patches extract" in line and "rm.png" in line]
+    words = shlex.split(command.removeprefix("Shell command: "))
+    assert yaml.safe_load(words[words.index("--slide") + 1])["path"] == name

@@ -185,7 +185,7 @@ def generator_figures():
     return [
         *expand(RESULTS / "figures/examples-{generator}.png", generator=STUDY.generators),
         *expand(RESULTS / "figures/grid-{generator}.png", generator=styled),
-        *([RESULTS / "tables/image_quality.csv"] if STUDY.generators else []),
+        *([RESULTS / "figures/image_quality.html"] if STUDY.generators else []),
     ]
 
 

@@ -5,7 +5,7 @@ rule score_slides:
     input:
         model=RESULTS / "segmentation/{arm}/{split}/seed{seed}",
         split=RESULTS / "splits/{split}.csv",
-        sheet=ancient(RESULTS / "slides.csv"),
+        sheet=RESULTS / "slides.csv",
         patches=patch_files("test", "validation"),
     output:
         scores=directory(RESULTS / "evaluation/{arm}/{split}/seed{seed}"),

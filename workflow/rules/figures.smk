@@ -2,6 +2,52 @@
 # `snakemake figures` computes nothing again. Pictures show the first split.
 
 
+rule draw_arms_table:
+    input:
+        table=RESULTS / "tables/arms.csv",
+    output:
+        page=report(
+            RESULTS / "figures/arms.html",
+            category="Segmentation",
+            labels={"what": "table of arms"},
+            caption="../report/arms.rst",
+        ),
+    log:
+        LOGS / "figures/arms.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        version=VERSIONS["figures"],
+    message:
+        "Writing the table of arms"
+    shell:
+        "stedm figures table --table {input.table} --out {output.page} > {log} 2>&1"
+
+
+rule draw_quality_table:
+    input:
+        table=RESULTS / "tables/image_quality.csv",
+    output:
+        page=report(
+            RESULTS / "figures/image_quality.html",
+            category="Drawn images",
+            labels={"what": "table of image quality"},
+            caption="../report/image_quality.rst",
+        ),
+    log:
+        LOGS / "figures/image_quality.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        version=VERSIONS["figures"],
+    message:
+        "Writing the table of image quality"
+    shell:
+        "stedm figures table --table {input.table} --out {output.page} > {log} 2>&1"
+
+
 rule draw_scores:
     input:
         patients=RESULTS / "tables/patients.csv",
@@ -54,7 +100,7 @@ rule draw_differences:
 
 rule draw_maps:
     input:
-        sheet=ancient(RESULTS / "slides.csv"),
+        sheet=RESULTS / "slides.csv",
         patients=RESULTS / "tables/patients.csv",
         arms=RESULTS / "tables/arms.csv",
         scores=evaluations(),
@@ -172,6 +218,7 @@ rule draw_histories:
 rule figures:
     input:
         rules.compare_arms.output,
+        rules.draw_arms_table.output,
         rules.draw_scores.output,
         rules.draw_differences.output,
         rules.draw_maps.output,

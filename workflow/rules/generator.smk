@@ -40,3 +40,5 @@ rule generators:
     input:
         expand(RESULTS / "generators/{generator}/{split}", generator=STUDY.generators, split=SPLITS),
     localrule: True
+    message:
+        "Generators are in {RESULTS}/generators"

@@ -4,8 +4,6 @@
 rule extract_patches:
     input:
         files=lambda wildcards: slide_files(wildcards.slide),
-        sheet=ancient(RESULTS / "slides.csv"),
-        check=ancient(RESULTS / "check.csv"),
     output:
         patches=RESULTS / "patches/{slide}.h5",
         overview=RESULTS / "overviews/{slide}.png",
@@ -25,11 +23,14 @@ rule extract_patches:
     message:
         "Cutting patches from {wildcards.slide}"
     shell:
-        "stedm patches extract --options {params.options:q} --sheet {input.sheet} --slide {wildcards.slide}"
-        " --check {input.check} --out {output.patches} --overview {output.overview} > {log} 2>&1"
+        "stedm patches extract --options {params.options:q} --slide {params.row:q}"
+        " --out {output.patches} --overview {output.overview} > {log} 2>&1"
 
 
 rule patches:
     input:
+        rules.check.output,
         patch_files(),
     localrule: True
+    message:
+        "Patches are in {PATCHES}"

@@ -40,3 +40,5 @@ rule segmentation:
             seed=STUDY.segmentation.seeds,
         ),
     localrule: True
+    message:
+        "Segmentation networks are in {RESULTS}/segmentation"

@@ -18,8 +18,6 @@ rule sample_sheet:
 if STUDY.demo is not None:
 
     rule demo_slide:
-        input:
-            sheet=ancient(RESULTS / "slides.csv"),
         output:
             slide=demo_pattern("path"),
             annotation=demo_pattern("annotation"),
@@ -39,12 +37,12 @@ if STUDY.demo is not None:
         message:
             "Drawing the phantom slide {wildcards.slide}"
         shell:
-            "stedm demo slide --options {params.options:q} --sheet {input.sheet} --slide {wildcards.slide} > {log} 2>&1"
+            "stedm demo slide --options {params.options:q} --slide {params.row:q} > {log} 2>&1"
 
 
 rule check:
     input:
-        sheet=ancient(RESULTS / "slides.csv"),
+        sheet=RESULTS / "slides.csv",
         files=slide_files(*SLIDES),
     output:
         table=RESULTS / "check.csv",
@@ -52,8 +50,10 @@ rule check:
         LOGS / "check.log",
     benchmark:
         BENCHMARKS / "check.tsv"
+    priority: 2  # before patches are cut: what is wrong with a slide is said early
     conda:
         ENVIRONMENT
+    threads: 4
     resources:
         mem_mb=megabytes(4_000),
         runtime=60,

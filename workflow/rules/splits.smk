@@ -4,7 +4,8 @@
 rule make_split:
     input:
         patches=patch_files(),
-        sheet=ancient(RESULTS / "slides.csv"),
+        sheet=RESULTS / "slides.csv",
+        check=RESULTS / "check.csv",  # no training before all slides were found in order
     output:
         table=RESULTS / "splits/{split}.csv",
     log:
@@ -14,7 +15,6 @@ rule make_split:
         ENVIRONMENT
     params:
         options=split_options,
-        rows=rows,
         seed=STUDY.seed,
         annotated=lambda wildcards: number(wildcards, "annotated"),
         repeat=lambda wildcards: number(wildcards, "repeat"),

@@ -11,7 +11,7 @@ rule compare_arms:
         arms=report(
             RESULTS / "tables/arms.csv",
             category="Segmentation",
-            labels={"what": "table of arms"},
+            labels={"what": "table of arms, as a file"},
             caption="../report/arms.rst",
         ),
     log:
@@ -39,7 +39,7 @@ rule compare_generators:
         table=report(
             RESULTS / "tables/image_quality.csv",
             category="Drawn images",
-            labels={"what": "table of image quality"},
+            labels={"what": "table of image quality, as a file"},
             caption="../report/image_quality.rst",
         ),
     log:

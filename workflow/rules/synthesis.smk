@@ -90,3 +90,5 @@ rule synthesis:
     input:
         [shards(generator, split) for generator in STUDY.generators for split in SPLITS],
     localrule: True
+    message:
+        "Drawn images are in {RESULTS}/synthesis"

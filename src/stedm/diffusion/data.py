@@ -12,7 +12,7 @@ from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
 from stedm.first_stage import to_images
 from stedm.store import PatchFile
-from stedm.style.samplers import candidates, dihedral, multi_patch, style_images
+from stedm.style.samplers import dihedral, has_style, multi_patch, style_images
 from stedm.training import Batch
 
 
@@ -62,24 +62,13 @@ class GeneratorBatches(Dataset[Batch]):
         for files in patients.values():
             slides = []
             for file in files:
-                usable = np.array(
-                    [
-                        index
-                        for index in range(len(file))
-                        if (file.annotated[index] or not with_layout) and self.has_style(file, index)
-                    ],
-                    int,
-                )
+                wanted = file.annotated if with_layout else np.ones(len(file), bool)
+                usable = np.flatnonzero(wanted & has_style(self.options.style, file))
                 if len(usable):
                     slides.append((file, usable))
             if slides:
                 result.append(slides)
         return result
-
-    def has_style(self, file: PatchFile, index: int) -> bool:
-        return (
-            self.options.style.sampler in ("none", "augmented") or len(candidates(self.options.style, file, index)) > 0
-        )
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from stedm import __version__
 from stedm.config import IGNORE_INDEX, Annotations, Patches, TissueClass
-from stedm.errors import UserError
 from stedm.files import file_fingerprint
 from stedm.sheet import Slide
 from stedm.slides.annotations import Annotation, read_annotation
@@ -29,21 +27,18 @@ def extract_patches(
     classes: Sequence[TissueClass],
     annotations: Annotations,
     patches: Patches,
-    check: Path,
     out: Path,
     overview: Path,
 ) -> int:
     """Write a slide's patch file and its overview.
 
-    A slide that was quarantined by the check, or breaks while it is read, gets a file without patches whose attributes
-    `status` and `problem` say why.
+    A slide that cannot be read gets a file without patches whose attributes `status` and `problem` say why.
 
     Args:
         slide: the row of the sheet.
         classes: the study's classes, in the order of their labels.
         annotations: how annotation files are read.
         patches: size, resolution and tissue.
-        check: the table that `check_slides` wrote.
         out: the patch file, see `stedm.store`.
         overview: PNG of the slide with tissue, grid and annotation.
 
@@ -51,19 +46,16 @@ def extract_patches(
         Number of patches.
 
     Raises:
-        UserError: the configuration does not fit the slide; or it is not in `check`.
+        UserError: the configuration or the annotation does not fit the slide.
     """
     attributes = slide_attributes(slide, classes, annotations, patches)
-    status, problem = checked(slide, check)
-    if status == "ok":
-        try:
-            return extract_readable(slide, classes, annotations, patches, attributes, out, overview)
-        except UnreadableSlide as error:
-            status, problem = "quarantined", str(error)
-    log.warning("%s: %s: %s", slide.slide, status, problem)
-    attributes |= {"status": status, "problem": problem}
-    draw_empty(overview, slide.slide, f"{status}: {problem}")
-    return write_patches(out, [], patches.size, [item.name for item in classes], attributes)
+    try:
+        return extract_readable(slide, classes, annotations, patches, attributes, out, overview)
+    except UnreadableSlide as error:
+        log.warning("%s: quarantined: %s", slide.slide, error)
+        attributes |= {"status": "quarantined", "problem": str(error)}
+        draw_empty(overview, slide.slide, f"quarantined: {error}")
+        return write_patches(out, [], patches.size, [item.name for item in classes], attributes)
 
 
 def extract_readable(
@@ -75,7 +67,7 @@ def extract_readable(
     out: Path,
     overview: Path,
 ) -> int:
-    """As `extract_patches`, of a slide that the check found to be ok."""
+    """As `extract_patches`, of a slide that can be read."""
     with open_slide(slide, patches) as opened:
         annotation = None
         if slide.annotation is not None:
@@ -128,15 +120,6 @@ def read_patches(
             if (labels == IGNORE_INDEX).all():
                 labels = None
         yield image, labels, (x, y), float(share)
-
-
-def checked(slide: Slide, check: Path) -> tuple[str, str]:
-    """Status and problem of a slide in the table of the check."""
-    table = pd.read_csv(check, dtype=str, keep_default_na=False).set_index("slide")
-    if slide.slide not in table.index:
-        raise UserError(f"{check}: the slide {slide.slide!r} is not in it; run the check again")
-    row = table.loc[slide.slide]
-    return str(row["status"]), str(row["problem"])
 
 
 def slide_attributes(

@@ -47,6 +47,14 @@ def candidates(style: Style, file: PatchFile, index: int) -> np.ndarray:
     return np.flatnonzero(~overlapping(file.coords, index, side_level0(file)))
 
 
+def has_style(style: Style, file: PatchFile) -> np.ndarray:
+    """(N,) bool: patches for which a style set can be found."""
+    if style.sampler in ("none", "augmented") or not style.exclude_overlap or not len(file):
+        return np.ones(len(file), bool)
+    farthest = np.maximum(file.coords - file.coords.min(0), file.coords.max(0) - file.coords).max(1)
+    return farthest >= side_level0(file)
+
+
 def multi_patch(style: Style, file: PatchFile, index: int, rng: np.random.Generator) -> np.ndarray:
     """Indices of `style.images` patches of the same slide, without repeats where there are enough."""
     allowed = candidates(style, file, index)

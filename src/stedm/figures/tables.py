@@ -1,0 +1,70 @@
+"""Tables as people read them: in a terminal, and as a page of the report."""
+
+import html
+from pathlib import Path
+
+import pandas as pd
+
+from stedm.errors import UserError
+from stedm.files import written_whole
+
+STYLE = """\
+body { font: 14px system-ui, sans-serif; margin: 1.5em; }
+table { border-collapse: collapse; }
+th, td { padding: 0.3em 0.9em; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
+th { border-bottom: 2px solid #444; }
+td:first-child, th:first-child { text-align: left; }
+"""
+
+
+def readable(path: Path) -> pd.DataFrame:
+    """`arms.csv` or `image_quality.csv` as text: values with their 95% interval, one row an arm or a metric.
+
+    Raises:
+        UserError: it is neither.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a table: {error}; make it with `stedm statistics`") from error
+    if "dice_mean" in table:
+        return readable_arms(table)
+    if "metric" in table:
+        return readable_quality(table)
+    raise UserError(f"{path}: is neither arms.csv nor image_quality.csv; name one of these")
+
+
+def readable_arms(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": table["label"],
+            "annotated": table["annotated_patients"],
+            "patients": table["patients"],
+            "Dice, mean": with_interval(table, "dice_mean", "dice_mean_low", "dice_mean_high"),
+            "SD": table["dice_sd"].map("{:.3f}".format),
+            "worst": table["dice_min"].map("{:.3f}".format),
+            "difference": with_interval(table, "difference", "difference_low", "difference_high"),
+        }
+    )
+
+
+def readable_quality(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a metric and number of annotated patients, one column a generator."""
+    table = table.assign(text=with_interval(table, "value", "low", "high"))
+    index = ["metric", "annotated_patients"]
+    wide = table.pivot_table(index=index, columns="generator", values="text", aggfunc="first", sort=False)
+    wide = wide.fillna("–").rename_axis(columns=None).reset_index()
+    return wide.rename(columns={"annotated_patients": "annotated"})
+
+
+def with_interval(table: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
+    rows = table[[value, low, high]].itertuples(index=False)
+    return ["–" if pd.isna(row[0]) else f"{row[0]:.3f} [{row[1]:.3f}, {row[2]:.3f}]" for row in rows]
+
+
+def write_page(table: pd.DataFrame, title: str, out: Path) -> None:
+    """The table as a web page of its own, which the report shows."""
+    body = table.to_html(index=False, border=0, escape=True)
+    page = f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>{body}\n'
+    with written_whole(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")

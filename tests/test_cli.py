@@ -1,0 +1,184 @@
+"""The `stedm` command: help, messages, exit status."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stedm import __version__, cli
+from stedm.errors import Interrupted, UserError
+
+HEAVY = {"torch", "cv2", "openslide", "matplotlib", "pandas", "diffusers", "segmentation_models_pytorch", "pydantic"}
+NAMES = [" ".join(name) for name, _, _ in cli.COMMANDS]
+
+
+def stedm(capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr."""
+    try:
+        status = cli.main(arguments)
+    except SystemExit as leaving:
+        status = int(leaving.code or 0)
+    answer = capsys.readouterr()
+    return status, answer.out, answer.err
+
+
+def test_help_imports_nothing_heavy():
+    script = f"""import sys
+from stedm import cli
+try:
+    cli.main(["generator", "train", "--help"])
+except SystemExit:
+    print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_of_a_line_for_itself_and_for_each_argument(capsys, name):
+    status, text, _ = stedm(capsys, *name.split(), "--help")
+    assert status == 0
+    arguments = next(some for words, _, some in cli.COMMANDS if " ".join(words) == name)
+    for flag, details in arguments:
+        assert flag in text or details["metavar"] in text
+        assert " ".join(details["help"].split()[:2]) in text
+
+
+def test_every_group_of_commands_is_described(capsys):
+    assert {words[0] for words, _, _ in cli.COMMANDS if len(words) == 2} == set(cli.GROUPS)
+    for group, description in cli.GROUPS.items():
+        status, text, _ = stedm(capsys, group, "--help")
+        assert status == 0
+        assert description.capitalize() in text
+        assert all(words[1] in text for words, _, _ in cli.COMMANDS if words[0] == group)
+
+
+def test_version(capsys):
+    assert stedm(capsys, "--version") == (0, f"stedm {__version__}\n", "")
+
+
+def test_a_checked_configuration_is_summed_up(capsys):
+    status, text, _ = stedm(capsys, "config", "check", "config.yaml")
+    assert status == 0
+    assert text.startswith("config.yaml: study demo, 29 slides of 29 patients, ")
+
+
+def test_wrong_configurations_exit_with_2_and_one_message_a_line(capsys, tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("study: x y\nslids: {}\n")
+    status, text, messages = stedm(capsys, "config", "check", str(path))
+    assert (status, text) == (2, "")
+    assert f"{path}, slids: there is no such key; did you mean 'slides'?" in messages.splitlines()
+    assert all(line.startswith(f"{path}, ") for line in messages.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{", "--options, Invalid JSON"),
+        ('{"demo": {"size": 10}}', "--options, demo.size: "),
+        ('{"demo": {}, "dmo": {}}', "--options, dmo: there is no such key"),
+    ],
+)
+def test_wrong_options_exit_with_2(capsys, options, message):
+    status, _, messages = stedm(capsys, "demo", "slide", "--options", options, "--slide", "{}")
+    assert status == 2
+    assert messages.startswith(message)
+
+
+def test_a_row_of_the_sheet_is_checked(capsys):
+    status, _, messages = stedm(capsys, "demo", "slide", "--options", '{"demo": {}}', "--slide", '{"slide": "a"}')
+    assert status == 2
+    assert messages.splitlines() == [
+        "--slide, patient: is missing; give it a value",
+        "--slide, path: is missing; give it a value",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError(["a: wrong", "b: wrong"]), 2, "a: wrong\nb: wrong\n"),
+        (Interrupted("work: saved"), 75, "work: saved\n"),
+    ],
+)
+def test_errors_that_are_no_defect_have_no_traceback(capsys, monkeypatch, error, status, message):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("stedm.config.load", fail)
+    assert stedm(capsys, "config", "check", "config.yaml") == (status, "", message)
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("stedm.config.load", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["config", "check", "config.yaml"])
+
+
+def test_demo_slide_takes_the_row_of_the_sheet(capsys, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr("stedm.demo.make_slide", lambda *values: calls.append(values))
+    row = {"slide": "P04", "patient": "p", "path": "x/P04.tiff", "annotation": "x/P04.geojson", "split": "unannotated"}
+    options = {"demo": {"size": 256, "seed": 3}}
+    assert stedm(capsys, "demo", "slide", "--options", json.dumps(options), "--slide", json.dumps(row))[0] == 0
+    ((slide, patient, group, wide, size, mpp, seed, path, annotation),) = calls
+    assert (slide, patient, group, wide, size, mpp, seed) == ("P04", "p", "", True, 256, 0.5, 3)
+    assert (path.as_posix(), annotation.as_posix()) == ("x/P04.tiff", "x/P04.geojson")
+
+
+def test_inputs_that_a_study_lacks_may_be_left_empty():
+    words = "generator train --options {} --split s.csv --patches p --first-stage --latents --style-bank --seed 1"
+    args = cli.build_parser().parse_args([*words.split(), "--work", "w", "--out", "o"])
+    assert args.first_stage is args.latents is args.style_bank is None
+
+
+@pytest.fixture
+def arms_table(tmp_path):
+    values = {"dice_mean": 0.5, "dice_mean_low": 0.4, "dice_mean_high": 0.6, "dice_sd": 0.1, "dice_min": 0.2}
+    columns = ["arm", "label", "annotated_patients", "patients", *values, "difference"]
+    lines = [[*columns, "difference_low", "difference_high"]]
+    lines += [["real", "real only", 3, 10, *values.values(), "", "", ""]]
+    lines += [["styled", "<b>with style", 3, 10, *values.values(), 0.125, -0.25, 0.375]]
+    table = tmp_path / "arms.csv"
+    table.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    return table
+
+
+def test_the_table_of_arms_is_printed(capsys, arms_table):
+    status, text, _ = stedm(capsys, "statistics", "show", str(arms_table))
+    assert status == 0
+    real, styled = text.splitlines()[1:3]
+    assert real.split()[:4] == ["real", "only", "3", "10"] and real.endswith("–")
+    assert "0.500 [0.400, 0.600]" in styled and styled.endswith("0.125 [-0.250, 0.375]")
+
+
+def test_the_page_of_a_table_escapes_what_it_shows(capsys, arms_table):
+    page = arms_table.with_suffix(".html")
+    assert stedm(capsys, "figures", "table", "--table", str(arms_table), "--out", str(page))[0] == 0
+    text = page.read_text(encoding="utf-8")
+    assert "<td>&lt;b&gt;with style</td>" in text
+    assert "<b>" not in text
+
+
+def test_the_table_of_image_quality_has_a_column_for_each_generator(capsys, tmp_path):
+    path = tmp_path / "image_quality.csv"
+    rows = ["styled,3,layout_iou,0.75,0.5,1,20", "plain,3,layout_iou,0.25,0,0.5,20", "styled,3,chance,0.1,,,20"]
+    path.write_text("\n".join(["generator,annotated_patients,metric,value,low,high,images", *rows]) + "\n")
+    _, text, _ = stedm(capsys, "statistics", "show", str(path))
+    header, first, _ = text.splitlines()
+    assert header.split() == ["metric", "annotated", "styled", "plain"]
+    assert first.split(maxsplit=2) == ["layout_iou", "3", "0.750 [0.500, 1.000] 0.250 [0.000, 0.500]"]
+
+
+def test_another_table_is_refused(capsys, tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("a,b\n1,2\n")
+    assert stedm(capsys, "statistics", "show", str(path))[::2] == (
+        2,
+        f"{path}: is neither arms.csv nor image_quality.csv; name one of these\n",
+    )

@@ -1,0 +1,136 @@
+"""The real thing, small: drawn slides through every stage, with the commands that a user types."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from stedm.store import PatchFile
+
+pytestmark = pytest.mark.slow  # two minutes: some forty processes, most of which import torch
+
+ROLES = {"A1": "annotated", "A2": "annotated", "U1": "unannotated", "U2": "unannotated", "T1": "test", "T2": "test"}
+STUDY = """
+study: small
+slides: {sheet: slides.csv, root: drawn}
+demo: {size: 512}
+classes:
+  - {name: stroma, color: "#e8a0bf", annotations: [Stroma]}
+  - {name: tumour, color: "#6a3d9a", annotations: [Tumor]}
+annotations: {fill: stroma}
+patches: {size: 32, mpp: 1.0}
+splits: {source: sheet, annotated_patients: [2]}
+first_stage: {kind: none, unshuffle: 2}
+generators:
+  styled:
+    preset: demo
+    unet: {channels: [16, 32], attention: [false, true]}
+    training: {steps: 4, batch_size: 4}
+    sampling: {steps: 2}
+synthesis: {images: 12, shards: 2}
+segmentation:
+  encoder: tu-resnet18
+  encoder_depth: 3
+  decoder_channels: [16, 8, 8]
+  training: {steps: 3, batch_size: 4}
+arms:
+  real: {label: real only}
+  styled: {label: real + styled synthetic, generator: styled}
+  all: {label: all annotations, annotations: all}
+evaluation: {judge_arm: all, bootstrap: 200}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(make_folder, tmp_path_factory):
+    folder = make_folder(tmp_path_factory.mktemp("study"))
+    rows = [
+        {
+            "slide": name,
+            "patient": name,
+            "path": f"{name}.tiff",
+            "annotation": f"{name}.geojson",
+            "group": "solid",
+            "split": role,
+        }
+        for name, role in ROLES.items()
+    ]
+    folder.write(yaml.safe_load(STUDY), rows)
+    folder.run()
+    return folder
+
+
+def results(study):
+    return study.path / "results/small"
+
+
+def tables(study):
+    return {path.name: path.read_bytes() for path in (results(study) / "tables").glob("*.csv")}
+
+
+def test_the_table_of_arms_has_a_row_for_each_arm_and_the_columns_that_readers_expect(study):
+    arms = pd.read_csv(results(study) / "tables/arms.csv").set_index("arm")
+    assert set(arms.index) == {"real", "styled", "all"}
+    assert {"patients", "dice_mean", "dice_sd", "dice_min", "difference", "difference_low", "difference_high"} <= set(
+        arms
+    )
+    assert (arms["patients"] == 2).all()
+    assert arms.loc["real", ["difference"]].fillna(0).item() == 0
+
+
+def test_drawn_images_are_labelled_and_of_unannotated_styles(study):
+    shards = [PatchFile(results(study) / f"synthesis/styled/n2-r0/shards/{shard}.h5") for shard in range(2)]
+    assert [len(shard) for shard in shards] == [6, 6]
+    assert all(shard.annotated.all() for shard in shards)
+    manifest = pd.read_csv(results(study) / "synthesis/styled/n2-r0/manifest.csv")
+    assert set(manifest["style_slide"]) == {"U1", "U2"}
+
+
+def test_every_figure_is_a_picture(study):
+    figures = sorted((results(study) / "figures").glob("*.png"))
+    assert {path.stem for path in figures} >= {
+        "scores",
+        "differences",
+        "maps",
+        "grid-styled",
+        "examples-styled",
+        "histories",
+    }
+    for path in figures:
+        with Image.open(path) as image:
+            assert len(image.convert("RGB").getcolors(1 << 24)) > 20
+
+
+def test_a_finished_study_has_nothing_left_to_do(study):
+    assert not study.jobs()
+
+
+def test_the_report_is_one_file_that_has_figures_and_captions(study):
+    done = study.snakemake("--configfile", "study.yaml", "--report", "report.html", "--quiet", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (study.path / "report.html").read_text(encoding="utf-8")
+    assert "table of arms" in page
+    assert page.count("data:image/png;base64") >= 6
+
+
+def test_figures_drawn_again_are_the_same(study):
+    folder = results(study) / "figures"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    assert all(rule.startswith("draw_") and rule != "draw_shard" for rule in study.jobs() if rule != "figures")
+    study.run()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_lost_patch_file_is_made_again_and_nothing_is_trained_again(study):
+    before = tables(study)
+    (results(study) / "patches/U1.h5").unlink()
+    redone = study.jobs()
+    assert redone["extract_patches"] == 1
+    assert "demo_slide" not in redone
+    study.run()
+    assert tables(study) == before
+    log = (results(study) / "logs/train_generator/styled-n2-r0.log").read_text()
+    assert "going on from step 4 of 4" in log  # its inputs turned out to be the same
