@@ -17,13 +17,11 @@ from stedm.first_stage import (
     pixel_first_stage,
     prepare_first_stage,
     sample_images,
-    to_images,
-    to_pixels,
     train_first_stage,
     training_files,
 )
+from stedm.images import dihedral, to_images, to_pixels
 from stedm.style.bank import StyleBank, embed_patches
-from stedm.style.samplers import dihedral
 
 TRAINED = TrainedFirstStage(
     kind="trained",

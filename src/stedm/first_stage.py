@@ -21,9 +21,9 @@ from stedm import config
 from stedm.device import autocast, device, device_name
 from stedm.errors import UserError
 from stedm.files import fingerprint, provenance, write_json, written_whole
+from stedm.images import dihedral, to_images
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
-from stedm.style.samplers import dihedral
 from stedm.training import Batch, train
 from stedm.versions import VERSIONS
 
@@ -74,16 +74,6 @@ def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile] | Non
     images = sample_images(files)
     mean, deviation = images.mean((0, 2, 3)), images.std((0, 2, 3))
     return PixelFirstStage(options.unshuffle, mean.tolist(), deviation.tolist())
-
-
-def to_images(pixels: np.ndarray) -> Tensor:
-    """uint8 (…, H, W, 3) → float32 (…, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3).float() / 127.5 - 1
-
-
-def to_pixels(images: Tensor) -> np.ndarray:
-    """float (…, 3, H, W) in [-1, 1] → uint8 (…, H, W, 3)."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().movedim(-3, -1).cpu().numpy()
 
 
 def sample_images(files: list[PatchFile]) -> Tensor:

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from stedm import config
 from stedm.config import IGNORE_INDEX
 from stedm.device import device
-from stedm.diffusion.pipeline import StyleLayoutPipeline, batches
+from stedm.diffusion.pipeline import StyleLayoutPipeline
 from stedm.errors import UserError
 from stedm.files import written_whole
-from stedm.first_stage import to_pixels
+from stedm.images import to_pixels
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file, write_patches
 from stedm.style.bank import StyleBank
@@ -208,8 +208,8 @@ def draw_shard(
     bank = StyleBank(style_bank) if style_bank is not None else None
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, int], float]]:
-        for part in tqdm(list(batches(len(table), pipeline.config.batch_size)), unit="batch", disable=None):
-            rows = [row for _, row in table.iloc[part].iterrows()]
+        for start in tqdm(range(0, len(table), pipeline.config.batch_size), unit="batch", disable=None):
+            rows = [row for _, row in table.iloc[start : start + pipeline.config.batch_size].iterrows()]
             layouts = np.stack([layout_of(row, files) for row in rows])
             images = pipeline(
                 layout=torch.from_numpy(layouts),
@@ -218,7 +218,7 @@ def draw_shard(
             ).images
             for row, layout, image in zip(rows, layouts, to_pixels(images), strict=True):
                 yield image, layout, (int(row["image"]), 0), float((layout != IGNORE_INDEX).mean())
-            log.info("drawn %d of %d", part.stop, len(table))
+            log.info("drawn %d of %d", start + len(rows), len(table))
 
     attributes = {"slide": out.stem, "generator": str(generator.name), "status": "ok", "drawn": True}
     write_patches(out, drawn(), size, class_names, attributes)

@@ -15,9 +15,9 @@ from stedm.config import Device, Generator, NoFirstStage, Objective
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule
 from stedm.diffusion.training import GeneratorModel, files_by_patient, loss_weights, train_generator
-from stedm.first_stage import pixel_first_stage, to_images, training_files
+from stedm.first_stage import pixel_first_stage, training_files
+from stedm.images import dihedral, to_images
 from stedm.store import PatchFile
-from stedm.style.samplers import dihedral
 
 
 def batches(study, chosen, seed=0):

@@ -3,11 +3,11 @@ import pytest
 
 from stedm.config import Style
 from stedm.errors import UserError
+from stedm.images import dihedral
 from stedm.store import patch_file, write_patches
 from stedm.style.samplers import (
     augmented,
     candidates,
-    dihedral,
     has_style,
     mosaic,
     multi_patch,

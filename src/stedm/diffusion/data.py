@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 from stedm import config
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
-from stedm.first_stage import to_images
+from stedm.images import dihedral, to_images
 from stedm.store import PatchFile
-from stedm.style.samplers import dihedral, has_style, multi_patch, style_images
+from stedm.style.samplers import has_style, multi_patch, style_images
 from stedm.training import Batch
 
 

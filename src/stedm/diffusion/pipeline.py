@@ -1,6 +1,5 @@
 """Drawing: a diffusers pipeline from layouts and styles to images."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,8 +190,3 @@ def sampler(sampling: Sampling, objective: Objective) -> Any:
             return UniPCMultistepScheduler(**arguments, timestep_spacing="trailing")
         case _:
             return DPMSolverMultistepScheduler(**arguments, timestep_spacing="trailing")
-
-
-def batches(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(count, start + size))

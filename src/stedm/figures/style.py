@@ -89,8 +89,8 @@ def coloured(labels: np.ndarray, classes: Sequence[TissueClass]) -> np.ndarray:
 
 
 def show(axes: Axes, image: np.ndarray, title: str = "") -> None:
-    """An image without axes, in a thin frame."""
-    axes.imshow(image)
+    """An image without axes, in a thin frame; photographs (uint8) are smoothed, label maps are not."""
+    axes.imshow(image, interpolation="bicubic" if image.dtype == np.uint8 else "nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=True, linewidth=0.4, color="#808080")

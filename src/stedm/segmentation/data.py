@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stedm import config
+from stedm.images import dihedral
 from stedm.segmentation.augmentation import draw_stains, perturb_stains
 from stedm.store import PatchFile
-from stedm.style.samplers import dihedral
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -12,7 +12,8 @@ from stedm import config
 from stedm.device import device
 from stedm.errors import UserError
 from stedm.files import written_whole
-from stedm.first_stage import to_images, training_files
+from stedm.first_stage import training_files
+from stedm.images import to_images
 from stedm.store import PatchFile
 from stedm.style.encoder import StyleEncoder
 

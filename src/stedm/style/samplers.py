@@ -7,6 +7,7 @@ import numpy as np
 
 from stedm.config import Style
 from stedm.errors import UserError
+from stedm.images import dihedral
 from stedm.store import PatchFile
 
 
@@ -111,12 +112,6 @@ def augmented(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the eight flips and quarter turns."""
     return dihedral(image, int(rng.integers(8)))
-
-
-def dihedral(image: np.ndarray, which: int) -> np.ndarray:
-    """Flip and quarter turn number `which` of 8 of an image (H, W, …) or layout (H, W)."""
-    image = np.rot90(image, which % 4)
-    return image[:, ::-1] if which >= 4 else image
 
 
 def side_level0(file: PatchFile) -> float:
