@@ -30,6 +30,7 @@ GROUPS = {
     "splits": "who is annotated, unannotated, for validation or for the test",
     "first-stage": "the autoencoder",
     "generator": "the diffusion model",
+    "diffusion": "presets of the diffusion model",
     "style-bank": "cached style embeddings",
     "synthesis": "drawing labelled images",
     "segmentation": "the segmentation network",
@@ -199,6 +200,29 @@ def encode_latents(args: argparse.Namespace) -> None:
     from stedm.first_stage import encode_latents
 
     encode_latents(args.model, parse(args.options, device=Device).device, args.split, args.patches, args.out)
+
+
+@command(
+    "diffusion describe",
+    argument("--preset", "NAME", "paper, improved or demo", type=str),
+    argument("--patch-size", "PX", "side of an image", type=int),
+    argument("--factor", "N", "pixels along each side of a latent pixel (4)", type=int, default=4, required=False),
+    argument("--latent-channels", "N", "channels of the latent (3)", type=int, default=3, required=False),
+    argument("--classes", "N", "classes of the layout (2)", type=int, default=2, required=False),
+)
+def describe_preset(args: argparse.Namespace) -> None:
+    """Print parameters, cost, and where style and layout enter, as JSON."""
+    import json
+
+    from stedm.config import Generator
+    from stedm.diffusion.describe import describe
+
+    generator = parse(json.dumps({"generator": {"preset": args.preset, "training": {"steps": 1}}}), generator=Generator)
+    print(
+        json.dumps(
+            describe(generator.generator, args.classes, args.patch_size, args.factor, args.latent_channels), indent=2
+        )
+    )
 
 
 @command(

@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from stedm import config
 from stedm.config import IGNORE_INDEX
 
 PAPER_LAYOUT_CHANNELS = 3
@@ -127,3 +128,19 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
             return self.unet(inputs, time).sample
         finally:
             handle.remove()
+
+
+def build_unet(options: config.Generator, classes: int, factor: int, latent_channels: int) -> StyleLayoutUNet:
+    """The denoiser of a generator, for latents of so many channels, each pixel of which is factor × factor pixels."""
+    return StyleLayoutUNet(
+        latent_channels=latent_channels,
+        factor=factor,
+        classes=classes,
+        channels=options.unet.channels,
+        attention=options.unet.attention,
+        blocks_per_level=options.unet.blocks_per_level,
+        head_dim=options.unet.head_dim,
+        style_dim=options.style.encoder.dim,
+        layout=options.unet.layout,
+        injection=options.style.injection,
+    )

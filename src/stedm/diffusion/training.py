@@ -13,7 +13,7 @@ from stedm import config
 from stedm.checkpoint import seed_everything
 from stedm.device import device_name
 from stedm.diffusion.data import GeneratorBatches
-from stedm.diffusion.model import StyleLayoutUNet
+from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, grey_image, noise_schedule, sampler
 from stedm.files import fingerprint, provenance, write_json, written_whole
 from stedm.first_stage import FirstStage, encode, load_first_stage, pixel_first_stage
@@ -51,18 +51,7 @@ class GeneratorModel(nn.Module):
             style.aggregator, embedding_dim or MOMENTS, style.images, style.encoder.dim, style.tokens
         )
         factor, channels = latent_shape(first_stage)
-        self.unet = StyleLayoutUNet(
-            latent_channels=channels,
-            factor=factor,
-            classes=classes,
-            channels=options.unet.channels,
-            attention=options.unet.attention,
-            blocks_per_level=options.unet.blocks_per_level,
-            head_dim=options.unet.head_dim,
-            style_dim=style.encoder.dim,
-            layout=options.unet.layout,
-            injection=style.injection,
-        )
+        self.unet = build_unet(options, classes, factor, channels)
         self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
         # outside the module: neither trained, nor averaged, nor in checkpoints
         self.frozen = [first_stage]
