@@ -22,6 +22,7 @@ from stedm.first_stage import (
 )
 from stedm.images import dihedral, to_images, to_pixels
 from stedm.style.bank import StyleBank, embed_patches
+from stedm.style.encoder import StyleEncoder
 
 TRAINED = TrainedFirstStage(
     kind="trained",
@@ -70,7 +71,7 @@ def test_a_trained_autoencoder_has_latents_of_unit_variance_and_loads_in_diffuse
 def test_cached_latents_are_those_of_the_turned_images(tiny_study):
     folder = trained(tiny_study)
     encode_latents(folder, Device(), tiny_study / "split.csv", tiny_study / "patches", tiny_study / "latents")
-    assert {path.stem for path in (tiny_study / "latents").iterdir()} == {"A1", "A2", "U1", "U2"}  # none of the test
+    assert {path.stem for path in (tiny_study / "latents").glob("*.h5")} == {"A1", "A2", "U1", "U2"}  # none of the test
     file, stage = files_of(tiny_study)[0], load_first_stage(folder)
     with h5py.File(tiny_study / f"latents/{file.slide}.h5") as cached, torch.no_grad():
         assert cached["latents"].dtype == np.float16
@@ -149,3 +150,36 @@ def test_a_bank_of_other_patches_is_refused(tiny_study):
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
         StyleBank(tiny_study / "bank").embeddings(files_of(tiny_study)[0], [0])
+
+
+def test_a_generator_refuses_a_bank_of_other_patches(tiny_study):
+    chosen = options(training={"steps": 1})
+    generator = train(tiny_study, chosen)
+    embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank")
+    with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
+        file.attrs["fingerprint"] = "another"
+    with pytest.raises(UserError, match="was made from other patches"):
+        train_generator(
+            chosen, NoFirstStage(unshuffle=4), 2, Device(), tiny_study / "split.csv", tiny_study / "patches", 0,
+            tiny_study / "work", tiny_study / "other", bank=tiny_study / "bank",
+        )  # fmt: skip
+
+
+def test_a_saved_encoder_needs_neither_the_folder_nor_the_hub_it_came_from(tiny_study):
+    import shutil
+
+    import timm
+    from safetensors.torch import save_file
+
+    network = timm.create_model("test_convnext", num_classes=0)
+    folder = tiny_study / "encoder"
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text('{"architecture": "test_convnext", "num_classes": 0, "num_features": 64}')
+    encoder = StyleEncoder(str(folder), 16).eval()
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in encoder.network.state_dict().items())
+    encoder.save_pretrained(tiny_study / "saved")
+    shutil.rmtree(folder)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(StyleEncoder.from_pretrained(tiny_study / "saved").eval()(images), encoder(images))

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +7,7 @@ from tiny import options, train
 from stedm.config import Affine, Synthesis
 from stedm.store import PatchFile
 from stedm.style.bank import embed_patches
-from stedm.synthesis import draw_shard, plan_images, random_affine, warp_layout
+from stedm.synthesis import draw_shard, plan_grid, plan_images, random_affine, warp_layout
 
 CLASSES = ["stroma", "tumour"]
 
@@ -35,8 +36,6 @@ def test_shards_are_of_equal_size(tiny_study):
 
 def regroup(study, **groups):
     """Give slides of the tiny study a group."""
-    import h5py
-
     for slide, group in groups.items():
         with h5py.File(study / f"patches/{slide}.h5", "a") as file:
             file.attrs["group"] = group
@@ -53,6 +52,32 @@ def test_layouts_meet_styles_of_their_group(tiny_study):
 def test_a_group_without_layouts_takes_those_of_any(tiny_study):
     regroup(tiny_study, U1="z")
     assert set(plan(tiny_study).query("style_slide == 'U1'")["layout_slide"]) == {"A1", "A2"}
+
+
+def test_a_group_whose_layouts_are_hardly_annotated_takes_those_of_any(tiny_study):
+    regroup(tiny_study, A1="x", A2="y", U1="x", U2="y")
+    with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
+        file["class_fractions"][:] = 0.1
+    assert set(plan(tiny_study)["layout_slide"]) == {"A2"}
+
+
+def test_slides_may_be_called_by_numbers(tiny_study):
+    for old, new in (("A1", "001"), ("A2", "2"), ("U1", "3"), ("U2", "NA")):
+        (tiny_study / f"patches/{old}.h5").rename(tiny_study / f"patches/{new}.h5")
+        with h5py.File(tiny_study / f"patches/{new}.h5", "a") as file:
+            file.attrs.update(slide=new, patient=new)
+    split = (tiny_study / "split.csv").read_text()
+    for old, new in (("A1", "001"), ("A2", "2"), ("U1", "3"), ("U2", "NA")):
+        split = split.replace(old, new)
+    (tiny_study / "split.csv").write_text(split)
+    chosen = options(style={"sampler": "none", "factor_colour": False}, training={"steps": 1}, sampling={"steps": 1})
+    generator = train(tiny_study, chosen)
+    plan(tiny_study, shards=1)
+    plan_grid(tiny_study / "manifest.csv", tiny_study / "grid.csv", 2, 2)
+    for manifest, count in (("manifest.csv", 20), ("grid.csv", 4)):
+        out = tiny_study / f"{manifest}.h5"
+        draw_shard(generator, tiny_study / manifest, 0, tiny_study / "patches", None, CLASSES, out)
+        assert len(PatchFile(out)) == count
 
 
 def test_without_transform_the_layout_is_itself_or_its_mirror_image():

@@ -5,7 +5,9 @@ work was interrupted and running again resumes it. Commands import what they nee
 """
 
 import argparse
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -151,6 +153,8 @@ def extract_patches(args: argparse.Namespace) -> None:
     SEED,
     SHEET,
     PATCHES,
+    optional("--check", "CSV", "table of `stedm check`; slides that are not ok there are left out"),
+    ("--strict", {"action": "store_true", "help": "a slide that would be left out is an error"}),
     argument("--annotated", "N", "how many patients count as annotated", type=int),
     argument("--repeat", "K", "which repeat, from 0", type=int),
     out("CSV", "roles: slide, patient, group, role, labelled"),
@@ -161,7 +165,17 @@ def make_split(args: argparse.Namespace) -> None:
     from stedm.splits import make_split
 
     options = parse(args.options, splits=Splits).splits
-    make_split(options, args.seed, args.sheet, args.patches, args.annotated, args.repeat, args.out)
+    make_split(
+        options,
+        args.seed,
+        args.sheet,
+        args.patches,
+        args.annotated,
+        args.repeat,
+        args.out,
+        check=args.check,
+        strict=args.strict,
+    )
 
 
 @command(
@@ -217,12 +231,9 @@ def describe_preset(args: argparse.Namespace) -> None:
     from stedm.config import Generator
     from stedm.diffusion.describe import describe
 
-    generator = parse(json.dumps({"generator": {"preset": args.preset, "training": {"steps": 1}}}), generator=Generator)
-    print(
-        json.dumps(
-            describe(generator.generator, args.classes, args.patch_size, args.factor, args.latent_channels), indent=2
-        )
-    )
+    preset = parse(json.dumps({"generator": {"preset": args.preset}}), generator=Generator).generator
+    found = describe(preset, args.classes, args.patch_size, args.factor, args.latent_channels)
+    print(json.dumps(found, indent=2))
 
 
 @command(
@@ -485,7 +496,7 @@ def draw_differences(args: argparse.Namespace) -> None:
     "figures maps",
     sections("evaluation, arms, classes, annotations, patches"),
     SHEET,
-    argument("--tables", "DIR", "arms.csv and patients.csv"),
+    argument("--tables", "DIR", "scores.csv and patients.csv"),
     argument("--evaluation", "DIR", "scores {arm}/{split}/seed{seed}/: confusion.csv and maps"),
     FIGURE,
 )
@@ -639,6 +650,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def explain_failure(error: OSError) -> str:
+    """What an error of the system means to the one who called the command."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    what = error.strerror or str(error)  # those of h5py name the file in the text, if at all
+    if any(os.strerror(number) in what for number in (errno.ENOSPC, errno.EDQUOT)):
+        return f"{where}the disk is full ({what}); free some space and run again"
+    return f"{where}{what}; is the path right, and the file whole?"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
@@ -650,6 +670,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         print(error, file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        print(explain_failure(error), file=sys.stderr)
+        return USER_ERROR
     return 0
 
 

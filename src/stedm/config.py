@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stedm.errors import UserError
 from stedm.presets import PRESETS
@@ -21,10 +21,18 @@ from stedm.presets import PRESETS
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 IGNORE_INDEX = 255
 """Label of pixels that nobody annotated: neither trained on nor scored."""
+
+
+def once(values: list[int]) -> list[int]:
+    """The values, each of which is there once."""
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"{', '.join(map(str, twice))} is there twice; give each number once")
+    return values
 
 
 class Section(BaseModel):
@@ -32,17 +40,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        return cls.model_validate_json(text)
-
 
 class Demo(Section):
     """Phantom slides, drawn before anything else where the study has this section."""
 
     size: Annotated[int, Field(ge=256)] = 1536
     mpp: Positive = 0.5
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Slides(Section):
@@ -139,7 +143,7 @@ class Splits(Section):
     source: Literal["sheet", "random"] = "random"
     """`sheet`: the roles are in the sheet's column `split`; `random`: drawn by patient, stratified by group."""
     repeats: Count = 1
-    annotated_patients: Annotated[list[Count], Field(min_length=1)]
+    annotated_patients: Annotated[list[Count], Field(min_length=1), AfterValidator(once)]
     """How many patients count as annotated; several numbers are swept."""
     test_patients: Count | None = None
     validation_patients: Annotated[int, Field(ge=0)] = 0
@@ -210,8 +214,13 @@ class StyleEncoder(Section):
 
     @model_validator(mode="after")
     def frozen_needs_weights(self) -> Self:
-        if not self.trainable and self.name == "conv":
-            raise ValueError("the encoder `conv` has no weights of its own to freeze; name a timm model or a folder")
+        ours = self.name in ("conv", "swin_v2_t")
+        named = self.pretrained or self.name.startswith("hf-hub:") or Path(self.name).is_dir()
+        if not self.trainable and (ours or not named):
+            raise ValueError(
+                f"the encoder {self.name!r} has random weights, and frozen it would keep them; name a folder that is"
+                " there, a hub id (hf-hub:owner/name), or a timm model with pretrained: true"
+            )
         return self
 
 
@@ -240,6 +249,8 @@ class Style(Section):
             raise ValueError(
                 "a frozen style encoder reads its embeddings from the style bank: set sampler to multi_patch"
             )
+        if not self.encoder.trainable and self.null == "constant_image":
+            raise ValueError("a frozen style encoder is not loaded to embed a constant image: set null to learned")
         if self.sampler == "none" and self.factor_colour:
             raise ValueError("factor_colour takes the colour from the style set, and the sampler none has no style set")
         return self
@@ -307,7 +318,7 @@ class Generator(Section):
         if not isinstance(value, dict):
             return value
         preset = value.get("preset", "improved")
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
         return merge(PRESETS[preset], value)
 
@@ -330,6 +341,12 @@ class Synthesis(Section):
     style_images: Count = 4
     """Size of the style sets for drawing."""
 
+    @model_validator(mode="after")
+    def no_empty_shard(self) -> Self:
+        if self.shards > self.images:
+            raise ValueError(f"{self.images} images cannot be drawn in {self.shards} shards; set shards to fewer")
+        return self
+
 
 class Loss(Section):
     cross_entropy: Annotated[float, Field(ge=0)] = 0.1
@@ -347,7 +364,7 @@ class Segmentation(Section):
     synthetic_fraction: Fraction = 0.5
     """Share of synthetic images in each batch of the arms that have a generator."""
     training: Training
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(once)] = [0]
 
     @model_validator(mode="after")
     def decoder_fits(self) -> Self:
@@ -384,9 +401,9 @@ class Study(Section):
     """A whole study; everything it makes lands in `results/<study>`."""
 
     study: Name
-    seed: int = 0
+    seed: Seed = 0
     strict: bool = False
-    """Stop at the first unreadable slide instead of going on without it."""
+    """Stop where slides are unreadable or without tissue, and name them all, instead of going on without them."""
     slides: Slides
     demo: Demo | None = None
     classes: Annotated[list[TissueClass], Field(min_length=2)]
@@ -412,6 +429,12 @@ class Study(Section):
             arm_name = getattr(self.evaluation, key)
             if arm_name is not None and arm_name not in self.arms:
                 problems.append(f"evaluation.{key}: there is no arm {arm_name!r}; {choices(arm_name, self.arms)}")
+        judge = self.arms.get(self.evaluation.judge_arm or "")
+        if judge is not None and judge.generator is not None:
+            problems.append(
+                f"evaluation.judge_arm: the arm {self.evaluation.judge_arm!r} has a generator and would judge images"
+                " like those that it learned from; name an arm of real images only"
+            )
         names = [item.name for item in self.classes]
         problems += [f"classes: the name {name!r} is there twice" for name in set(names) if names.count(name) > 1]
         scored = self.evaluation.classes or []

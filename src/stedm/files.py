@@ -1,6 +1,7 @@
 """Files that are whole or absent, fingerprints, and where a result came from."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -20,10 +21,16 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends, remove it when it fails.
 
     Works for a file and for a folder that the block makes at the temporary path. The contents are on disk (fsync)
-    before the name appears, so that a file that exists is whole, even after a power cut.
+    before the name appears, so that a file that exists is whole, even after a power cut. What killed writers of `path`
+    left on this machine is removed first; of another machine's nobody here knows whether they live.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    start = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        pid = left.name.removeprefix(start).removesuffix(".tmp")
+        if pid == str(os.getpid()) or (pid.isdigit() and not is_alive(int(pid))):
+            remove(left)
+    temporary = path.with_name(f"{start}{os.getpid()}.tmp")
     try:
         yield temporary
         for item in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
@@ -33,10 +40,27 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync(path.parent)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def sync(path: Path) -> None:

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from stedm import config
 from stedm.device import autocast, device, device_name
@@ -24,11 +25,13 @@ from stedm.files import fingerprint, provenance, write_json, written_whole
 from stedm.images import dihedral, to_images
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
-from stedm.training import Batch, train
+from stedm.training import Batch, train, weights_fingerprint
 from stedm.versions import VERSIONS
 
 TRAINING_ROLES = ("annotated", "unannotated")
-SCALE_PATCHES = 512
+SCALE_PATCHES = 256
+LEAVES_RESULTS_ALONE: Any = {"training": {"checkpoint_minutes", "workers"}}
+"""Options that may change between two runs of one training."""
 FirstStage = Any
 """`PixelFirstStage`, or an autoencoder of diffusers."""
 log = logging.getLogger(__name__)
@@ -77,7 +80,8 @@ def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile] | Non
 
 
 def sample_images(files: list[PatchFile]) -> Tensor:
-    """Some hundred images (N, 3, P, P), evenly from all slides."""
+    """At most some hundred images (N, 3, P, P), evenly from slides that are evenly spaced."""
+    files = files[:: -(-len(files) // SCALE_PATCHES)]
     each = max(1, SCALE_PATCHES // len(files))
     chosen = [
         file.image(int(index))
@@ -89,7 +93,16 @@ def sample_images(files: list[PatchFile]) -> Tensor:
 
 def training_files(split: Path, patches: Path) -> list[PatchFile]:
     """Patch files of the slides that trainings may see."""
-    return [patch_file(patches, slide) for slide in slides_of(read_split(split), *TRAINING_ROLES)]
+    return [patch_file(patches, slide) for slide in sorted(slides_of(read_split(split), *TRAINING_ROLES))]
+
+
+def files_by_patient(split: Path, patches: Path, role: str) -> dict[str, list[PatchFile]]:
+    """Patch files of the slides that have a role, by patient; both in the order of their names."""
+    result: dict[str, list[PatchFile]] = {}
+    for slide in sorted(slides_of(read_split(split), role)):
+        file = patch_file(patches, slide)
+        result.setdefault(str(file.attributes["patient"]), []).append(file)
+    return dict(sorted(result.items()))
 
 
 class ImageBatches(Dataset[Batch]):
@@ -145,7 +158,8 @@ def train_first_stage(
         drawn = autoencoder.decode(posterior.sample()).sample
         return F.l1_loss(drawn, batch["images"]) + options.kl_weight * posterior.kl().mean()
 
-    key = fingerprint(VERSIONS["first_stage"], options.model_dump(), precision.model_dump(), seed, inputs)
+    used = options.model_dump(exclude=LEAVES_RESULTS_ALONE)
+    key = fingerprint(VERSIONS["first_stage"], used, precision.model_dump(), seed, split.stem, inputs)
     batches = ImageBatches(files, options.training.batch_size, seed)
     trained: FirstStage
     trained, history = train(model, objective, batches, options.training, precision, seed, work / key)
@@ -199,22 +213,22 @@ def load_first_stage(folder: Path) -> FirstStage:
 def encode_latents(first_stage: Path, precision: config.Device, split: Path, patches: Path, out: Path) -> None:
     """Cache the latents of all training patches in all eight orientations.
 
-    Writes out/{slide}.h5 with `latents` (N, 8, C, h, w) float16, orientation k as `dihedral(image, k)`; files that are
-    there already are kept, so that a stopped run goes on.
+    Writes out/{slide}.h5 with `latents` (N, 8, C, h, w) float16, orientation k as `dihedral(image, k)`.
     """
     model = load_first_stage(first_stage)
-    for file in training_files(split, patches):
-        target = out / f"{file.slide}.h5"
-        if target.exists():
-            continue
-        with written_whole(target) as temporary, h5py.File(temporary, "w") as latents_file:
-            for index in range(len(file)):
-                views = np.stack([dihedral(file.image(index), which) for which in range(8)])
-                with autocast(precision):
-                    latents = encode(model, to_images(views).to(device())).half().cpu().numpy()
-                if "latents" not in latents_file:
-                    latents_file.create_dataset(
-                        "latents", (len(file), *latents.shape), "f2", chunks=(1, 1, *latents.shape[1:])
-                    )
-                latents_file["latents"][index] = latents
-        log.info("%s: latents of %d patches", file.slide, len(file))
+    files = training_files(split, patches)
+    with written_whole(out) as temporary:
+        temporary.mkdir()
+        for file in tqdm(files, unit="slide", disable=None):
+            with h5py.File(temporary / f"{file.slide}.h5", "w") as cache:
+                for index in range(len(file)):
+                    views = np.stack([dihedral(file.image(index), which) for which in range(8)])
+                    with autocast(precision):
+                        latents = encode(model, to_images(views).to(device())).half().cpu().numpy()
+                    if "latents" not in cache:
+                        shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
+                        cache.create_dataset("latents", shape, "f2", chunks=chunk)
+                    cache["latents"][index] = latents
+            log.info("%s: latents of %d patches", file.slide, len(file))
+        inputs = {file.slide: file.fingerprint for file in files} | {"first_stage": weights_fingerprint(model)}
+        write_json(temporary / "provenance.json", provenance(precision.model_dump(), inputs, None, device_name()))

@@ -5,7 +5,7 @@ which are excluded. A split is a table, one row a slide: slide, patient, group, 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.sheet import ROLES, slides_by_name
 from stedm.store import patch_file
+from stedm.tables import read_table
 
 COLUMNS = ("slide", "patient", "group", "role", "labelled")
 EXCLUDED = "excluded"
@@ -23,7 +24,15 @@ log = logging.getLogger(__name__)
 
 
 def make_split(
-    options: Splits, seed: int, sheet: Path, patches: Path, annotated: int, repeat: int, out: Path
+    options: Splits,
+    seed: int,
+    sheet: Path,
+    patches: Path,
+    annotated: int,
+    repeat: int,
+    out: Path,
+    check: Path | None = None,
+    strict: bool = False,
 ) -> pd.DataFrame:
     """Give every patient a role and write the table.
 
@@ -38,20 +47,23 @@ def make_split(
         annotated: how many patients count as annotated.
         repeat: number of the repeat, from 0.
         out: the table's file.
+        check: table of `stedm check`; slides that it did not find in order are excluded.
+        strict: a slide that would be excluded is an error.
 
     Returns:
         The table, one row a slide in the sheet's order.
 
     Raises:
-        UserError: more patients are asked for than there are, or a role that needs annotations has none.
+        UserError: more patients are asked for than there are, or a role that needs annotations has none; with `strict`,
+            all slides that cannot be used.
     """
-    slides = read_slides(sheet, patches)
+    slides = read_slides(sheet, patches, check, strict)
     patients = by_patient(slides[slides["patches"] > 0])
     lost = sorted(set(slides["patient"]) - set(patients.index))
     if options.source == "sheet":
-        roles = roles_of_sheet(
-            patients, annotated, seed, repeat, sheet, set(slides.loc[slides["patches"] == 0, "patient"])
-        )
+        damaged = slides[slides["patches"] == 0]
+        damaged_roles = dict(zip(damaged["patient"], damaged["split"], strict=True))
+        roles = roles_of_sheet(patients, annotated, seed, repeat, sheet, damaged_roles)
     else:
         roles = random_roles(patients, options, annotated, seed, repeat, lost)
     table = slides.assign(role=[roles.get(patient, EXCLUDED) for patient in slides["patient"]])
@@ -62,30 +74,41 @@ def make_split(
     return table
 
 
-def read_slides(sheet: Path, patches: Path) -> pd.DataFrame:
-    """Slide, patient, group, split (the sheet's role), patches (their number) and labelled (bool) of every slide."""
+def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) -> pd.DataFrame:
+    """Slide, patient, group, split (the sheet's role), patches (their number) and labelled (bool) of every slide.
+
+    A slide that is not in order has none.
+    """
+    checked = {} if check is None else read_table(check).set_index("slide")[["status", "problem"]].to_dict("index")
     rows = []
     missing = []
+    unusable = {}
     for slide in slides_by_name(sheet):
         try:
             file = patch_file(patches, slide)
         except FileNotFoundError:
             missing.append(f"{patches / slide}.h5: there is no such file; run `stedm patches extract` for {slide!r}")
             continue
-        status = str(file.attributes["status"])
-        if len(file) == 0:
-            problem = str(file.attributes.get("problem", ""))
-            log.warning("%s is left out of the split: %s%s", slide, status, f" ({problem})" if problem else "")
+        found = {key: str(file.attributes.get(key, "")) for key in ("status", "problem")}
+        if found["status"] == "ok":  # so far: what lies between its patches may be broken
+            found = checked.get(slide, found)
+        usable = found["status"] == "ok" and len(file) > 0
+        if not usable:
+            unusable[slide] = found["status"] + (f" ({found['problem']})" if found["problem"] else "")
         rows.append(
             {
                 "slide": slide,
                 **{name: str(file.attributes[name]) for name in ("patient", "group", "split")},
-                "patches": len(file),
-                "labelled": bool(file.annotated.any()),
+                "patches": len(file) if usable else 0,
+                "labelled": usable and bool(file.annotated.any()),
             }
         )
     if missing:
         raise UserError(missing)
+    if strict and unusable:
+        raise UserError([f"{slide}: {why}; with strict: false it is left out" for slide, why in unusable.items()])
+    for slide, why in unusable.items():
+        log.warning("%s is left out of the split: %s", slide, why)
     return pd.DataFrame(rows)
 
 
@@ -97,11 +120,12 @@ def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
 
 
 def roles_of_sheet(
-    patients: pd.DataFrame, annotated: int, seed: int, repeat: int, sheet: Path, damaged: set[str]
+    patients: pd.DataFrame, annotated: int, seed: int, repeat: int, sheet: Path, damaged: Mapping[str, str]
 ) -> dict[str, str]:
     """Roles as the sheet says, but that only `annotated` of its annotated patients stay annotated.
 
-    Patients that lost slides (`damaged`) and with them their annotations do not stop the study.
+    Patients that lost slides (`damaged`, with their roles) and with them their annotations do not stop the study, but
+    where no test patient is left.
     """
     problems = [
         f"{sheet}, patient {patient!r}: the column split is empty; write one of {', '.join(ROLES)}, or set"
@@ -122,8 +146,12 @@ def roles_of_sheet(
         raise UserError(problems)
     pool = patients[[roles[patient] == "annotated" for patient in patients.index]]
     check_number(annotated, len(pool), f"{sheet} has", sorted(damaged))
-    if "test" not in roles.values():
-        raise UserError(f"{sheet}: no patient with usable slides has the split test; call some of them test")
+    if not any(roles[patient] == "test" for patient in patients.index[patients["labelled"]]):
+        lost = sorted(patient for patient, role in damaged.items() if role == "test")
+        left_out = f" (left out for want of usable slides: {', '.join(lost)})" if lost else ""
+        raise UserError(
+            f"{sheet}: no patient with usable annotated slides has the split test{left_out}; call some of them test"
+        )
     order = stratified_order(pool["group"], seed, 1, repeat)
     return roles | dict.fromkeys(order[annotated:], "unannotated")
 

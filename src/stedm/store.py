@@ -10,17 +10,22 @@ Drawn images are kept in the same form, so that one reader serves both.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
 
 from stedm.config import IGNORE_INDEX
+from stedm.errors import UserError
 from stedm.files import written_whole
 
 BATCH = 64
+OPEN_FILES = 128
+"""Files that a process keeps open: a study may have more slides than a process may open files."""
 
 
 def write_patches(
@@ -84,28 +89,34 @@ def write_patches(
 
 
 class PatchFile:
-    """Read access to a patch file. Opens when first read, so that it can be handed to data loader workers."""
+    """Read access to a patch file. Holds no handle itself, so that it can be handed to data loader workers."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        with h5py.File(self.path, "r") as file:
-            self.attributes: dict[str, Any] = dict(file.attrs)
-            self.coords: np.ndarray = file["coords"][()]
-            self.tissue: np.ndarray = file["tissue"][()]
-            self.class_fractions: np.ndarray = file["class_fractions"][()]
-        self._file: h5py.File | None = None
+        try:
+            with h5py.File(self.path, "r") as file:
+                self.attributes: dict[str, Any] = dict(file.attrs)
+                self.coords: np.ndarray = file["coords"][()]
+                self.tissue: np.ndarray = file["tissue"][()]
+                self.class_fractions: np.ndarray = file["class_fractions"][()]
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # h5py's do not say which file
+            raise UserError(
+                f"{self.path}: cannot be read as a patch file ({error}); delete it and run again, which makes it anew"
+            ) from error
 
     def __len__(self) -> int:
         return len(self.coords)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}
-
     @property
     def file(self) -> h5py.File:
-        if self._file is None:
-            self._file = h5py.File(self.path, "r")
-        return self._file
+        """The open file, to be read at once: where too many are open, the one that was read longest ago is closed."""
+        file = OPENED.pop(self, None) or h5py.File(self.path, "r")
+        if len(OPENED) >= OPEN_FILES:
+            OPENED.pop(next(iter(OPENED)))
+        OPENED[self] = file  # the last
+        return file
 
     @property
     def slide(self) -> str:
@@ -132,6 +143,10 @@ class PatchFile:
         """All images in batches (≤ 64, P, P, 3) uint8."""
         for start in range(0, len(self), BATCH):
             yield self.file["imgs"][start : start + BATCH]
+
+
+OPENED: WeakKeyDictionary[PatchFile, h5py.File] = WeakKeyDictionary()
+os.register_at_fork(after_in_child=OPENED.clear)  # a forked worker opens its own
 
 
 def patch_file(folder: Path, slide: str) -> PatchFile:

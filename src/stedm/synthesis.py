@@ -1,5 +1,6 @@
 """Synthesis: a manifest says what to draw; its shards can be drawn anywhere, and redrawn give the same images."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ from stedm.device import device
 from stedm.diffusion.pipeline import StyleLayoutPipeline
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.first_stage import files_by_patient
 from stedm.images import to_pixels
-from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file, write_patches
 from stedm.style.bank import StyleBank
+from stedm.tables import read_table
 
 AFFINE = ["a", "b", "c", "d", "e", "f"]
 MIN_CLASS_SHARE = 0.05
@@ -47,9 +49,8 @@ def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int
     Returns:
         The manifest.
     """
-    table = read_split(split)
-    layouts = [patch_file(patches, slide) for slide in slides_of(table, "annotated")]
-    styles = style_slides(table, patches)
+    layouts = [file for files in files_by_patient(split, patches, "annotated").values() for file in files]
+    styles = files_by_patient(split, patches, "unannotated")
     if not styles:
         raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
     classes = layouts[0].class_fractions.shape[1]
@@ -95,7 +96,7 @@ def plan_grid(manifest: Path, out: Path, rows: int = 4, columns: int = 6) -> pd.
         rows: how many layouts at most.
         columns: how many styles at most.
     """
-    table = pd.read_csv(manifest, dtype={"group": str, "style_patient": str}, keep_default_na=False)
+    table = read_table(manifest)
     styled = ["group", "style_slide", "style_patient", "style_patches"]
     layouts = evenly(table, "layout_slide", rows).drop(columns=[*styled, "image", "shard"])
     grid = layouts.merge(evenly(table, "style_patient", columns)[styled], how="cross")
@@ -116,22 +117,12 @@ def evenly(table: pd.DataFrame, column: str, count: int) -> pd.DataFrame:
     return pd.concat([spaced, ordered.iloc[len(first) : len(first) + count - distinct]])
 
 
-def style_slides(table: pd.DataFrame, patches: Path) -> dict[str, list[PatchFile]]:
-    """Patch files of the style sources, by patient."""
-    result: dict[str, list[PatchFile]] = {}
-    for slide in slides_of(table, "unannotated"):
-        file = patch_file(patches, slide)
-        result.setdefault(str(file.attributes["patient"]), []).append(file)
-    return result
-
-
 def draw_layout(
     layouts: list[PatchFile], style: PatchFile, wanted: int, pairing: str, rng: np.random.Generator
 ) -> tuple[PatchFile, int]:
     """A slide and patch whose layout has the wanted class, or, where none has, any."""
     paired = [file for file in layouts if pairing == "random" or file.attributes["group"] == style.attributes["group"]]
-    pool = paired or layouts
-    for minimum in (MIN_CLASS_SHARE, 0.0):
+    for pool, minimum in itertools.product((paired, layouts), (MIN_CLASS_SHARE, 0.0)):
         choices = [
             (file, np.flatnonzero((share.sum(1) >= MIN_ANNOTATED_SHARE) & (share[:, wanted] >= minimum)))
             for file in pool
@@ -197,7 +188,7 @@ def draw_shard(
         class_names: of the layout.
         out: patch file: `imgs` are drawn, `labels` the layouts they follow, `coords` the image numbers of the manifest.
     """
-    table = pd.read_csv(manifest, dtype={"group": str, "style_patient": str}, keep_default_na=False)
+    table = read_table(manifest)
     table = table[table["shard"] == shard]
     pipeline = StyleLayoutPipeline.from_pretrained(generator).to(device())
     pipeline.set_progress_bar_config(disable=True)
@@ -220,5 +211,5 @@ def draw_shard(
                 yield image, layout, (int(row["image"]), 0), float((layout != IGNORE_INDEX).mean())
             log.info("drawn %d of %d", start + len(rows), len(table))
 
-    attributes = {"slide": out.stem, "generator": str(generator.name), "status": "ok", "drawn": True}
+    attributes = {"slide": out.stem, "generator": str(generator.name), "status": "ok", "styled": bank is not None}
     write_patches(out, drawn(), size, class_names, attributes)

@@ -1,5 +1,6 @@
 """The one training loop: of first stage, generator and segmentation network."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -164,3 +165,12 @@ def progress(start: int, steps: int, batches: Dataset[Batch], workers: int) -> I
         yield step, batch
         if bar.disable and (step + 1) % max(1, steps // 20) == 0:
             log.info("step %d of %d", step + 1, steps)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -81,6 +81,14 @@ def test_nearby_is_within_a_patch_of_the_target(plane):
         assert (offset <= 16).all()
 
 
+def test_nearby_falls_back_on_another_patch_never_on_the_target(tmp_path):
+    patches = [(np.full((16, 16, 3), value, np.uint8), None, (value, 0), 1.0) for value in (0, 200)]
+    write_patches(tmp_path / "S.h5", patches, 16, ["a", "b"], {"slide": "S", "downsample": 2.0})
+    options = Style(sampler="nearby", images=1, exclude_overlap=False)
+    images = [nearby(options, patch_file(tmp_path, "S"), 0, np.random.default_rng(seed)) for seed in range(5)]
+    assert all((image == 200).all() for image in images)
+
+
 def test_nearby_without_overlap_shows_no_pixel_of_the_target(plane):
     options = Style(sampler="nearby", images=1)
     for index in range(len(plane)):

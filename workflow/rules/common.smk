@@ -32,7 +32,7 @@ WORK = RESULTS / "work"
 LOGS = RESULTS / "logs"
 BENCHMARKS = RESULTS / "benchmarks"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/stedm.yaml")
-TRAINING_ROLES = ("annotated", "unannotated", "validation")
+TRAINING_ROLES = ("annotated", "unannotated")
 SPLITS = [
     f"n{number}-r{repeat}" for number in STUDY.splits.annotated_patients for repeat in range(STUDY.splits.repeats)
 ]

@@ -102,8 +102,8 @@ rule draw_maps:
     input:
         sheet=RESULTS / "slides.csv",
         patients=RESULTS / "tables/patients.csv",
-        arms=RESULTS / "tables/arms.csv",
-        scores=evaluations(),
+        scores=RESULTS / "tables/scores.csv",
+        maps=evaluations(),
     output:
         figure=report(
             RESULTS / "figures/maps.png",
@@ -119,7 +119,7 @@ rule draw_maps:
         ENVIRONMENT
     params:
         options=section("evaluation", "arms", "classes", "annotations", "patches"),
-        tables=subpath(input.arms, parent=True),
+        tables=subpath(input.scores, parent=True),
         evaluation=RESULTS / "evaluation",
         version=VERSIONS["figures"],
     message:

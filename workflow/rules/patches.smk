@@ -1,6 +1,9 @@
 # Patches: one file for each slide, and a picture of where they lie.
 
 
+# Does not wait for `check`, which comes first by its priority but may fail while slides are cut: as an input its table
+# would have every slide cut again after a change of one row. Nor can it be `ancient()`: behind such an input Snakemake
+# 9.27 does not look for work where the rule that makes it must run again.
 rule extract_patches:
     input:
         files=lambda wildcards: slide_files(wildcards.slide),

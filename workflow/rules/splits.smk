@@ -19,10 +19,11 @@ rule make_split:
         annotated=lambda wildcards: number(wildcards, "annotated"),
         repeat=lambda wildcards: number(wildcards, "repeat"),
         patches=PATCHES,
+        strict="--strict" if STUDY.strict else "",
         version=VERSIONS["splits"],
     message:
         "Splitting the patients: {params.annotated} annotated, repeat {params.repeat}"
     shell:
         "stedm splits make --options {params.options:q} --seed {params.seed} --sheet {input.sheet}"
-        " --patches {params.patches} --annotated {params.annotated} --repeat {params.repeat} --out {output.table}"
-        " > {log} 2>&1"
+        " --patches {params.patches} --check {input.check} {params.strict} --annotated {params.annotated}"
+        " --repeat {params.repeat} --out {output.table} > {log} 2>&1"

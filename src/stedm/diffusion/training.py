@@ -1,5 +1,6 @@
 """Training of a generator."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ from torch import Tensor, nn
 
 from stedm import config
 from stedm.checkpoint import seed_everything
-from stedm.device import device_name
+from stedm.device import device, device_name
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, grey_image, noise_schedule, sampler
+from stedm.errors import UserError
 from stedm.files import fingerprint, provenance, write_json, written_whole
-from stedm.first_stage import FirstStage, encode, load_first_stage, pixel_first_stage
-from stedm.splits import read_split, slides_of
-from stedm.store import PatchFile, patch_file
+from stedm.first_stage import (
+    LEAVES_RESULTS_ALONE,
+    TRAINING_ROLES,
+    FirstStage,
+    encode,
+    files_by_patient,
+    load_first_stage,
+    pixel_first_stage,
+)
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
 from stedm.style.moments import MOMENTS, remove_colour, set_moments
@@ -53,8 +61,8 @@ class GeneratorModel(nn.Module):
         factor, channels = latent_shape(first_stage)
         self.unet = build_unet(options, classes, factor, channels)
         self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
-        # outside the module: neither trained, nor averaged, nor in checkpoints
-        self.frozen = [first_stage]
+        # in a list, so that it is neither trained, nor averaged, nor in checkpoints
+        self.frozen = [first_stage.to(device())]
 
     def forward(self, batch: Batch) -> Tensor:
         """Loss of a batch of `GeneratorBatches`; time, noise and dropout are drawn from torch's global generator."""
@@ -167,30 +175,29 @@ def train_generator(
         latents: see `first_stage`.
         bank: folder of cached style embeddings, for a frozen style encoder.
     """
-    annotated, unannotated = (
-        files_by_patient(split, patches, "annotated"),
-        files_by_patient(split, patches, "unannotated"),
-    )
-    files = [file for group in (annotated, unannotated) for some in group.values() for file in some]
+    groups = {role: files_by_patient(split, patches, role) for role in TRAINING_ROLES}
+    files = [file for group in groups.values() for some in group.values() for file in some]
     inputs = {file.slide: file.fingerprint for file in files}
     if isinstance(first_stage_options, config.NoFirstStage):
         stage: FirstStage = pixel_first_stage(first_stage_options, None if options.style.factor_colour else files)
     else:
         assert first_stage is not None
-        stage = load_first_stage(first_stage).cpu()
+        stage = load_first_stage(first_stage)
     seed_everything(seed)
     model = GeneratorModel(options, classes, stage, None if bank is None else embedding_dim(bank))
-    batches = GeneratorBatches(options, annotated, unannotated, seed, latents, bank)
-    roles = {"annotated": sorted(annotated), "unannotated": sorted(unannotated)}
+    batches = GeneratorBatches(options, groups["annotated"], groups["unannotated"], seed, latents, bank)
+    used = options.model_dump(exclude={"sampling": True, "preset": True} | LEAVES_RESULTS_ALONE)
     key = fingerprint(
         VERSIONS["generator"],
-        options.model_dump(exclude={"sampling"}),
+        used,
         first_stage_options.model_dump(),
         precision.model_dump(),
         classes,
         seed,
-        roles,
+        split.stem,
+        [(role, patient, file.slide) for role, group in groups.items() for patient in group for file in group[patient]],
         inputs,
+        [cached_inputs(folder, inputs) for folder in (latents, bank) if folder is not None],
     )
     average: Any
     average, history = train(
@@ -216,14 +223,16 @@ def train_generator(
         write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, seed, device_name()))
 
 
-def files_by_patient(split: Path, patches: Path, role: str) -> dict[str, list[PatchFile]]:
-    """Patch files of the slides that have a role, by patient."""
-    table = read_split(split)
-    result: dict[str, list[PatchFile]] = {}
-    for slide in slides_of(table, role):
-        file = patch_file(patches, slide)
-        result.setdefault(str(file.attributes["patient"]), []).append(file)
-    return result
+def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
+    """What a folder of latents or embeddings was made from.
+
+    Raises:
+        UserError: from other patches than the training's.
+    """
+    made_from = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["inputs"]
+    if any(made_from.get(slide) != value for slide, value in inputs.items()):
+        raise UserError(f"{folder}: was made from other patches than those of this training; make it anew")
+    return made_from
 
 
 def embedding_dim(bank: Path) -> int:

@@ -25,6 +25,7 @@ from stedm.files import written_whole
 from stedm.segmentation.predict import load_network, predict_probabilities
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
+from stedm.tables import read_table
 
 PATCHES = 256
 """Patches of a slide that its mean statistics are taken from, evenly spaced over it."""
@@ -68,7 +69,7 @@ def judge_images(
     Raises:
         UserError: shards and manifest do not belong together.
     """
-    table = pd.read_csv(manifest, dtype={"layout_slide": str, "style_slide": str}, keep_default_na=False)
+    table = read_table(manifest)
     files = [PatchFile(path) for path in shards]
     places = {int(image): (file, index) for file in files for index, image in enumerate(file.coords[:, 0])}
     if set(places) != set(table["image"]):
@@ -186,7 +187,7 @@ def style_distances(
         slides: (n, S) statistics of each training slide's patches.
         patients: patient by slide.
         annotated: names of the annotated patients' slides.
-        sources: style slide and style patient of each image; empty names where it had no style.
+        sources: style slide and style patient of each image.
 
     Returns:
         distance_to_source, distance_to_annotated, nearer_to_source, nearest_patient, nearest_is_source.
@@ -226,6 +227,8 @@ def shares_of_real_patches(
     """
     known = {slide: values[::2] for slide, values in slides.items()}
     judged = [(slide, row) for slide, values in slides.items() for row in values[1::2]]
+    if not judged:
+        return pd.DataFrame({"real_nearer_to_source": [], "real_nearest_is_source": []}, dtype=float)
     sources = [(slide, patients[slide]) for slide, _ in judged]
     table = style_distances(np.array([row for _, row in judged]), known, patients, annotated, sources)
     shares = table[["nearer_to_source", "nearest_is_source"]].astype(float)
@@ -266,8 +269,7 @@ def summarise_quality(options: Evaluation, files: Sequence[Path], seed: int, out
         number = SPLIT.fullmatch(Path(path).stem)
         if not number:
             raise UserError(f"{path}: is not named {{generator}}/n{{annotated}}-r{{repeat}}.csv; move it there")
-        table = pd.read_csv(path, dtype={"style_patient": str}).fillna({"style_patient": ""})
-        tables.setdefault((Path(path).parent.name, int(number[1])), []).append(table)
+        tables.setdefault((Path(path).parent.name, int(number[1])), []).append(read_table(path))
     rows = []
     for (generator, annotated), found in sorted(tables.items()):
         together = pd.concat(found, ignore_index=True)

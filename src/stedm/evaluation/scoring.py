@@ -1,7 +1,7 @@
 """Segmentation of the slides' annotated regions by a sliding window, and what of it is right.
 
-What grows with a region are its two label maps (truth and prediction), two bytes for each pixel of its bounding box at
-the patches' resolution; all else is as large as a band of windows.
+What grows with a region are its label maps (truth, prediction, and which pixels are wanted), three bytes for each pixel
+of its bounding box at the patches' resolution; all else is as large as a band of windows.
 """
 
 import logging

@@ -22,6 +22,7 @@ from stedm.config import Arm, Evaluation
 from stedm.errors import UserError
 from stedm.evaluation.metrics import dice, iou
 from stedm.files import written_whole
+from stedm.tables import read_table
 
 SPLIT = re.compile(r"n(\d+)-r(\d+)")
 SEED = re.compile(r"seed(\d+)")
@@ -87,7 +88,7 @@ def read_scores(study: str, confusions: Sequence[Path]) -> pd.DataFrame:
         arm, split, seed = run_of(path)
         number = SPLIT.fullmatch(split)
         assert number
-        scores = patient_metrics(pd.read_csv(path, dtype={"slide": str, "patient": str, "true": str, "predicted": str}))
+        scores = patient_metrics(read_table(path))
         tables.append(
             scores.assign(
                 study=study, arm=arm, split=split, annotated_patients=int(number[1]), repeat=int(number[2]), seed=seed
@@ -139,13 +140,22 @@ def check_same_runs(scores: pd.DataFrame) -> None:
 
 
 def patient_scores(scores: pd.DataFrame, scored_classes: Sequence[str]) -> pd.DataFrame:
-    """annotated_patients, arm, patient, score: mean Dice over classes, then over seeds and repeats."""
+    """annotated_patients, arm, patient, score: mean Dice over classes, then over seeds and repeats.
+
+    Arms are compared on the same patients: one without a score in any arm is left out of all.
+    """
     chosen = scores[(scores["metric"] == "dice") & scores["class"].isin(scored_classes)]
     of_run = chosen.groupby(["annotated_patients", "arm", "split", "seed", "patient"])["value"].mean()
     of_patient = of_run.groupby(["annotated_patients", "arm", "patient"]).mean().rename("score").reset_index()
-    for patient in sorted(set(of_patient.loc[of_patient["score"].isna(), "patient"])):
-        log.warning("patient %s has no score: none of the scored classes is there or predicted", patient)
-    return of_patient.dropna(subset="score")
+    missing = of_patient["score"].isna()
+    for (annotated, patient), some in of_patient[missing].groupby(["annotated_patients", "patient"]):
+        arms = ", ".join(some["arm"])
+        log.warning(
+            "patient %s is left out of all arms with %s annotated patients: none of the scored classes is there or"
+            " predicted in %s", patient, annotated, arms,
+        )  # fmt: skip
+    anywhere = missing.groupby([of_patient["annotated_patients"], of_patient["patient"]]).transform("any")
+    return of_patient[~anywhere]
 
 
 def summarise(

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from stedm.config import TissueClass
 from stedm.figures.style import MM, WIDTH, class_legend, coloured, figure, mosaic, show
 from stedm.store import PatchFile, patch_file
+from stedm.tables import read_table
 
 
 def read_grid(manifest: Path, images: Path, patches: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def read_grid(manifest: Path, images: Path, patches: Path) -> dict[str, Any]:
         images: patch file of the drawn images, in the manifest's order.
         patches: folder of the slides' patch files.
     """
-    table = pd.read_csv(manifest, dtype={"layout_slide": str, "style_slide": str, "style_patient": str})
+    table = read_table(manifest)
     across = table[table["seed"].eq(table["seed"].iloc[0])]
     columns = len(across)
     down = table.iloc[::columns]
@@ -30,7 +30,7 @@ def read_grid(manifest: Path, images: Path, patches: Path) -> dict[str, Any]:
     styles = []
     for row in across.to_dict("records"):
         source = patch_file(patches, row["style_slide"])
-        styles.append(np.stack([source.image(int(index)) for index in str(row["style_patches"]).split()]))
+        styles.append(np.stack([source.image(int(index)) for index in row["style_patches"].split()]))
     return {
         "layouts": np.stack([file.labels(index) for index in range(0, len(table), columns)]),
         "styles": styles,

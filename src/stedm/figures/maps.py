@@ -1,6 +1,7 @@
 """Test slides with their annotation and what networks make of them."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from stedm.figures.style import MM, WIDTH, class_legend, coloured, figure, show,
 from stedm.sheet import Slide, slides_by_name
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
+from stedm.tables import read_table
 
 LONGEST = 700
 """Pixels of the longest side of a picture."""
@@ -42,11 +44,11 @@ def draw_maps(
         annotations: how annotation files are read.
         patches: their resolution.
         sheet: sheet that `write_sheet` wrote.
-        tables: folder of `arms.csv` and `patients.csv`.
+        tables: folder of `scores.csv` and `patients.csv`.
         evaluation: folder of {arm}/{split}/seed{seed}/ with confusion.csv and maps.
         out: PNG file; a PDF is written beside it.
     """
-    scores = pd.read_csv(tables / "patients.csv", dtype={"patient": str})
+    scores = read_table(tables / "patients.csv")
     annotated = scores["annotated_patients"].min()
     wide = scores[scores["annotated_patients"] == annotated].pivot_table(index="patient", columns="arm", values="score")
     reference = options.reference_arm
@@ -59,20 +61,22 @@ def draw_maps(
     shown = [reference, *sorted(fair, key=lambda arm: -wide[arm].mean())[:1]]
     ranked = wide[reference].dropna().sort_values()
     chosen = {"worst": ranked.index[0], "median": ranked.index[(len(ranked) - 1) // 2]}
+    runs = read_table(tables / "scores.csv")
+    runs = runs[runs["annotated_patients"] == annotated]
     slides = slides_by_name(sheet)
     scored = options.classes or [item.name for item in classes[1:]]
     with figure(WIDTH, len(chosen) * 48 * MM + 8 * MM, out) as drawn:
         grid = drawn.subplots(len(chosen), 2 + len(shown), squeeze=False)
         for row, (rank, patient) in zip(grid, chosen.items(), strict=True):
-            name, folders = runs_of(evaluation, shown, annotated, str(patient))
-            with Image.open(folders[0] / "maps" / f"{name}.png") as found:
+            name, folders = run_of(evaluation, shown, runs, str(patient))
+            with opened_map(folders[0] / "maps" / f"{name}.png") as found:
                 place = [float(found.info[key]) for key in ("level0_x", "level0_y", "downsample")]
                 size = found.size
             image, truth = read_truth(slides[name], classes, annotations, patches, place, size)
             show(row[0], image, f"patient {patient}" + (f", slide {name}" if name != patient else ""))
             show(row[1], coloured(truth, classes), "annotation")
             for axes, arm, folder in zip(row[2:], shown, folders, strict=True):
-                with Image.open(folder / "maps" / f"{name}.png") as found:
+                with opened_map(folder / "maps" / f"{name}.png") as found:
                     labels = np.asarray(found.resize(truth.shape[::-1], Image.Resampling.NEAREST))
                 labels = np.where(truth == IGNORE_INDEX, IGNORE_INDEX, labels)
                 score = run_score(folder / "confusion.csv", str(patient), scored)
@@ -81,20 +85,34 @@ def draw_maps(
         class_legend(drawn, classes)
 
 
-def runs_of(evaluation: Path, arms: Sequence[str], annotated: int, patient: str) -> tuple[str, list[Path]]:
-    """The patient's first tested slide, and for each arm the folder of the first run that tested it."""
-    for table in sorted((evaluation / arms[0]).glob(f"n{annotated}-r*/seed*/confusion.csv")):
-        rows = pd.read_csv(table, dtype={"slide": str, "patient": str})
-        tested = rows.loc[(rows["patient"] == patient) & (rows["role"] == "test"), "slide"]
-        if len(tested):
-            run = table.parent.relative_to(evaluation / arms[0])
-            return str(tested.iloc[0]), [evaluation / arm / run for arm in arms]
-    raise UserError(f"{evaluation}: has no map of patient {patient!r}; run `stedm evaluation score` again")
+def run_of(evaluation: Path, arms: Sequence[str], runs: pd.DataFrame, patient: str) -> tuple[str, list[Path]]:
+    """The patient's first tested slide, and for each arm the folder of the first run that tested it.
+
+    The runs are those of `scores.csv`; folders of an earlier configuration may lie beside theirs.
+    """
+    tested = runs[(runs["patient"] == patient) & (runs["role"] == "test")].iloc[0]
+    folders = [evaluation / arm / tested["split"] / f"seed{tested['seed']}" for arm in arms]
+    rows = read_table(folders[0] / "confusion.csv")
+    slides = rows.loc[(rows["patient"] == patient) & (rows["role"] == "test"), "slide"]
+    if slides.empty:
+        raise UserError(f"{folders[0]}: has no map of patient {patient!r}; run `stedm evaluation score` again")
+    return str(slides.iloc[0]), folders
+
+
+@contextlib.contextmanager
+def opened_map(path: Path) -> Iterator[Image.Image]:
+    """A map of ours, however large: Pillow's limit is meant for files of strangers."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as found:
+            yield found
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def run_score(confusion: Path, patient: str, scored: Sequence[str]) -> float:
     """Mean Dice over the scored classes of a patient in one run: the score of the map that is shown."""
-    table = patient_metrics(pd.read_csv(confusion, dtype={"slide": str, "patient": str}))
+    table = patient_metrics(read_table(confusion))
     chosen = table[(table["patient"] == patient) & (table["metric"] == "dice") & table["class"].isin(scored)]
     return float(chosen["value"].mean())
 

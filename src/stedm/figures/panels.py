@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from stedm.tables import read_table
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -25,7 +27,7 @@ class Panel:
 
 def read_panels(patients: Path, arms: Path) -> tuple[list[Panel], dict[str, str], str | None]:
     """Panels from `patients.csv` and `arms.csv`, the arms' labels in the order of the table, and the reference arm."""
-    scores, table = pd.read_csv(patients, dtype={"patient": str}), pd.read_csv(arms)
+    scores, table = read_table(patients), read_table(arms)
     labels = {str(row["arm"]): str(row["label"]) for row in table.to_dict("records")}
     reference = next(iter(table.loc[table["difference"].isna(), "arm"]), None)  # what all others are compared to
     panels = []

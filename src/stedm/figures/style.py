@@ -25,7 +25,6 @@ DPI = 200
 REFERENCE = "#4d4d4d"
 PALETTE = ("#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
 """Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow that white swallows."""
-UNANNOTATED = "#ffffff"
 LABEL_WIDTH = 24
 
 RC: dict[Any, Any] = {

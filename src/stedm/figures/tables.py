@@ -7,6 +7,7 @@ import pandas as pd
 
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.tables import read_table
 
 STYLE = """\
 body { font: 14px system-ui, sans-serif; margin: 1.5em; }
@@ -24,7 +25,7 @@ def readable(path: Path) -> pd.DataFrame:
         UserError: it is neither.
     """
     try:
-        table = pd.read_csv(path)
+        table = read_table(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a table: {error}; make it with `stedm statistics`") from error
     if "dice_mean" in table:

@@ -60,8 +60,9 @@ def train_network(
         UserError: nothing to train on, inputs of other classes, or an encoder or weights that cannot be had.
         Interrupted: stopped by a signal, or another process is training the same.
     """
-    real = [patch_file(patches, slide) for slide in slides_of(read_split(split), *ROLES[arm.annotations])]
-    real = [file for file in real if file.annotated.any()]
+    real = slides_with_annotations(split, patches, *ROLES[arm.annotations])
+    if arm.annotations == "all" and not slides_with_annotations(split, patches, "unannotated"):
+        log.warning("no unannotated patient has annotations: arm %r is trained on the annotated alone", arm.label)
     drawn = [PatchFile(path) for path in synthetic]
     check_inputs(options, arm, classes, split, real, drawn)
 
@@ -73,7 +74,9 @@ def train_network(
         "classes": classes,
         "device": precision.model_dump(mode="json"),
     }
-    inputs = {file.path.name: file.fingerprint for file in (*real, *drawn)}
+    inputs = {file.slide: file.fingerprint for file in real}
+    inputs |= {f"synthetic/{file.path.name}": file.fingerprint for file in drawn}
+    patients = [(file.slide, str(file.attributes["patient"])) for file in real]
     # What changes nothing of the result may change between two runs of one training.
     free: dict[str, Any] = {"seeds": True, "training": {"checkpoint_minutes", "workers"}}
     identity = {**used, "segmentation": options.model_dump(mode="json", exclude=free)}
@@ -88,13 +91,19 @@ def train_network(
         options.training,
         precision,
         seed,
-        work / fingerprint(VERSIONS["segmentation"], identity, inputs, seed),
+        work / fingerprint(VERSIONS["segmentation"], identity, split.stem, patients, inputs, seed),
     )
     with written_whole(out) as folder:
         network.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)  # type: ignore[operator]
         history.to_csv(folder / "history.csv", index=False)
         write_json(folder / "provenance.json", provenance(used, inputs, seed, device_name()))
         (folder / "README.md").write_text(model_card(options, arm, classes, real), encoding="utf-8")
+
+
+def slides_with_annotations(split: Path, patches: Path, *roles: str) -> list[PatchFile]:
+    """Patch files of the slides of some roles that have annotated pixels, in the order of their names."""
+    files = [patch_file(patches, slide) for slide in sorted(slides_of(read_split(split), *roles))]
+    return [file for file in files if file.annotated.any()]
 
 
 def check_inputs(

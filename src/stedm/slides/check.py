@@ -69,7 +69,8 @@ def check_slides(
         out: the table, CSV.
 
     Raises:
-        UserError: all errors, one message each. The table is written before.
+        UserError: all errors, one message each. The table is written before; where Snakemake deletes it as the output
+            of a job that failed, the messages are in the log.
     """
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         work = pool.map(lambda slide: check_slide(slide, classes, annotations, patches), slides)
@@ -161,9 +162,11 @@ def check_readable(
     if problems:
         finding.status, finding.problem = "error", "\n".join(problems)
     elif not tissue.mask.any():
+        assert patches.tissue is not None
+        key = "max_saturation" if patches.tissue.saturation == "otsu" else "saturation"
         finding.status = "no tissue"
         finding.problem = (
-            f"{named(slide)}: no tissue is found on it; lower patches.tissue.saturation, or take it out of the sheet"
+            f"{named(slide)}: no tissue is found on it; lower patches.tissue.{key}, or take it out of the sheet"
         )
     else:
         finding.problem = "\n".join(notes)

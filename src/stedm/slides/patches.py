@@ -14,7 +14,7 @@ from stedm.config import IGNORE_INDEX, Annotations, Patches, TissueClass
 from stedm.files import file_fingerprint
 from stedm.sheet import Slide
 from stedm.slides.annotations import Annotation, read_annotation
-from stedm.slides.open import OpenedSlide, UnreadableSlide, open_slide
+from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide
 from stedm.slides.overview import draw_empty, draw_overview
 from stedm.slides.tissue import tissue_mask
 from stedm.store import write_patches
@@ -50,6 +50,7 @@ def extract_patches(
     """
     attributes = slide_attributes(slide, classes, annotations, patches)
     try:
+        attributes["source_fingerprint"] = source_fingerprint(slide)
         return extract_readable(slide, classes, annotations, patches, attributes, out, overview)
     except UnreadableSlide as error:
         log.warning("%s: quarantined: %s", slide.slide, error)
@@ -138,10 +139,25 @@ def slide_attributes(
         "split": slide.split,
         "status": "ok",
         "problem": "",
-        "source_fingerprint": file_fingerprint(slide.path) if slide.path.is_file() else "",
+        "source_fingerprint": "",
         "options": json.dumps(options, sort_keys=True),
         "software": f"stedm {__version__}",
     }
+
+
+def source_fingerprint(slide: Slide) -> str:
+    """Fingerprint of the slide's file, "" where there is none.
+
+    Raises:
+        UnreadableSlide: it may not be read, or the disk fails.
+    """
+    try:
+        return file_fingerprint(slide.path) if slide.path.is_file() else ""
+    except OSError as error:
+        raise UnreadableSlide(
+            f"{named(slide)}: cannot be read ({error}); mend its permissions, copy it anew from its source, or take it"
+            " out of the sheet"
+        ) from error
 
 
 def opened_attributes(opened: OpenedSlide) -> dict[str, Any]:

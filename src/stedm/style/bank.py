@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from stedm import config
-from stedm.device import device
+from stedm.device import device, device_name
 from stedm.errors import UserError
-from stedm.files import written_whole
+from stedm.files import provenance, write_json, written_whole
 from stedm.first_stage import training_files
 from stedm.images import to_images
 from stedm.store import PatchFile
 from stedm.style.encoder import StyleEncoder
+from stedm.training import weights_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,17 @@ def embed_patches(style: config.Style, generator: Path | None, split: Path, patc
     else:
         encoder = StyleEncoder(style.encoder.name, None, style.encoder.pretrained)
     encoder = encoder.to(device()).eval()
+    files = training_files(split, patches)
     with written_whole(out) as temporary:
         temporary.mkdir()
-        for file in training_files(split, patches):
+        for file in files:
             embeddings = [encoder(to_images(images).to(device())).float().cpu().numpy() for images in file.images()]
             with h5py.File(temporary / f"{file.slide}.h5", "w") as bank:
                 bank["embeddings"] = np.concatenate(embeddings)
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
+        inputs = {file.slide: file.fingerprint for file in files} | {"encoder": weights_fingerprint(encoder)}
+        write_json(temporary / "provenance.json", provenance(style.model_dump(), inputs, None, device_name()))
 
 
 class StyleBank:

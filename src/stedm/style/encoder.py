@@ -19,26 +19,30 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         name: `conv` (four strided convolutions), `swin_v2_t` (the paper's, torchvision), a timm model, a hub id
             (`hf-hub:owner/name`) or a folder that timm reads (`local-dir:` is added).
         dim: number of features; None keeps those of the network (a frozen encoder has no layer of its own).
-        pretrained: load the weights that timm names for the model.
+        pretrained: load the weights that timm names for the model (folders and hub ids always have theirs loaded).
+        preparation: mean and std of the input in [0, 1], and the size that images are brought to (None: as they are);
+            what the timm model needs where it is not given.
 
     Raises:
         UserError: the network's weights or name cannot be had.
     """
 
     @register_to_config
-    def __init__(self, name: str = "conv", dim: int | None = 128, pretrained: bool = False):
+    def __init__(
+        self, name: str = "conv", dim: int | None = 128, pretrained: bool = False, preparation: dict | None = None
+    ):
         super().__init__()
-        self.normalise: tuple[list[float], list[float]] | None = None
-        self.input_size: int | None = None
         self.network: nn.Module
+        self.preparation = preparation
         if name == "conv":
             self.network, features = convolutions(), 128
         elif name == "swin_v2_t":
             self.network, features = swin()
         else:
-            self.network, features, settings = from_timm(name, pretrained)
-            self.normalise = (settings["mean"], settings["std"])
-            self.input_size = settings["input_size"][-1] if dim is None or pretrained else None
+            self.network, features, architecture, needed = from_timm(name, pretrained, dim is None)
+            self.preparation = preparation or needed
+            # a saved encoder has its weights and needs neither the folder nor the hub that they came from
+            self.register_to_config(name=architecture, pretrained=False, preparation=self.preparation)
         self.head = nn.Identity() if dim is None else nn.Linear(features, dim)
         self.embedding_dim = (dim or features) + MOMENTS
 
@@ -52,10 +56,11 @@ class StyleEncoder(ModelMixin, ConfigMixin):
             (B, `embedding_dim`); the last six are channel means and standard deviations of the image.
         """
         prepared = images
-        if self.input_size is not None and images.shape[-1] != self.input_size:
-            prepared = F.interpolate(prepared, (self.input_size,) * 2, mode="bicubic", antialias=True)
-        if self.normalise is not None:
-            mean, deviation = (images.new_tensor(values)[:, None, None] for values in self.normalise)
+        if self.preparation is not None:
+            size = self.preparation["size"]
+            if size is not None and images.shape[-1] != size:
+                prepared = F.interpolate(prepared, (size, size), mode="bicubic", antialias=True)
+            mean, deviation = (images.new_tensor(self.preparation[key])[:, None, None] for key in ("mean", "std"))
             prepared = (prepared * 0.5 + 0.5 - mean) / deviation
         return torch.cat([self.head(self.network(prepared)), image_moments(images)], -1)
 
@@ -90,8 +95,11 @@ def swin() -> tuple[nn.Module, int]:
     return network, features
 
 
-def from_timm(name: str, pretrained: bool) -> tuple[nn.Module, int, dict[str, Any]]:
-    """A timm model without its classifier, its number of features, and what its input should look like."""
+def from_timm(name: str, pretrained: bool, frozen: bool) -> tuple[nn.Module, int, str, dict[str, Any]]:
+    """A timm model without its classifier, its number of features, its architecture, and how its input is prepared.
+
+    Images are brought to the size that the model was trained with where it is frozen, or takes no other.
+    """
     from pathlib import Path
 
     import timm
@@ -99,13 +107,18 @@ def from_timm(name: str, pretrained: bool) -> tuple[nn.Module, int, dict[str, An
 
     network: Any
     local = Path(name).is_dir()
+    weights = pretrained or local or name.startswith("hf-hub:")
     try:
         network = timm.create_model(
-            f"local-dir:{name}" if local else name, pretrained=pretrained or local, num_classes=0, drop_path_rate=0.0
+            f"local-dir:{name}" if local else name, pretrained=weights, num_classes=0, drop_path_rate=0.0
         )
     except Exception as error:  # timm and the hub raise a dozen types for a wrong name or no network
         raise UserError(
             f"style.encoder.name: timm cannot make {name!r} ({error}). Give the name of a timm model, a hub id"
             " (hf-hub:owner/name; needs the network or a filled cache), or a folder with config.json and weights"
         ) from error
-    return network, int(network.num_features), dict(resolve_model_data_config(network))
+    settings = resolve_model_data_config(network)
+    fixed = frozen or network.pretrained_cfg.get("fixed_input_size", False)
+    size = int(settings["input_size"][-1]) if fixed else None
+    preparation = {"mean": list(settings["mean"]), "std": list(settings["std"]), "size": size}
+    return network, int(network.num_features), network.pretrained_cfg["architecture"], preparation

@@ -82,6 +82,7 @@ def nearby(style: Style, file: PatchFile, index: int, rng: np.random.Generator) 
         if (image := mosaic(file, file.coords[index] + offset)) is not None:
             return image
     others = candidates(style, file, index)
+    others = others[others != index]
     if not len(others):
         raise UserError(f"{file.path}: patch {index} has no neighbour; set style.sampler to `augmented`")
     distance = np.abs(file.coords[others] - file.coords[index]).max(1)

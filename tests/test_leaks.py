@@ -1,0 +1,51 @@
+"""No stage that prepares, trains or draws opens a file of a test patient: told from the files that are opened."""
+
+import pytest
+from tiny import options, train
+
+from stedm.config import Device, Evaluation, Synthesis, TrainedFirstStage
+from stedm.diffusion.training import train_generator
+from stedm.evaluation.quality import judge_images
+from stedm.first_stage import encode_latents, train_first_stage
+from stedm.store import PatchFile
+from stedm.style.bank import embed_patches
+from stedm.synthesis import draw_shard, plan_images
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    names = set()
+    original = PatchFile.__init__
+
+    def recorded(self, path):
+        names.add(path.stem)
+        original(self, path)
+
+    monkeypatch.setattr(PatchFile, "__init__", recorded)
+    return names
+
+
+def test_generator_bank_and_synthesis(tiny_study, opened):
+    split, patches = tiny_study / "split.csv", tiny_study / "patches"
+    chosen = options(training={"steps": 1})
+    generator = train(tiny_study, chosen)
+    embed_patches(chosen.style, generator, split, patches, tiny_study / "bank")
+    plan_images(Synthesis(images=4), split, patches, 0, tiny_study / "manifest.csv")
+    shard = tiny_study / "0.h5"
+    draw_shard(generator, tiny_study / "manifest.csv", 0, patches, tiny_study / "bank", ["stroma", "tumour"], shard)
+    quality = tiny_study / "quality.csv"
+    judge_images(Evaluation(), tiny_study / "manifest.csv", [shard], split, patches, None, 0, quality)
+    assert opened == {"A1", "A2", "U1", "U2", "0"}
+
+
+def test_first_stage_and_latents(tiny_study, opened):
+    split, patches = tiny_study / "split.csv", tiny_study / "patches"
+    stage = TrainedFirstStage(kind="trained", channels=[16, 16], training={"steps": 1, "batch_size": 2})
+    train_first_stage(stage, Device(), split, patches, 0, tiny_study / "work", tiny_study / "stage")
+    encode_latents(tiny_study / "stage", Device(), split, patches, tiny_study / "latents")
+    chosen = options(style={"factor_colour": False}, training={"steps": 1})
+    train_generator(
+        chosen, stage, 2, Device(), split, patches, 0, tiny_study / "work", tiny_study / "model",
+        tiny_study / "stage", tiny_study / "latents",
+    )  # fmt: skip
+    assert opened == {"A1", "A2", "U1", "U2"}
