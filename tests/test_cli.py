@@ -111,6 +111,31 @@ def test_errors_that_are_no_defect_have_no_traceback(capsys, monkeypatch, error,
     assert stedm(capsys, "config", "check", "config.yaml") == (status, "", message)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError(2, "No such file", "a.csv"), "a.csv: No such file; is the path right, and the file whole?"),
+        (OSError("Unable to open file (truncated file)"), "Unable to open file (truncated file); is the path right"),
+        (OSError(28, "No space left on device", "a.h5"), "a.h5: the disk is full (No space left on device); free some"),
+        (OSError("write failed: errno = 28, 'No space left on device'"), "the disk is full (write failed: errno = 28"),
+    ],
+)
+def test_errors_of_the_system_have_no_traceback(capsys, monkeypatch, error, message):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("stedm.config.load", fail)
+    status, _, said = stedm(capsys, "config", "check", "config.yaml")
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith(message)
+
+
+def test_a_mistyped_file_is_named(capsys, tmp_path):
+    missing = str(tmp_path / "manifset.csv")
+    status, _, said = stedm(capsys, "synthesis", "grid", "--manifest", missing, "--out", str(tmp_path / "grid.csv"))
+    assert (status, said) == (2, f"{missing}: No such file or directory; is the path right, and the file whole?\n")
+
+
 def test_a_defect_keeps_its_traceback(monkeypatch):
     def fail(*arguments):
         raise ZeroDivisionError

@@ -143,8 +143,46 @@ def test_environment_variables_are_expanded(monkeypatch):
 
 def test_sections_travel_as_json():
     patches = Patches(size=128, level=1, tissue=None)
-    assert Patches.from_json(patches.model_dump_json()) == patches
+    assert Patches.model_validate_json(patches.model_dump_json()) == patches
 
 
 def test_merging_goes_section_by_section():
     assert merge({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": 3}, "d": [2]}) == {"a": {"b": 1, "c": 3}, "d": [2]}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"seed": -1}, ["seed: ", "greater than or equal to 0"]),
+        ({"demo": {"seed": -1}}, ["demo.seed: ", "greater than or equal to 0"]),
+        ({"segmentation__seeds": [0, -1]}, ["segmentation.seeds.1: ", "greater than or equal to 0"]),
+        ({"segmentation__seeds": [0, 1, 0]}, ["segmentation.seeds: 0 is there twice"]),
+        ({"splits__annotated_patients": [3, 3]}, ["splits.annotated_patients: 3 is there twice"]),
+        ({"synthesis": {"images": 3, "shards": 4}}, ["synthesis: 3 images cannot be drawn in 4 shards"]),
+        ({"generators__styled__preset": ["demo"]}, ["generators.styled: preset ['demo'] is not one of paper"]),
+        ({"generators__styled__preset": {}}, ["generators.styled: preset {} is not one of paper"]),
+        ({"evaluation__judge_arm": "styled"}, ["evaluation.judge_arm: the arm 'styled' has a generator"]),
+    ],
+)
+def test_what_would_fail_or_mislead_later_is_refused(values, parts):
+    found = messages(**values)
+    assert len(found) == 1
+    assert all(part in found[0] for part in parts), found
+
+
+def frozen(name, **more):
+    return {"generators__styled__style": {"encoder": {"name": name, "trainable": False, **more}}}
+
+
+@pytest.mark.parametrize(
+    "values", [frozen("conv"), frozen("swin_v2_t", pretrained=True), frozen("resnet18"), frozen("/no/such/folder")]
+)
+def test_a_frozen_style_encoder_needs_weights(values):
+    assert ["has random weights" in text for text in messages(**values)] == [True]
+
+
+def test_frozen_style_encoders_with_weights_are_taken(tmp_path):
+    for values in (frozen(str(tmp_path)), frozen("hf-hub:owner/name"), frozen("resnet18", pretrained=True)):
+        validate(changed(**values), "config.yaml")
+        values["generators__styled__style"]["null"] = "constant_image"
+        assert ["set null to learned" in text for text in messages(**values)] == [True]

@@ -41,10 +41,11 @@ def study(tmp_path):
             )
         write_sheet(tmp_path / "slides.csv", slides)
 
-        def make(annotated, repeat=0, seed=0, **options):
+        def make(annotated, repeat=0, seed=0, check=None, strict=False, **options):
             options = Splits(**({"annotated_patients": [annotated], "source": "sheet"} | options))
             out = tmp_path / "splits" / f"n{annotated}-r{repeat}.csv"
-            make_split(options, seed, tmp_path / "slides.csv", tmp_path / "patches", annotated, repeat, out)
+            sheet, folder = tmp_path / "slides.csv", tmp_path / "patches"
+            make_split(options, seed, sheet, folder, annotated, repeat, out, check, strict)
             return read_split(out)
 
         return make
@@ -128,8 +129,38 @@ def test_an_empty_role_is_refused_where_the_sheet_decides(study):
 
 
 def test_a_sheet_without_test_patients_is_refused(study):
-    with pytest.raises(UserError, match="no patient with usable slides has the split test"):
-        study(row("A", "annotated"), row("T", "test", patches=0))(1)
+    with pytest.raises(UserError, match="no patient with usable annotated slides has the split test; call some"):
+        study(row("A", "annotated"), row("U", "unannotated"))(1)
+
+
+@pytest.mark.parametrize("rest", [[], [row("T2", "test", labelled=False, patient="T")]])
+def test_test_patients_who_all_lost_their_annotations_are_named(study, rest):
+    """Also where slides of theirs are left that nobody annotated, which cannot be scored."""
+    make = study(row("A", "annotated"), row("B", "unannotated", patches=0), row("T", "test", patches=0), *rest)
+    with pytest.raises(UserError, match=r"has the split test \(left out for want of usable slides: T\)"):
+        make(1)
+
+
+def test_a_slide_that_the_check_found_broken_is_excluded_though_it_has_patches(study, tmp_path, caplog):
+    make = study(row("A", "annotated"), row("001", "unannotated"), row("NA", "unannotated"), row("T", "test"))
+    check = tmp_path / "check.csv"
+    check.write_text("slide,status,problem\nA,ok,a note\n001,quarantined,cut short\nNA,no tissue,\nT,ok,\n")
+    split = make(1, check=check)
+    assert slides_of(split, "excluded") == ["001", "NA"]
+    assert slides_of(split, "unannotated") == []
+    assert "001 is left out of the split: quarantined (cut short)" in caplog.text
+
+
+def test_strict_refuses_and_names_every_slide_that_would_be_left_out(study, tmp_path):
+    make = study(row("A", "annotated"), row("B", "unannotated", patches=0), row("C", "unannotated"), row("T", "test"))
+    check = tmp_path / "check.csv"
+    check.write_text("slide,status,problem\nA,ok,\nB,ok,\nC,no tissue,C is white\nT,ok,\n")
+    with pytest.raises(UserError) as refused:
+        make(1, check=check, strict=True)
+    first, second = refused.value.messages
+    assert first.startswith("B: quarantined (cannot be read)")
+    assert second.startswith("C: no tissue (C is white)")
+    assert not (tmp_path / "splits").exists()
 
 
 def test_more_annotated_patients_than_there_are_name_the_key_and_the_lost(study):

@@ -3,11 +3,14 @@ import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from stedm import store
+from stedm.errors import UserError
 from stedm.store import PatchFile, patch_file, write_patches
 
 NAMES = ["stroma", "tumour"]
@@ -111,10 +114,55 @@ write_patches(Path({str(tmp_path)!r}) / "s1.h5", patches(), 16, ["a", "b"], {{}}
     assert not (tmp_path / "s1.h5").exists()
 
 
+def test_a_file_cut_short_is_named(tmp_path):
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"s1\.h5: cannot be read as a patch file .*truncated.*; delete it"):
+        PatchFile(path)
+    with pytest.raises(FileNotFoundError):
+        PatchFile(tmp_path / "s2.h5")
+
+
+def open_handles(folder):
+    """How many handles to files of a folder this process has."""
+    links = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+    return sum(link.is_relative_to(folder.resolve()) for link in links)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_few_files_are_open_however_many_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "OPEN_FILES", 3)
+    for number in range(6):
+        write_patches(tmp_path / f"s{number}.h5", drawn(3, seed=number), 16, NAMES, ATTRIBUTES)
+    files = [PatchFile(tmp_path / f"s{number}.h5") for number in range(6)]
+    assert open_handles(tmp_path) == 0
+    for number in (0, 1, 2, 3, 4, 5, 0, 3, 0, 1):
+        expected = next(drawn(3, seed=number))[0]
+        np.testing.assert_array_equal(files[number].image(0), expected)
+        assert open_handles(tmp_path) <= 3
+    assert set(store.OPENED) == {files[3], files[0], files[1]}  # the last that were read
+    del files
+    assert open_handles(tmp_path) == 0
+
+
 def test_a_patch_file_travels_to_another_process_without_its_handle(tmp_path):
     write_patches(tmp_path / "s1.h5", drawn(3), 16, NAMES, ATTRIBUTES)
     patches = PatchFile(tmp_path / "s1.h5")
     first = patches.image(2)
     copy = pickle.loads(pickle.dumps(patches))
-    assert copy._file is None
+    assert copy not in store.OPENED
     np.testing.assert_array_equal(copy.image(2), first)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_worker_opens_its_own_handle(tmp_path):
+    write_patches(tmp_path / "s1.h5", drawn(3), 16, NAMES, ATTRIBUTES)
+    patches = PatchFile(tmp_path / "s1.h5")
+    first = patches.image(2)
+    child = os.fork()
+    if child == 0:
+        right = not store.OPENED and (patches.image(2) == first).all()
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(patches.image(2), first)

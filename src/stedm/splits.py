@@ -1,7 +1,7 @@
 """Which patient is annotated, unannotated, kept for validation or for the test.
 
-The patient is the unit: all slides of one have one role, but for slides without patches (unreadable, or no tissue),
-which are excluded. A split is a table, one row a slide: slide, patient, group, role, labelled.
+The patient is the unit: all slides of one have one role, but for slides that are not in order (unreadable, or no
+tissue), which are excluded. A split is a table, one row a slide: slide, patient, group, role, labelled.
 """
 
 import logging
@@ -79,7 +79,10 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
 
     A slide that is not in order has none.
     """
-    checked = {} if check is None else read_table(check).set_index("slide")[["status", "problem"]].to_dict("index")
+    checked: dict[str, dict[str, str]] = {}
+    if check is not None:
+        rows_checked = read_table(check).to_dict("records")
+        checked = {row["slide"]: {key: row[key] for key in ("status", "problem")} for row in rows_checked}
     rows = []
     missing = []
     unusable = {}

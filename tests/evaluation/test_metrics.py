@@ -1,5 +1,7 @@
 """Confusion matrices and the scores from them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,19 @@ def test_pixels_that_nobody_annotated_do_not_count():
     true = np.array([[0, 1, 255, 255]], np.uint8)
     predicted = np.array([[0, 0, 1, 255]], np.uint8)
     np.testing.assert_array_equal(confusion(true, predicted, 2), [[1, 0], [1, 0]])
+
+
+def test_large_maps_are_counted_in_little_memory():
+    rng = np.random.default_rng(0)
+    true, predicted = rng.integers(0, 2, (2, 3000, 3000), dtype=np.uint8)
+    true[:, ::3] = 255
+    tracemalloc.start()
+    matrix = confusion(true, predicted, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = [[np.sum((true == row) & (predicted == column)) for column in range(2)] for row in range(2)]
+    np.testing.assert_array_equal(matrix, expected)
+    assert peak < 4 * true.size  # 25 bytes for each pixel otherwise
 
 
 def test_a_class_in_neither_has_no_score_and_one_missed_has_zero():

@@ -203,6 +203,28 @@ def test_the_ceiling_is_how_often_real_patches_are_nearest_to_their_own_slide():
     assert list(found.index) == ["SA", "SB"]  # one patch cannot be judged against itself
 
 
+def test_slides_of_one_patch_each_have_no_ceiling():
+    values = np.random.default_rng(0).normal(size=(2, 1, 6))
+    found = shares_of_real_patches({"SA": values[0], "SB": values[1]}, {"SA": "A", "SB": "B"}, ["SA"])
+    assert found.empty
+    assert found.dtypes.to_dict() == {"real_nearer_to_source": float, "real_nearest_is_source": float}
+    assert found.reindex(["SA", "SB"]).isna().all(axis=None)
+
+
+def test_patients_whose_names_look_like_nothing_are_clusters_of_images(tmp_path):
+    """Two patients of ten equal images each: the interval is that of two values, not of eleven."""
+    columns = dict.fromkeys([*quality.SHARES.values()], np.nan) | {"layout_iou": [0.0] * 10 + [1.0] * 10}
+    widths = []
+    for names in (("NA", "None"), ("A", "B")):
+        table = pd.DataFrame({"style_patient": [names[0]] * 10 + [names[1]] * 10} | columns)
+        (tmp_path / "styled").mkdir(exist_ok=True)
+        table.to_csv(tmp_path / "styled" / "n1-r0.csv", index=False)
+        found = summarise_quality(Evaluation(bootstrap=200), [tmp_path / "styled" / "n1-r0.csv"], 0, tmp_path / "out")
+        row = found.set_index("metric").loc["layout_iou"]
+        widths.append(row["high"] - row["low"])
+    assert widths[0] == widths[1] > 0
+
+
 def test_shards_of_another_manifest_are_refused(study, tmp_path):
     study([("B", patch("B", np.random.default_rng(1)))] * 4)
     pd.DataFrame({"image": [7], "layout_slide": "SA", "style_slide": "SB"}).to_csv(tmp_path / "other.csv", index=False)

@@ -126,6 +126,41 @@ def test_each_number_of_annotated_patients_is_compared_by_itself(tmp_path):
     assert arms.loc[(4, "styled"), "difference"] > arms.loc[(2, "styled"), "difference"] > 0
 
 
+def test_a_patient_without_a_score_in_one_arm_is_left_out_of_all(tmp_path, caplog):
+    """Patient C has no tumour: an arm that sees none there has no score, and one that does has 0."""
+    confusions = [
+        write_confusion(
+            tmp_path, arm, "n2-r0", 0, [("S1", "A", "test", 50), ("S2", "B", "test", 70), ("S3", "C", "test", 0)]
+        )
+        for arm in ("real", "styled")
+    ]
+    for path, wrong in zip(confusions, (0, 5), strict=True):
+        table = pd.read_csv(path)
+        of_c = (table["patient"] == "C") & (table["true"] == "tumour")
+        table.loc[of_c, "pixels"] = 0
+        table.loc[
+            (table["patient"] == "C") & (table["true"] == "stroma") & (table["predicted"] == "tumour"), "pixels"
+        ] = wrong
+        table.to_csv(path, index=False)
+    tables = compare(tmp_path, confusions)
+    assert set(tables["patients"]["patient"]) == {"A", "B"}
+    assert tables["arms"]["patients"].tolist() == [2, 2]
+    assert tables["arms"]["dice_mean"].tolist() == pytest.approx([(dice_of(50) + dice_of(70)) / 2] * 2, rel=1e-5)
+    assert "patient C is left out of all arms with 2 annotated patients" in caplog.text
+    assert "predicted in real" in caplog.text
+
+
+def test_names_that_look_like_nothing_or_like_numbers_stay_names(tmp_path):
+    path = write_confusion(
+        tmp_path, "real", "n2-r0", 0, [("S1", "NA", "test", 50), ("S2", "001", "test", 70), ("S3", "None", "test", 90)]
+    )
+    path.write_text(path.read_text().replace("tumour", "null"))
+    compare_arms(OPTIONS, "demo", ARMS, ["null"], [path], 0, tmp_path / "tables")
+    patients = pd.read_csv(tmp_path / "tables" / "patients.csv", dtype=str, keep_default_na=False)
+    assert patients["patient"].tolist() == ["001", "NA", "None"]
+    assert patients["score"].astype(float).tolist() == pytest.approx([dice_of(70), dice_of(50), dice_of(90)], rel=1e-5)
+
+
 def test_arms_run_on_other_splits_are_refused(tmp_path):
     patients = [("S1", "A", "test", 50)]
     confusions = [

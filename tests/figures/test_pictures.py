@@ -1,6 +1,7 @@
 """Figures of images: each picture at its place, told by its colour."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from stedm.config import Annotations, Evaluation, Patches
 from stedm.errors import UserError
 from stedm.evaluation.scoring import write_map
 from stedm.figures.examples import draw_examples
-from stedm.figures.grid import draw_grid
-from stedm.figures.maps import draw_maps
+from stedm.figures.grid import draw_grid, read_grid
+from stedm.figures.maps import draw_maps, opened_map
 from stedm.figures.style import coloured, mosaic
 from stedm.sheet import Slide, write_sheet
 from stedm.store import write_patches
@@ -83,9 +84,14 @@ def synthesis(tmp_path):
     for number, slide in enumerate(("A", "B", "C", "D")):
         patches = [(plain((50 * number, 10 * n, 0)), np.zeros((16, 16), np.uint8), (n, 0), 1.0) for n in range(6)]
         write_patches(tmp_path / "patches" / f"{slide}.h5", patches, 16, NAMES, {"slide": slide})
+    return synthesised(tmp_path)
+
+
+def synthesised(tmp_path, patients="BCD", attributes=None):
+    """Manifest, shards and patches of twelve images whose styles are of these patients, each of a slide of its name."""
     rows, shards = [], {0: [], 1: []}
     for image in range(12):
-        patient = "BCD"[image % 3]
+        patient = patients[image % 3]
         rows.append(
             {"image": image, "layout_slide": "A", "layout_patch": image % 6, "style_slide": patient,
              "style_patient": patient, "style_patches": str(image % 6)}
@@ -93,7 +99,7 @@ def synthesis(tmp_path):
         shards[image % 2].append((plain(image), np.full((16, 16), image % 2, np.uint8), (image, 0), 1.0))
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     for number, images in shards.items():
-        write_patches(tmp_path / f"{number}.h5", images, 16, NAMES, {"slide": str(number)})
+        write_patches(tmp_path / f"{number}.h5", images, 16, NAMES, {"slide": str(number)} | (attributes or {}))
     return tmp_path / "manifest.csv", [tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "patches"
 
 
@@ -113,6 +119,43 @@ def test_examples_stand_with_their_layout_style_and_real_patch(
     check_layout(figure)
 
 
+def test_examples_of_a_generator_without_style_have_no_row_of_styles(
+    drawn, classes, tmp_path, synthesis, texts, check_layout
+):
+    manifest, shards, patches = synthesised(tmp_path, attributes={"styled": False})
+    draw_examples(manifest, shards, patches, classes, tmp_path / "examples.png")
+    (figure,) = drawn
+    grid = np.array(figure.axes).reshape(3, 3)
+    for column in range(3):
+        assert (pictures(grid[1, column])[0] == column).all()
+        assert tuple(pictures(grid[2, column])[0][0, 0]) == (0, 10 * column, 0)
+    assert not {"style", "B", "C", "D"} & set(texts(figure))
+    check_layout(figure)
+
+
+@pytest.mark.parametrize("figure", ["examples", "grid"])
+def test_patients_whose_names_look_like_nothing_are_in_the_figures_of_images(
+    drawn, classes, tmp_path, synthesis, texts, figure
+):
+    names = ["NA", "None", "001"]
+    for name in names:
+        write_patches(tmp_path / "patches" / f"{name}.h5", [(plain(9), None, (n, 0), 1.0) for n in range(6)], 16, NAMES,
+                      {"slide": name})  # fmt: skip
+    manifest, shards, patches = synthesised(tmp_path, names)
+    if figure == "examples":
+        draw_examples(manifest, shards, patches, classes, tmp_path / "examples.png")
+    else:
+        table = pd.read_csv(manifest, dtype=str, keep_default_na=False)[:6].assign(seed=[0, 0, 0, 1, 1, 1])
+        table["layout_slide"] = "NA"
+        table.to_csv(tmp_path / "grid.csv", index=False)
+        images = [(plain(n), np.zeros((16, 16), np.uint8), (n, 0), 1.0) for n in range(6)]
+        write_patches(tmp_path / "grid.h5", images, 16, NAMES, {"slide": "grid"})
+        draw_grid(
+            classes=classes, out=tmp_path / "x.png", **read_grid(tmp_path / "grid.csv", tmp_path / "grid.h5", patches)
+        )
+    assert set(names) <= set(texts(drawn[0]))
+
+
 def test_no_more_examples_than_asked_are_spread_over_the_patients(drawn, classes, tmp_path, synthesis):
     draw_examples(*synthesis, classes, tmp_path / "examples.png", count=2)
     grid = np.array(drawn[0].axes).reshape(4, 2)
@@ -122,9 +165,13 @@ def test_no_more_examples_than_asked_are_spread_over_the_patients(drawn, classes
 @pytest.fixture
 def scored(tmp_path, classes):
     """Three test patients, scored by three arms; the maps of an arm are all tumour or all stroma."""
+    return score_patients(tmp_path, classes, ("P1", "P2", "P3"))
+
+
+def score_patients(tmp_path, classes, patients):
     scores = {"real": (0.6, 0.2, 0.4), "styled": (0.7, 0.6, 0.8), "all": (0.9, 0.95, 0.99)}
-    slides, rows = [], []
-    for patient in ("P1", "P2", "P3"):
+    slides, rows, runs = [], [], []
+    for patient in patients:
         Image.fromarray(plain((200, 100, 100), 100)).save(tmp_path / f"{patient}.png")
         box = [[[10, 20], [90, 20], [90, 80], [10, 80], [10, 20]]]
         feature = {
@@ -139,7 +186,9 @@ def scored(tmp_path, classes):
         folder = tmp_path / "evaluation" / arm / "n2-r0" / "seed0"
         (folder / "maps").mkdir(parents=True)
         confusion = []
-        for patient, value in zip(("P1", "P2", "P3"), values, strict=True):
+        for patient, value in zip(patients, values, strict=True):
+            runs.append({"arm": arm, "split": "n2-r0", "annotated_patients": 2, "seed": 0, "role": "test",
+                         "patient": patient})  # fmt: skip
             rows.append({"annotated_patients": 2, "arm": arm, "patient": patient, "score": value})
             labels = np.full((30, 40), int(arm == "real"), np.uint8)
             write_map(folder / "maps" / f"{patient}.png", labels, classes, 10, 20, 2.0)
@@ -152,6 +201,7 @@ def scored(tmp_path, classes):
         columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
         pd.DataFrame(confusion, columns=columns).to_csv(folder / "confusion.csv", index=False)
     pd.DataFrame(rows).to_csv(tmp_path / "patients.csv", index=False)
+    pd.DataFrame(runs).to_csv(tmp_path / "scores.csv", index=False)
     return tmp_path
 
 
@@ -204,5 +254,35 @@ def test_a_patient_without_a_map_is_named(classes, scored, study_arms):
     for table in scored.glob("evaluation/*/*/*/confusion.csv"):
         found = pd.read_csv(table)
         found[found["patient"] != "P2"].to_csv(table, index=False)
-    with pytest.raises(UserError, match="evaluation: has no map of patient 'P2'"):
+    with pytest.raises(UserError, match="seed0: has no map of patient 'P2'"):
         maps(scored, classes, study_arms)
+
+
+def test_patients_whose_names_look_like_nothing_have_maps(drawn, classes, tmp_path, study_arms, texts):
+    scored = score_patients(tmp_path, classes, ("001", "NA", "None"))
+    maps(scored, classes, study_arms)
+    assert {"patient NA", "patient None"} <= set(texts(drawn[0]))
+
+
+def test_maps_of_runs_that_the_study_no_longer_has_are_passed_over(drawn, classes, scored, study_arms):
+    """Of a configuration with other splits, whose folders lie beside and come first by name."""
+    for arm in ("real", "styled", "all"):
+        old = scored / "evaluation" / arm / "n2-r0"
+        shutil.copytree(old, scored / "evaluation" / arm / "n2-r3")
+        for path in (old / "seed0" / "maps").iterdir():
+            write_map(path, np.full((30, 40), 1, np.uint8), classes, 0, 0, 1.0)
+    table = pd.read_csv(scored / "scores.csv").assign(split="n2-r3")
+    table.to_csv(scored / "scores.csv", index=False)
+    maps(scored, classes, study_arms)
+    best = drawn[0].axes[3]
+    np.testing.assert_allclose(pictures(best)[0], coloured(np.zeros((30, 40), np.uint8), classes))
+
+
+def test_maps_larger_than_what_pillow_takes_for_an_attack_are_opened(tmp_path, classes, monkeypatch):
+    write_map(tmp_path / "map.png", np.zeros((30, 40), np.uint8), classes, 0, 0, 1.0)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "map.png")
+    with opened_map(tmp_path / "map.png") as found:
+        assert np.asarray(found).shape == (30, 40)
+    assert Image.MAX_IMAGE_PIXELS == 500

@@ -6,8 +6,10 @@ import pytest
 
 from stedm.figures.differences import draw_differences
 from stedm.figures.history import draw_histories
+from stedm.figures.panels import read_panels
 from stedm.figures.scores import draw_scores
 from stedm.figures.style import REFERENCE, arm_colours, wrapped
+from stedm.figures.tables import readable
 
 
 @pytest.mark.parametrize("numbers", [(3,), (2, 8), (2, 4, 8)])
@@ -118,3 +120,17 @@ def test_labels_are_broken_into_even_lines():
     assert wrapped("real + synthetic without style") == "real + synthetic\nwithout style"
     assert wrapped("real only") == "real only"
     assert wrapped("Donaudampfschifffahrtsgesellschaft") == "Donaudampfschifffahrtsgesellschaft"
+
+
+@pytest.mark.parametrize("name", ["NA", "001"])
+def test_names_that_look_like_nothing_or_like_numbers_are_in_tables_and_panels(tables, tmp_path, name):
+    patients, arms, _ = tables((2,), patients=3)
+    for path in (patients, arms):
+        table = pd.read_csv(path).replace({"P1": name, "stain": name, "real + stain augmentation": name})
+        table.to_csv(path, index=False)
+    (panel,), labels, reference = read_panels(patients, arms)
+    assert sorted(panel.scores.index) == sorted(["P0", name, "P2"])
+    assert name in panel.scores.columns and name in panel.arms
+    assert labels[name] == name
+    assert reference == "real"
+    assert readable(arms)["arm"].tolist() == list(labels.values())

@@ -63,7 +63,7 @@ def test_folder_loads_with_smp_alone_and_predicts_the_same(tiny_study, options):
 def test_folder_says_what_it_was_made_from(tiny_study, options):
     folder = run(tiny_study, options())
     told = json.loads((folder / "provenance.json").read_text())
-    fingerprints = {f"{name}.h5": store.patch_file(tiny_study / "patches", name).fingerprint for name in ("A1", "A2")}
+    fingerprints = {name: store.patch_file(tiny_study / "patches", name).fingerprint for name in ("A1", "A2")}
     assert told["inputs"] == fingerprints
     assert told["options"]["segmentation"]["training"]["steps"] == 4
     assert told["seed"] == 0
@@ -90,7 +90,7 @@ def test_no_file_of_another_role_is_opened(tiny_study, options, monkeypatch, arm
 def test_upper_bound_uses_the_annotations_of_the_unannotated_patients(tiny_study, options, make_slide):
     make_slide("U1", 3, 200)
     inputs = json.loads((run(tiny_study, options(steps=1), ALL) / "provenance.json").read_text())["inputs"]
-    assert set(inputs) == {"A1.h5", "A2.h5", "U1.h5"}  # U2 has none
+    assert set(inputs) == {"A1", "A2", "U1"}  # U2 has none
 
 
 def test_stopped_training_resumes_to_the_same_weights(tiny_study, options, monkeypatch):
@@ -133,7 +133,7 @@ def test_changed_options_or_inputs_start_afresh_and_others_do_not(tiny_study, op
 def test_patches_of_arms_with_synthetic_images_come_from_their_shards(tiny_study, options, make_slide):
     shard = make_slide("0", 9, 200).path.rename(tiny_study / "0.h5")
     folder = run(tiny_study, options(), SYNTHETIC, synthetic=[shard])
-    assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1.h5", "A2.h5", "0.h5"}
+    assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1", "A2", "synthetic/0.h5"}
 
 
 def test_inputs_that_cannot_be_trained_on_are_all_named(tiny_study, options):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stedm.config import Annotations, Patches
+from stedm.config import Annotations, Patches, Tissue
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides.check import check_slides
@@ -79,9 +79,16 @@ def test_an_empty_slide_is_named(check, table, tmp_path, tiff, good):
     empty = Slide("empty", "p1", glass, good.annotation)
     check(good, empty)
     assert table().status["empty"] == "no tissue"
-    assert "patches.tissue.saturation" in table().problem["empty"]
+    assert "lower patches.tissue.max_saturation," in table().problem["empty"]
     with pytest.raises(UserError, match=r"'empty' .*no tissue"):
         check(good, empty, strict=True)
+
+
+def test_the_key_that_finds_paler_tissue_is_the_one_in_use(check, table, tmp_path, tiff, good):
+    glass = tiff(tmp_path / "glass.tif", np.full((512, 512, 3), 245, np.uint8), mpp=4.0)
+    patches = PATCHES.model_copy(update={"tissue": Tissue(saturation=0.2)})
+    check(good, Slide("empty", "p1", glass), patches=patches)
+    assert "lower patches.tissue.saturation," in table().problem["empty"]
 
 
 def test_what_only_the_user_can_decide_stops_the_study_all_at_once(

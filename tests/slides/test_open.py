@@ -8,6 +8,7 @@ from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides import UnreadableSlide, open_slide
 from stedm.slides import open as open_module
+from stedm.slides.annotations import read_values
 
 
 def slide(path, **values):
@@ -185,3 +186,11 @@ def test_thumbnails_keep_the_shape_of_the_slide(tmp_path, tiff):
         image, downsample = opened.thumbnail(100)
         assert (image.shape, downsample) == ((50, 100, 3), 4.0)
         assert opened.thumbnail(4000)[0].shape == (200, 400, 3)
+
+
+def test_images_of_more_than_179_megapixels_are_no_attack(tmp_path):
+    """Pillow refuses them, unless it is told not to."""
+    Image.new("1", (13_400, 13_400)).save(tmp_path / "a.png")
+    with open_slide(slide(tmp_path / "a.png")) as opened:
+        assert opened.dimensions == (13_400, 13_400)
+    assert read_values(tmp_path / "a.png").shape == (13_400, 13_400)

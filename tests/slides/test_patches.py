@@ -9,6 +9,7 @@ from PIL import Image
 
 from stedm.config import Annotations, Patches
 from stedm.sheet import Slide
+from stedm.slides import patches as patches_module
 from stedm.slides.check import check_slides
 from stedm.slides.patches import extract_patches
 from stedm.store import PatchFile
@@ -206,3 +207,23 @@ def test_patches_beside_the_annotation_take_no_space_for_labels(tmp_path, tiff, 
     )
     assert len(patches) == 48
     assert patches.file["labels"].id.get_num_chunks() == 2
+
+
+def test_a_slide_that_may_not_be_read_is_quarantined(tmp_path, tiff, extract, noise, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    slide = Slide("s1", "p1", tiff(tmp_path / "s1.tif", noise, mpp=0.5))
+    patches = extract(slide, lambda: monkeypatch.setattr(patches_module, "file_fingerprint", refuse), size=64, mpp=0.5)
+    assert len(patches) == 0
+    assert patches.attributes["status"] == "quarantined"
+    assert "Permission denied" in patches.attributes["problem"] and "s1.tif" in patches.attributes["problem"]
+
+
+def test_a_full_disk_is_no_fault_of_the_slide(tmp_path, tiff, extract, noise, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(patches_module, "write_patches", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        extract(Slide("s1", "p1", tiff(tmp_path / "s1.tif", noise, mpp=0.5)), size=64, mpp=0.5)

@@ -1,4 +1,4 @@
-"""A study of six slides whose stages are played by a stub, so that what reruns when is seen in a second."""
+"""A study of seven slides whose stages are played by a stub, so that what reruns when is seen in a second."""
 
 import csv
 import os
@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-ROLES = {"A1": "annotated", "A2": "annotated", "U1": "unannotated", "U2": "unannotated", "T1": "test", "T2": "test"}
+ROLES = {"A": "annotated", "U": "unannotated", "T": "test", "V": "validation"}
+SLIDES = {name: ROLES[name[0]] for name in ("A1", "A2", "U1", "U2", "T1", "T2", "V1")}
 
 STUB = """\
 #!/bin/sh
@@ -130,7 +131,7 @@ def tiny_rows() -> list[dict[str, str]]:
             "mpp": "",
             "split": role,
         }
-        for name, role in ROLES.items()
+        for name, role in SLIDES.items()
     ]
 
 
@@ -161,7 +162,7 @@ def finished(finished_study: StudyFolder, tmp_path: Path) -> StudyFolder:
 
 def make_study(path: Path) -> StudyFolder:
     study = StudyFolder(path)
-    for name in ROLES:
+    for name in SLIDES:
         (path / f"{name}.png").write_bytes(b"")
         (path / f"{name}-mask.png").write_bytes(b"")
     (path / "stedm").write_text(STUB)

@@ -88,7 +88,9 @@ def test_segmentation_options_retrain_no_generator(finished):
 
 def test_new_statistics_predict_nothing_again(finished):
     finished.change("evaluation.bootstrap", 99)
-    assert set(finished.jobs()) <= {*TABLES_AND_FIGURES, "compare_generators", "draw_quality_table"}
+    jobs = finished.jobs()
+    assert jobs["compare_arms"] == jobs["compare_generators"] == 1
+    assert set(jobs) <= {*TABLES_AND_FIGURES, "compare_generators", "draw_quality_table"}
 
 
 def test_another_seed_trains_only_its_own_networks(finished):
@@ -112,7 +114,21 @@ def test_a_new_arm_retrains_no_other(finished):
 
 def test_a_new_label_of_an_arm_trains_nothing(finished):
     finished.change("arms.real.label", "real only")
-    assert set(finished.jobs()) <= TABLES_AND_FIGURES
+    jobs = finished.jobs()
+    assert jobs["compare_arms"] == jobs["draw_scores"] == 1
+    assert set(jobs) <= TABLES_AND_FIGURES
+
+
+def test_a_strict_study_makes_strict_splits(study):
+    commands = []
+    for strict in (True, False):
+        study.change("strict", strict)
+        plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds").stdout
+        commands += [line.split() for line in plan.splitlines() if "stedm splits make" in line]
+    strict, lenient = commands
+    assert "--strict" in strict
+    assert "--strict" not in lenient
+    assert strict[strict.index("--check") + 1] == "results/tiny/check.csv"
 
 
 def test_a_new_slide_is_extracted_alone(finished):
@@ -142,7 +158,8 @@ def test_a_trained_encoder_fills_the_style_bank_after_the_training(study):
 
 
 def test_a_frozen_encoder_fills_the_style_bank_before_the_training(study):
-    study.change("generators.styled.style", {"encoder": {"name": "resnet18", "trainable": False}})
+    (study.path / "encoder").mkdir()
+    study.change("generators.styled.style", {"encoder": {"name": "encoder", "trainable": False}})
     edges = study.edges()
     assert ("embed_styles", "train_generator") in edges
     assert ("train_generator", "embed_styles") not in edges
@@ -165,15 +182,16 @@ def test_a_first_stage_comes_before_latents_and_they_before_the_generator(study,
     assert {(rule, "encode_latents"), (rule, "train_generator"), ("encode_latents", "train_generator")} <= study.edges()
 
 
-def test_patches_of_test_slides_are_no_input_of_a_training(finished):
+def test_patches_of_test_and_validation_slides_are_no_input_of_a_training(finished):
     summary = finished.snakemake("--configfile", "study.yaml", "--detailed-summary").stdout
     inputs: dict[str, set[str]] = {}
     for row in csv.DictReader(summary.splitlines(), delimiter="\t"):
         inputs.setdefault(row["rule"], set()).update(row["input-file(s)"].split(","))
     with_training_slides = {rule for rule, files in inputs.items() if "results/tiny/patches/A1.h5" in files}
     with_test_slides = {rule for rule, files in inputs.items() if "results/tiny/patches/T1.h5" in files}
+    with_validation_slides = {rule for rule, files in inputs.items() if "results/tiny/patches/V1.h5" in files}
     assert {"train_generator", "embed_styles", "draw_shard", "train_segmentation"} <= with_training_slides
-    assert with_test_slides == {"make_split", "score_slides"}
+    assert with_test_slides == with_validation_slides == {"make_split", "score_slides"}
 
 
 def test_every_command_of_the_rules_is_one_that_stedm_takes(study):

@@ -66,6 +66,13 @@ def test_jobs_take_turns_on_a_gpu_and_run_side_by_side_without(tmp_path, monkeyp
     assert profile["resources"]["gpu"] == gpus
 
 
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="asks /proc")
+def test_jobs_share_the_memory_of_the_machine():
+    profile = yte.process_yaml((ROOT / "profiles/local/config.yaml").read_text(encoding="utf-8"), require_use_yte=True)
+    kilobytes = int(re.findall(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())[0])
+    assert profile["resources"]["mem_mb"] == pytest.approx(kilobytes / 1024, abs=1)
+
+
 def test_the_cluster_profile_sends_every_rule_that_asks_for_a_gpu_to_one():
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", text, re.M | re.S))
@@ -77,7 +84,18 @@ def test_the_cluster_profile_sends_every_rule_that_asks_for_a_gpu_to_one():
 
 def test_config_yaml_has_every_key_of_a_study():
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    missing = [path for path in keys_of(config.Study) if not re.search(rf"\b{path.split('.')[-1]}\b", text)]
+    written = set(paths_in(yaml.safe_load(text)))
+    kinds = re.search(r"^first_stage:\n((?:  .*\n)+)", text, re.M)[1]  # those not chosen are in its comments
+    places: dict[type[BaseModel], list[str]] = {}  # a section that comes in several places is written out in one
+    for section, prefix in sections_of(config.Study):
+        places.setdefault(section, []).append(prefix)
+    missing = [
+        prefixes[0] + name
+        for section, prefixes in places.items()
+        for name in section.model_fields
+        if not any(prefix + name in written for prefix in prefixes)
+        and not (prefixes == ["first_stage."] and re.search(rf"# .*\b{name}\b", kinds))
+    ]
     assert not missing
 
 
@@ -116,11 +134,24 @@ def sections_in(annotation: Any) -> list[type[BaseModel]]:
     return [section for part in getattr(annotation, "__args__", ()) for section in sections_in(part)]
 
 
-def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def sections_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """Each section and where it stands: the path of its keys, without the names of generators and arms."""
+    yield section, prefix
     for name, field in section.model_fields.items():
-        yield prefix + name
         for inner in sections_in(field.annotation):
-            yield from keys_of(inner, f"{prefix}{name}.")
+            yield from sections_of(inner, f"{prefix}{name}.")
+
+
+def paths_in(value: Any, prefix: str = "") -> Iterator[str]:
+    """Paths of the keys of a configuration, as `sections_of` writes them."""
+    if isinstance(value, list):
+        for item in value:
+            yield from paths_in(item, prefix)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield prefix + key
+            named = prefix + key in ("generators", "arms")
+            yield from paths_in(list(inner.values()) if named else inner, f"{prefix}{key}.")
 
 
 def defaults_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -149,11 +149,13 @@ def patient_scores(scores: pd.DataFrame, scored_classes: Sequence[str]) -> pd.Da
     of_patient = of_run.groupby(["annotated_patients", "arm", "patient"]).mean().rename("score").reset_index()
     missing = of_patient["score"].isna()
     for (annotated, patient), some in of_patient[missing].groupby(["annotated_patients", "patient"]):
-        arms = ", ".join(some["arm"])
         log.warning(
             "patient %s is left out of all arms with %s annotated patients: none of the scored classes is there or"
-            " predicted in %s", patient, annotated, arms,
-        )  # fmt: skip
+            " predicted in %s",
+            patient,
+            annotated,
+            ", ".join(some["arm"]),
+        )
     anywhere = missing.groupby([of_patient["annotated_patients"], of_patient["patient"]]).transform("any")
     return of_patient[~anywhere]
 
