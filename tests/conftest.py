@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a missing download is told at once, without the hub's retries
 
 PATCH = 32
 

@@ -18,7 +18,7 @@ rule score_slides:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(8_000),
+        mem_mb=megabytes(4_000),
         runtime=240,
     params:
         options=windows,
@@ -48,7 +48,7 @@ rule judge_images:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(6_000),
+        mem_mb=megabytes(4_000),
         runtime=120,
     params:
         options=judging,

@@ -18,7 +18,7 @@ if STUDY.first_stage.kind == "trained":
         threads: 1
         resources:
             gpu=1,
-            mem_mb=megabytes(8_000),
+            mem_mb=megabytes(4_000),
             runtime=720,
         params:
             options=section("first_stage", "device"),
@@ -46,7 +46,7 @@ if STUDY.first_stage.kind == "pretrained":
         conda:
             ENVIRONMENT
         resources:
-            mem_mb=megabytes(8_000),
+            mem_mb=megabytes(4_000),
             runtime=30,
         params:
             options=section("first_stage"),
@@ -75,7 +75,7 @@ rule encode_latents:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(8_000),
+        mem_mb=megabytes(4_000),
         runtime=240,
     params:
         options=section("device"),

@@ -20,7 +20,7 @@ rule train_generator:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(8_000),
+        mem_mb=megabytes(4_000),
         runtime=1_440,
     params:
         options=generator_options,

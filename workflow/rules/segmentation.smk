@@ -17,7 +17,7 @@ rule train_segmentation:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(8_000),
+        mem_mb=megabytes(4_000),
         runtime=480,
     params:
         options=segmentation_options,

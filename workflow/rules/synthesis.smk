@@ -41,7 +41,7 @@ rule draw_shard:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(6_000),
+        mem_mb=megabytes(4_000),
         runtime=240,
     params:
         options=section(classes=STUDY.class_names),
@@ -71,7 +71,7 @@ rule draw_pairs:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(6_000),
+        mem_mb=megabytes(4_000),
         runtime=60,
     params:
         options=section(classes=STUDY.class_names),
