@@ -142,7 +142,7 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     assert torch.isfinite(images).all()
 
 
-def test_a_bank_of_other_patches_is_refused(tiny_study):
+def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_study):
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
     embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank")
@@ -150,14 +150,6 @@ def test_a_bank_of_other_patches_is_refused(tiny_study):
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
         StyleBank(tiny_study / "bank").embeddings(files_of(tiny_study)[0], [0])
-
-
-def test_a_generator_refuses_a_bank_of_other_patches(tiny_study):
-    chosen = options(training={"steps": 1})
-    generator = train(tiny_study, chosen)
-    embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank")
-    with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
-        file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
         train_generator(
             chosen, NoFirstStage(unshuffle=4), 2, Device(), tiny_study / "split.csv", tiny_study / "patches", 0,

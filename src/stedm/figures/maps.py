@@ -1,7 +1,6 @@
 """Test slides with their annotation and what networks make of them."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +68,14 @@ def draw_maps(
         grid = drawn.subplots(len(chosen), 2 + len(shown), squeeze=False)
         for row, (rank, patient) in zip(grid, chosen.items(), strict=True):
             name, folders = run_of(evaluation, shown, runs, str(patient))
-            with opened_map(folders[0] / "maps" / f"{name}.png") as found:
+            with Image.open(folders[0] / "maps" / f"{name}.png") as found:
                 place = [float(found.info[key]) for key in ("level0_x", "level0_y", "downsample")]
                 size = found.size
             image, truth = read_truth(slides[name], classes, annotations, patches, place, size)
             show(row[0], image, f"patient {patient}" + (f", slide {name}" if name != patient else ""))
             show(row[1], coloured(truth, classes), "annotation")
             for axes, arm, folder in zip(row[2:], shown, folders, strict=True):
-                with opened_map(folder / "maps" / f"{name}.png") as found:
+                with Image.open(folder / "maps" / f"{name}.png") as found:
                     labels = np.asarray(found.resize(truth.shape[::-1], Image.Resampling.NEAREST))
                 labels = np.where(truth == IGNORE_INDEX, IGNORE_INDEX, labels)
                 score = run_score(folder / "confusion.csv", str(patient), scored)
@@ -97,17 +96,6 @@ def run_of(evaluation: Path, arms: Sequence[str], runs: pd.DataFrame, patient: s
     if slides.empty:
         raise UserError(f"{folders[0]}: has no map of patient {patient!r}; run `stedm evaluation score` again")
     return str(slides.iloc[0]), folders
-
-
-@contextlib.contextmanager
-def opened_map(path: Path) -> Iterator[Image.Image]:
-    """A map of ours, however large: Pillow's limit is meant for files of strangers."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path) as found:
-            yield found
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def run_score(confusion: Path, patient: str, scored: Sequence[str]) -> float:
