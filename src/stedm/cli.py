@@ -67,6 +67,7 @@ PATCHES = argument("--patches", "DIR", "patch files {slide}.h5")
 SPLIT = argument("--split", "CSV", "roles: slide, patient, group, role, labelled")
 SEED = argument("--seed", "N", "of everything random", type=int)
 WORK = argument("--work", "DIR", "checkpoints; a stopped run goes on from there")
+PROCESSES = argument("--processes", "N", "share each batch, one for each GPU (1)", type=int, default=1, required=False)
 MANIFEST = argument("--manifest", "CSV", "what to draw, one row an image")
 
 
@@ -179,7 +180,14 @@ def make_split(args: argparse.Namespace) -> None:
 
 
 @command(
-    "first-stage train", sections("first_stage, device"), SPLIT, PATCHES, SEED, WORK, out("DIR", "AutoencoderKL folder")
+    "first-stage train",
+    sections("first_stage, device"),
+    SPLIT,
+    PATCHES,
+    SEED,
+    WORK,
+    PROCESSES,
+    out("DIR", "AutoencoderKL folder"),
 )
 def train_first_stage(args: argparse.Namespace) -> None:
     """Train the autoencoder on the training patients' patches."""
@@ -246,6 +254,7 @@ def describe_preset(args: argparse.Namespace) -> None:
     optional("--style-bank", "DIR", "style embeddings {slide}.h5 of a frozen style encoder"),
     SEED,
     WORK,
+    PROCESSES,
     out("DIR", "StyleLayoutPipeline folder, with history.csv and provenance.json"),
 )
 def train_generator(args: argparse.Namespace) -> None:
@@ -334,6 +343,7 @@ def draw_shard(args: argparse.Namespace) -> None:
     argument("--synthetic", "H5", "shards of drawn images", nargs="*", default=[], required=False),
     SEED,
     WORK,
+    PROCESSES,
     out("DIR", "smp folder, with history.csv and provenance.json"),
 )
 def train_segmentation(args: argparse.Namespace) -> None:
@@ -661,6 +671,10 @@ def explain_failure(error: OSError) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if getattr(args, "processes", 1) > 1 and "WORLD_SIZE" not in os.environ:
+        from stedm.processes import launch
+
+        launch(args.processes, sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
         args.run(args)

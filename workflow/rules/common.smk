@@ -85,8 +85,8 @@ def demo_pattern(column):
     return pattern
 
 
-def megabytes(number):
-    """Memory of a job in MB, more at each attempt."""
+def growing(number):
+    """Memory in MB or minutes of a job, more at each attempt."""
     return lambda wildcards, attempt: number * attempt
 
 

@@ -17,8 +17,8 @@ rule extract_patches:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=megabytes(4_000),
-        runtime=60,
+        mem_mb=growing(2_000),
+        runtime=growing(60),
     params:
         options=section("classes", "annotations", "patches"),
         row=row,
