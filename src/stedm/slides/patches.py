@@ -89,6 +89,7 @@ def extract_readable(
             [item.name for item in classes],
             attributes | opened_attributes(opened),
             coords_attributes(opened, patches, out),
+            patches.jpeg_quality if patches.storage == "jpeg" else None,
         )
         draw_overview(overview, opened, patches, tissue, annotation, classes, corners)
     log.info("%s: %d patches", slide.slide, count)
