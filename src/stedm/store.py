@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -44,7 +44,7 @@ def write_patches(
     patches: Iterable[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]],
     size: int,
     class_names: list[str],
-    attributes: dict[str, Any],
+    attributes: dict[str, Any] | Callable[[int], dict[str, Any]],
     coords_attributes: dict[str, Any] | None = None,
     jpeg_quality: int | None = None,
 ) -> int:
@@ -56,7 +56,8 @@ def write_patches(
             level-0 (x, y), and its share of tissue.
         size: P, in pixels.
         class_names: names of labels 0, 1, …
-        attributes: attributes of the file; `fingerprint` (of images, labels and coordinates) is added.
+        attributes: attributes of the file, or what gives them once the number of patches is known; `fingerprint` (of
+            images, labels and coordinates) is added.
         coords_attributes: attributes of `coords`.
         jpeg_quality: store images as JPEG of this quality, 1 to 100; None: as they are.
 
@@ -79,16 +80,16 @@ def write_patches(
         tissue: list[float] = []
         fractions: list[np.ndarray] = []
         for image, label, position, share in patches:
-            digest.update(images.append(np.ascontiguousarray(image)))
-            counts = [0] * len(class_names)
+            digest.update(images.append(np.ascontiguousarray(image, np.uint8)))
+            counts = np.zeros(len(class_names))
             if label is not None:
                 label = np.ascontiguousarray(label)
                 make_room(labels, len(coords) + 1)
-                data = label.data if jpeg_quality is None else zlib.compress(label, GZIP)
+                data = label.data if jpeg_quality is None else zlib.compress(label.data, GZIP)
                 labels.id.write_direct_chunk((len(coords), 0, 0), data)
-                digest.update(label)
-                counts = [np.count_nonzero(label == index) for index in range(len(class_names))]
-            fractions.append(np.array(counts) / size**2)
+                digest.update(label.data)
+                counts[:] = [np.count_nonzero(label == index) for index in range(len(class_names))]
+            fractions.append(counts / size**2)
             coords.append(position)
             tissue.append(share)
         images.finish()
@@ -98,7 +99,7 @@ def write_patches(
         file["class_fractions"] = np.array(fractions, "f4").reshape(-1, len(class_names))
         digest.update(file["coords"][()].tobytes())
         file["coords"].attrs.update(coords_attributes or {})
-        file.attrs.update(attributes)
+        file.attrs.update(attributes(len(coords)) if callable(attributes) else attributes)
         file.attrs.update({"class_names": class_names, "patch_size": size, "fingerprint": digest.hexdigest()})
     return len(coords)
 
