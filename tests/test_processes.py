@@ -1,4 +1,4 @@
-"""Trainings by two processes, on the CPU with gloo. Run as a script, this trains in the processes that torchrun started."""
+"""Trainings by two processes, on the CPU with gloo. Run as a script, this trains in those that torchrun started."""
 
 import json
 import os
