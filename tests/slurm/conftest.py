@@ -54,20 +54,22 @@ class ClusterStudy:
         self.results = path / "results/small"
         self.said = path / "snakemake.log"
         self.config: dict[str, Any] = yaml.safe_load(STUDY)
-        (path / "slurm").symlink_to(ROOT / "profiles/slurm")  # as at the top of a checkout
+        self.profile: dict[str, Any] = yaml.safe_load((ROOT / "slurm/config.yaml").read_text(encoding="utf-8"))
+        self.profile |= {"slurm-init-seconds-before-status-checks": 5, "max-status-checks-per-second": 1}  # quicker
         with (path / "slides.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["slide", "patient", "path", "annotation", "group", "split"])
             writer.writerows([name, name, f"{name}.tiff", f"{name}.geojson", "solid", ROLES[name]] for name in ROLES)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Snakemake with the profile of the repository, asking more often than one would on a cluster."""
-        (self.path / "study.yaml").write_text(yaml.safe_dump(self.config), encoding="utf-8")
+        """Snakemake, as a user would start it."""
+        (self.path / "slurm").mkdir(exist_ok=True)
+        for name, content in {"slurm/config.yaml": self.profile, "study.yaml": self.config}.items():
+            (self.path / name).write_text(yaml.safe_dump(content), encoding="utf-8")
         study = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "study.yaml"]
-        quick = ["--slurm-init-seconds-before-status-checks", "5", "--max-status-checks-per-second", "1"]
         with self.said.open("w") as said:
             return subprocess.Popen(
-                ["snakemake", "--profile", "slurm", *study, *quick, *arguments],
+                ["snakemake", "--profile", "slurm", *study, *arguments],
                 cwd=self.path,
                 env=os.environ
                 | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
@@ -75,17 +77,17 @@ class ClusterStudy:
                 stderr=subprocess.STDOUT,
             )
 
-    def train(self, names: dict[str, int], *arguments: str) -> subprocess.Popen[bytes]:
+    def train(self, names: dict[str, int]) -> subprocess.Popen[bytes]:
         """Start the trainings of further generators of so many steps, which save every second."""
         styled = self.config["generators"]["styled"]
         for name, steps in names.items():
             training = styled["training"] | {"steps": steps, "checkpoint_minutes": 1 / 60}
             self.config["generators"][name] = styled | {"training": training}
-        return self.start(*arguments, "--", *(f"results/small/generators/{name}/n2-r0" for name in names))
+        return self.start("--", *(f"results/small/generators/{name}/n2-r0" for name in names))
 
     def finish(self, driver: subprocess.Popen[bytes]) -> None:
         """Wait for Snakemake to end well."""
-        assert driver.wait(timeout=600) == 0, self.said.read_text(encoding="utf-8")
+        assert driver.wait(timeout=1800) == 0, self.said.read_text(encoding="utf-8")
 
     def log(self, generator: str) -> str:
         path = self.results / f"logs/train_generator/{generator}-n2-r0.log"

@@ -32,6 +32,7 @@ WORK = RESULTS / "work"
 LOGS = RESULTS / "logs"
 BENCHMARKS = RESULTS / "benchmarks"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/stedm.yaml")
+IMAGE = str(Path(workflow.basedir) / "envs/stedm.sif")
 SPLITS = [
     f"n{number}-r{repeat}" for number in STUDY.splits.annotated_patients for repeat in range(STUDY.splits.repeats)
 ]

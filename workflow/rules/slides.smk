@@ -25,9 +25,9 @@ if STUDY.demo is not None:
             LOGS / "demo_slide/{slide}.log",
         benchmark:
             BENCHMARKS / "demo_slide/{slide}.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
-        localrule: True
         params:
             options=section("demo"),
             row=row,
