@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def test_two_processes_stopped_by_a_signal_go_on_where_they_were(tmp_path):
     launched.send_signal(signal.SIGTERM)
     _, said = launched.communicate(timeout=120)
     assert launched.returncode != 0
-    assert said.count("stopped by a signal after step") == 2, said  # both, at the same step
+    stopped = re.findall(r"stopped by a signal after step (\d+)", said)
+    assert len(stopped) >= 2 and len(set(stopped)) == 1, said  # both, at the same step
     finish(two_processes(tmp_path / "stopped"))
     finish(two_processes(tmp_path / "undisturbed"))
     assert (tmp_path / "stopped.safetensors").read_bytes() == (tmp_path / "undisturbed.safetensors").read_bytes()
