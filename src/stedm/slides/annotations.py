@@ -209,6 +209,8 @@ def read_geojson(
     labels = labels_of(path, Counter(name for name, _ in named_polygons), classes, annotations)
     shapes = [Shape(polygon, labels[name]) for name, polygon in named_polygons]
     check_coordinates(path, [item.polygon for item in shapes], dimensions)
+    if annotations.whole_slide and not any(item.label == REGION for item in shapes):
+        shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
     names = [item.name for item in classes]
     fill = IGNORE_INDEX if annotations.fill is None else names.index(annotations.fill)
     notes = [
