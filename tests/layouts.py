@@ -53,7 +53,7 @@ CATCH = {
 
 
 def catch(folder: Path) -> Path:
-    """Each slide: dermis with a tumour in it, `segmentation` flat, as in CATCH.json."""
+    """Each slide: a tumour, and the dermis around it after it; `segmentation` is flat, as in CATCH.json."""
     for name in CATCH:
         slide(folder / f"{name}.svs")
     rows = [f"{name}.svs;{role};ScanScope v1\n" for name, role in CATCH.items()]
@@ -63,7 +63,7 @@ def catch(folder: Path) -> Path:
     annotations = []
     for number, name in enumerate(CATCH):
         tumour = "Mast Cell Tumor" if name.startswith("MCT") else "PNST"
-        for category, points in (("Dermis", square(0, 0, 256)), (tumour, square(64, 64, 128))):
+        for category, points in ((tumour, square(64, 64, 128)), ("Dermis", square(0, 0, 256))):
             (left, upper), (right, lower) = points[0], points[2]
             annotations.append(
                 {

@@ -105,6 +105,8 @@ class Annotations(Section):
     """Annotation classes that are neither trained on nor scored."""
     whole_slide: bool = False
     """All of a slide is annotated where its file has no region, and `fill` is what no polygon covers."""
+    without_area: Literal["ignore", "refuse"] = "ignore"
+    """Points and lines: passed over with a count, or an error."""
 
     @model_validator(mode="after")
     def whole_slide_is_filled(self) -> Self:

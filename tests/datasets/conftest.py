@@ -50,7 +50,9 @@ class DataSet:
         study = config.load(ROOT / f"workflow/studies/{self.name}.yaml")
         row = self.slides[slide]
         with open_slide(row) as opened:
-            annotation = read_annotation(row.annotation, study.classes, study.annotations, opened.dimensions)
+            annotation = read_annotation(
+                row.annotation, study.classes, study.annotations, opened.dimensions, row.path.name
+            )
             return annotation.rasterise(0, 0, *opened.dimensions, 1)
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 
@@ -70,3 +71,11 @@ def test_test_slides_need_the_reference(camelyon16):
 def test_slides_without_tumour_are_normal_throughout(camelyon16, monkeypatch):
     camelyon16.make()
     assert (camelyon16.labels("normal_001", monkeypatch) == 0).all()
+
+
+def test_what_is_cut_out_of_the_tumour_is_normal(camelyon16, monkeypatch):
+    camelyon16.make()
+    expected = np.zeros((256, 256), np.uint8)
+    expected[32:160, 32:160] = 1
+    expected[64:96, 64:96] = 0
+    np.testing.assert_array_equal(camelyon16.labels("tumor_001", monkeypatch), expected)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 
@@ -63,3 +64,11 @@ def test_unreadable_lists_are_refused(catch, name, content):
     (catch.folder / name).unlink()
     (message,) = catch.refused()
     assert f"{name}: cannot be read" in message
+
+
+def test_the_tumour_lies_on_the_dermis_around_it(catch, monkeypatch):
+    catch.make()
+    expected = np.zeros((256, 256), np.uint8)
+    expected[64:192, 64:192] = 1
+    for slide in ("MCT_02_2", "PNST_03_1"):
+        np.testing.assert_array_equal(catch.labels(slide, monkeypatch), expected)

@@ -1,5 +1,6 @@
 import shutil
 
+import numpy as np
 import pytest
 
 
@@ -40,3 +41,10 @@ def test_all_that_does_not_match_is_told_at_once(monuseg):
     assert len(messages) == len(parts)
     for message, part in zip(messages, parts, strict=True):
         assert part in message
+
+
+def test_nuclei_and_the_tissue_between_them(monuseg, monkeypatch):
+    monuseg.make()
+    expected = np.zeros((256, 256), np.uint8)
+    expected[64:96, 64:96] = 1
+    np.testing.assert_array_equal(monuseg.labels("TCGA-18-5592-01Z-00-DX1", monkeypatch), expected)
