@@ -22,6 +22,7 @@ import numpy as np
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.hdf5 import new_file
 
 BATCH = 64
 OPEN_FILES = 128
@@ -50,7 +51,7 @@ def write_patches(
     Returns:
         Number of patches.
     """
-    with written_whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with written_whole(path) as temporary, new_file(temporary) as file:
         digest = hashlib.sha256()
         images = file.create_dataset(
             "imgs", (0, size, size, 3), "u1", maxshape=(None, size, size, 3), chunks=(1, size, size, 3)
