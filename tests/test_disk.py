@@ -126,7 +126,16 @@ def test_a_command_that_finds_no_space_says_so_in_one_line_and_crashes_not(tmp_p
         "--slide",
         dumps(slide),
     ]
-    call += ["--out", tmp_path / "a.h5", "--overview", tmp_path / "a-overview.png"]
+    call += [
+        "--options",
+        dumps(options),
+        "--slide",
+        dumps(slide),
+        "--out",
+        tmp_path / "a.h5",
+        "--overview",
+        tmp_path / "a-overview.png",
+    ]
     limit = (LIMIT, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     done = subprocess.run(
         call, capture_output=True, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)

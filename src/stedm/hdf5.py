@@ -18,7 +18,7 @@ class Guarded(FileIO):
     failure: OSError | None = None
     closing = False
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def, override]
+    def write(self, data) -> int:
         left = memoryview(data)
         with self.failing_once():
             while left:

@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
