@@ -1,14 +1,20 @@
 """Windows put together give back what was predicted, at its place."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 
-from stedm.evaluation.windows import gaussian_weights, stitch, window_positions
+from stedm.segmentation.windows import ahead, gaussian_weights, stitch, window_positions
 
 
 def stitched(wanted, weights, overlap, batch_size, read, predict):
     whole = None
-    for top, band in stitch(wanted, weights, overlap, batch_size, read, predict):
+
+    def chosen(corners):
+        return np.array([wanted[y:, x:][: len(weights), : len(weights)].any() for x, y in corners])
+
+    for top, band in stitch(wanted.shape, chosen, weights, overlap, batch_size, read, predict):
         if whole is None:
             whole = np.full((len(band), *wanted.shape), np.nan)
         assert np.isnan(whole[:, top : top + band.shape[1]]).all()  # bands are disjoint
@@ -90,3 +96,26 @@ def test_weights_are_the_gaussian_of_nnunet():
     expected = gaussian_filter(point, 33 / 8, truncate=10)
     np.testing.assert_allclose(gaussian_weights(33), np.maximum(expected / expected.max(), 1e-3), atol=1e-3)
     assert gaussian_weights(64).min() > 0
+
+
+def test_the_next_items_are_made_while_one_is_used():
+    made = Event()
+
+    def items():
+        yield 1
+        made.set()
+        yield 2
+
+    for item in ahead(items()):
+        assert item == 2 or made.wait(10)
+
+
+def test_an_error_in_the_other_thread_is_raised_here():
+    def items():
+        yield 1
+        raise ValueError("broken")
+
+    found = ahead(items())
+    assert next(found) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(found)
