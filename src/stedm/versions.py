@@ -2,8 +2,8 @@
 
 VERSIONS = {
     "demo": 1,
-    "check": 1,
-    "patches": 1,
+    "check": 2,
+    "patches": 2,
     "splits": 1,
     "first_stage": 1,
     "generator": 1,
