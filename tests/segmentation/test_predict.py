@@ -157,6 +157,22 @@ def test_a_bad_slide_stops_no_other_and_what_is_done_is_not_redone(model, tmp_pa
     assert sum(model.seen) == before + predicted * 5 / 3 + 1  # another model
 
 
+def test_what_is_broken_is_not_predicted_and_told(model, tmp_path, caplog):
+    labels = phantom(768, 768)
+    path = write_slide(tmp_path / "S1.tif", COLOURS[labels], 0.5)
+    with tifffile.TiffFile(path) as file:
+        offset, length = file.pages[0].dataoffsets[4], file.pages[0].databytecounts[4]  # the tile in the middle
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * length)
+    predict_slides(OPTIONS, model(mpp=0.5), [path], tmp_path / "out")
+    found = tifffile.imread(tmp_path / "out/S1.tif")
+    np.testing.assert_array_equal(found[found != 255], labels[found != 255])
+    assert (found[256:512, 256:512] == 255).all()
+    assert (found[:128] != 255).all() and (found[:, :128] != 255).all()
+    assert "S1: is broken" in caplog.text
+
+
 def test_nothing_is_left_of_a_slide_that_fails_in_the_middle(model, tmp_path, monkeypatch):
     write_slide(tmp_path / "S1.tif", COLOURS[phantom(900, 64)], 0.5)
     folder = model(mpp=0.5)

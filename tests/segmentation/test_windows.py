@@ -22,6 +22,10 @@ def stitched(wanted, weights, overlap, batch_size, read, predict):
     return whole
 
 
+def blank(x, y, w, h):
+    return np.zeros((h, w, 3), np.uint8), np.zeros((h, w), bool)
+
+
 @pytest.mark.parametrize("shape", [(16, 16), (45, 61), (16, 100), (90, 17)])
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
@@ -36,7 +40,7 @@ def test_a_function_of_the_pixel_is_given_back(shape, overlap, batch_size):
 
     def read(x, y, w, h):
         assert x >= 0 and y >= 0 and x + w <= shape[1] and y + h <= shape[0]
-        return image[y : y + h, x : x + w]
+        return image[y : y + h, x : x + w], np.zeros((h, w), bool)
 
     found = stitched(np.ones(shape, bool), gaussian_weights(16), overlap, batch_size, read, predict)
     expected = (image + 1.0) / (image + 1.0).sum(2, keepdims=True)
@@ -51,7 +55,7 @@ def test_overlapping_windows_are_averaged_by_their_weights():
     def predict(images):
         return np.stack([np.full((1, 2, 2), next(answers), np.float32) for _ in images])
 
-    found = stitched(np.ones((2, 3), bool), weights, 0.5, 8, lambda x, y, w, h: np.zeros((h, w, 3), np.uint8), predict)
+    found = stitched(np.ones((2, 3), bool), weights, 0.5, 8, blank, predict)
     np.testing.assert_allclose(found[0], [[0, 0.25, 1]] * 2)  # the middle: 3 from the left, 1 from the right
 
 
@@ -62,7 +66,7 @@ def test_only_windows_with_wanted_pixels_are_read_and_predicted():
 
     def read(x, y, w, h):
         regions.append((x, y, w, h))
-        return np.zeros((h, w, 3), np.uint8)
+        return blank(x, y, w, h)
 
     def predict(images):
         windows.extend(images)
@@ -74,6 +78,21 @@ def test_only_windows_with_wanted_pixels_are_read_and_predicted():
     seen = np.zeros((64, 64), bool)
     seen[32:48, :16] = True
     np.testing.assert_array_equal(~np.isnan(found[0]), seen)
+
+
+def test_windows_with_broken_pixels_are_passed_over():
+    def read(x, y, w, h):
+        image, broken = blank(x, y, w, h)
+        broken[20, 30] = True
+        return image, broken
+
+    def predict(images):
+        return np.ones((len(images), 2, 16, 16), np.float32) / 2
+
+    found = stitched(np.ones((48, 48), bool), gaussian_weights(16), 0.0, 2, read, predict)
+    expected = np.ones((48, 48), bool)
+    expected[16:32, 16:32] = False
+    np.testing.assert_array_equal(~np.isnan(found[0]), expected)
 
 
 def test_nothing_wanted_gives_no_band():

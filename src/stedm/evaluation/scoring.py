@@ -111,8 +111,8 @@ def score_slide(
         x0, y0, width, height = region(annotation.bounds, opened.dimensions, downsample, patches.size)
         true = annotation.rasterise(x0, y0, width, height, downsample)
 
-        def read(left: int, top: int, w: int, h: int) -> np.ndarray:
-            return opened.read_region(x0 + round(left * downsample), y0 + round(top * downsample), w, h, downsample)
+        def read(left: int, top: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
+            return opened.read_readable(x0 + round(left * downsample), y0 + round(top * downsample), w, h, downsample)
 
         known = true != IGNORE_INDEX
 
@@ -128,6 +128,9 @@ def score_slide(
             rows = predicted[top : top + len(seen)]
             rows[seen] = probabilities[:, seen].argmax(0)
     write_map(map_file, predicted, classes, x0, y0, downsample)
+    if lost := int((known & (predicted == IGNORE_INDEX)).sum()):
+        log.warning("%s: %d annotated pixels are not scored, the slide is broken there", slide.slide, lost)
+        true[predicted == IGNORE_INDEX] = IGNORE_INDEX
     return confusion(true, predicted, len(classes))
 
 

@@ -25,6 +25,7 @@ from stedm.segmentation.outlines import Outlines, write_geojson
 from stedm.segmentation.windows import gaussian_weights, stitch
 from stedm.sheet import Slide
 from stedm.slides import OpenedSlide, open_slide
+from stedm.slides.patches import grid
 from stedm.slides.tissue import TissueMask, tissue_mask
 
 SUFFIXES = {
@@ -184,12 +185,19 @@ def predict_slide(options: Evaluation, network: nn.Module, dataset: Dataset, sli
         downsample = opened.downsample
         width, height = (max(1, int(side / downsample + 1e-6)) for side in opened.dimensions)
         tissue = tissue_mask(opened, dataset.patches.tissue)
+        corners = grid(opened, dataset.patches)
+        opened.choose_reader(corners[tissue.fractions(corners, size * downsample) > 0], size)
 
         def wanted(corners: np.ndarray) -> np.ndarray:
             return tissue.fractions(corners * downsample, size * downsample) > 0
 
-        def read(left: int, top: int, w: int, h: int) -> np.ndarray:
-            return opened.read_region(round(left * downsample), round(top * downsample), w, h, downsample)
+        def read(left: int, top: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
+            image, broken = opened.read_readable(round(left * downsample), round(top * downsample), w, h, downsample)
+            if broken.any():
+                log.warning(
+                    "%s: is broken in rows %d to %d of the map, and not predicted there", slide.slide, top, top + h
+                )
+            return image, broken
 
         predict = partial(predict_probabilities, network)
         shape = max(height, size), max(width, size)

@@ -19,7 +19,7 @@ READ_ROWS = 1024
 """About so many rows are read at once, so that few are read twice and few of the slide's tiles decoded twice."""
 
 Wanted = Callable[[np.ndarray], np.ndarray]
-Read = Callable[[int, int, int, int], np.ndarray]
+Read = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
 Predict = Callable[[np.ndarray], np.ndarray]
 Corner = tuple[int, int]
 T = TypeVar("T")
@@ -42,7 +42,8 @@ def stitch(
         weights: (P, P) weight of each pixel of a window, > 0.
         overlap: of neighbouring windows, as a share of P in [0, 1).
         batch_size: most windows predicted at a time.
-        read: image (h, w, 3) uint8 at left, top, w, h; called in another thread.
+        read: image (h, w, 3) uint8 at left, top, w, h, and which of its pixels are broken, (h, w) bool: windows with
+            any are passed over. Called in another thread.
         predict: probabilities (B, C, P, P) of images (B, P, P, 3) uint8; called in another thread.
 
     Yields:
@@ -71,7 +72,7 @@ def stitch(
 def windows(
     shape: tuple[int, int], wanted: Wanted, size: int, overlap: float, read: Read
 ) -> Iterator[tuple[Corner, np.ndarray]]:
-    """Corner x, y and image (P, P, 3) of the wanted windows, row by row."""
+    """Corner x, y and image (P, P, 3) of the wanted windows that can be read, row by row."""
     rows, columns = (window_positions(length, size, overlap) for length in shape)
     per_band = max(1, round(READ_ROWS / (size * (1 - overlap))))
     for start in range(0, len(rows), per_band):
@@ -81,9 +82,11 @@ def windows(
             continue
         left, top = corners.min(0).tolist()
         right, bottom = (corners.max(0) + size).tolist()
-        image = read(left, top, right - left, bottom - top)
+        image, broken = read(left, top, right - left, bottom - top)
         for x, y in corners.tolist():
-            yield (x, y), image[y - top : y - top + size, x - left : x - left + size]
+            window = slice(y - top, y - top + size), slice(x - left, x - left + size)
+            if not broken[window].any():
+                yield (x, y), image[window]
 
 
 def predictions(
