@@ -4,7 +4,7 @@ VERSIONS = {
     "demo": 1,
     "check": 2,
     "patches": 2,
-    "splits": 1,
+    "splits": 2,
     "first_stage": 1,
     "generator": 1,
     "style_bank": 1,

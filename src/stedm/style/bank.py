@@ -14,7 +14,7 @@ from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.first_stage import training_files
 from stedm.images import to_images
-from stedm.store import PatchFile
+from stedm.store import PatchFile, open_cache
 from stedm.style.encoder import StyleEncoder
 from stedm.training import weights_fingerprint
 
@@ -66,7 +66,7 @@ class StyleBank:
             UserError: the bank was made from other patches.
         """
         if file.slide not in self.slides:
-            with h5py.File(self.folder / f"{file.slide}.h5", "r") as bank:
+            with open_cache(self.folder, file.slide) as bank:
                 if bank.attrs["patches"] != file.fingerprint:
                     raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it anew")
                 self.slides[file.slide] = bank["embeddings"][()]
