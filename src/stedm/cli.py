@@ -136,6 +136,7 @@ def check(args: argparse.Namespace) -> None:
     SLIDE,
     out("H5", "patch file: imgs (N, P, P, 3) and labels (N, P, P) uint8, coords (N, 2) level-0 x, y"),
     argument("--overview", "PNG", "thumbnail with tissue outline, grid and annotation"),
+    ("--threads", {"metavar": "N", "type": int, "default": 1, "help": "that decode; the file is the same for any"}),
 )
 def extract_patches(args: argparse.Namespace) -> None:
     """Cut one slide into patches."""
@@ -144,7 +145,7 @@ def extract_patches(args: argparse.Namespace) -> None:
 
     options = parse(args.options, classes=list[TissueClass], annotations=Annotations, patches=Patches)
     slide = read_row(args.slide)
-    extract_patches(slide, options.classes, options.annotations, options.patches, args.out, args.overview)
+    extract_patches(slide, options.classes, options.annotations, options.patches, args.out, args.overview, args.threads)
 
 
 @command(

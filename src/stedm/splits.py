@@ -20,6 +20,7 @@ from stedm.tables import read_table
 
 COLUMNS = ("slide", "patient", "group", "role", "labelled")
 EXCLUDED = "excluded"
+USABLE = ("ok", "incomplete")
 log = logging.getLogger(__name__)
 
 
@@ -93,9 +94,9 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
             missing.append(f"{patches / slide}.h5: there is no such file; run `stedm patches extract` for {slide!r}")
             continue
         found = {key: str(file.attributes.get(key, "")) for key in ("status", "problem")}
-        if found["status"] == "ok":  # so far: what lies between its patches may be broken
+        if found["status"] in USABLE:  # so far: what lies between its patches may be broken
             found = checked.get(slide, found)
-        usable = found["status"] == "ok" and len(file) > 0
+        usable = found["status"] in USABLE and len(file) > 0
         if not usable:
             unusable[slide] = found["status"] + (f" ({found['problem']})" if found["problem"] else "")
         rows.append(

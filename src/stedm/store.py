@@ -11,7 +11,7 @@ Drawn images are kept in the same form, so that one reader serves both.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,7 +33,7 @@ def write_patches(
     patches: Iterable[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]],
     size: int,
     class_names: list[str],
-    attributes: dict[str, Any],
+    attributes: dict[str, Any] | Callable[[int], dict[str, Any]],
     coords_attributes: dict[str, Any] | None = None,
 ) -> int:
     """Write a patch file; it appears under its name when it is whole.
@@ -44,7 +44,8 @@ def write_patches(
             level-0 (x, y), and its share of tissue.
         size: P, in pixels.
         class_names: names of labels 0, 1, …
-        attributes: attributes of the file; `fingerprint` (of images, labels and coordinates) is added.
+        attributes: attributes of the file, or what gives them once the number of patches is known; `fingerprint` (of
+            images, labels and coordinates) is added.
         coords_attributes: attributes of `coords`.
 
     Returns:
@@ -66,8 +67,9 @@ def write_patches(
             if count > len(images):
                 images.resize(count + BATCH, 0)
                 labels.resize(count + BATCH, 0)
-            images[count - 1] = image
-            digest.update(image.tobytes())
+            pixels = np.ascontiguousarray(image, np.uint8)
+            images.id.write_direct_chunk((count - 1, 0, 0, 0), pixels)
+            digest.update(pixels.data)
             counts = np.zeros(len(class_names), np.int64)
             if label is not None:
                 labels[count - 1] = label
@@ -83,7 +85,7 @@ def write_patches(
         file["class_fractions"] = np.array(fractions, "f4").reshape(-1, len(class_names))
         digest.update(file["coords"][()].tobytes())
         file["coords"].attrs.update(coords_attributes or {})
-        file.attrs.update(attributes)
+        file.attrs.update(attributes(len(coords)) if callable(attributes) else attributes)
         file.attrs.update({"class_names": class_names, "patch_size": size, "fingerprint": digest.hexdigest()})
     return len(coords)
 

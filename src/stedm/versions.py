@@ -2,15 +2,15 @@
 
 VERSIONS = {
     "demo": 1,
-    "check": 1,
-    "patches": 1,
+    "check": 2,
+    "patches": 3,
     "splits": 1,
     "first_stage": 1,
     "generator": 1,
     "style_bank": 1,
     "synthesis": 1,
     "segmentation": 1,
-    "evaluation": 1,
+    "evaluation": 2,
     "image_quality": 1,
     "statistics": 1,
     "figures": 1,
