@@ -102,6 +102,7 @@ def extract_readable(
             [item.name for item in classes],
             lambda count: known | outcome(slide, len(corners), count),
             coords_attributes(opened, patches, out),
+            patches.jpeg_quality if patches.storage == "jpeg" else None,
         )
         draw_overview(overview, opened, patches, tissue, annotation, classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
