@@ -61,6 +61,12 @@ def test_holes_and_parts(read, expected):
     assert annotation.area == 1600 - 400 + 100
 
 
+def test_empty_holes_are_no_holes(read):
+    """GEOS 3.14 crashes on them."""
+    outline = [[10, 10], [30, 10], [30, 30], [10, 30], [10, 10]]
+    assert read(("Tumor", {"type": "Polygon", "coordinates": [outline, [], None]})).area == 400
+
+
 def test_later_shapes_are_painted_over_earlier_ones(read, expected):
     first, second = ("stroma", (10, 10, 40, 40)), ("Tumor", (20, 20, 60, 60))
     over = expected((80, 100), (0, 10, 10, 40, 40), (1, 20, 20, 60, 60))

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import shapely
-from pycocotools import mask as coco_mask
 from shapely.geometry.base import BaseGeometry
 
 from stedm.errors import UserError
 from stedm.slides.annotations.drawing import Drawn, colour_of, outline, reading
 
-COMPRESSED = re.compile(rb"(?:[P-o]{0,5}[0-O])+")
-"""Numbers of up to six characters that do not end within one: pycocotools reads beyond the end of others."""
+NUMBER = re.compile(rb"[P-o]{0,6}[0-O]")
+"""A number of compressed run lengths: characters of 5 bits each, and a sixth that says that more follow."""
 MOST_PIXELS = 2**28
 """Of an image with run lengths: they are decoded whole."""
 
@@ -94,16 +93,32 @@ def decode(segmentation: dict[str, Any], dimensions: tuple[int, int]) -> np.ndar
         )
     if width * height > MOST_PIXELS:
         raise ValueError("its run lengths are of a whole slide: give a mask (PNG or TIFF) or polygons instead")
-    if isinstance(counts, list):
-        if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != width * height:
-            raise ValueError("its run lengths do not cover the image")
-        encoded = coco_mask.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
-    else:
-        text = counts.encode("ascii")
-        if not COMPRESSED.fullmatch(text):
-            raise ValueError("its compressed run lengths are broken")
-        encoded = {"counts": text, "size": [height, width]}
-    return coco_mask.decode(encoded)
+    if isinstance(counts, str):
+        counts = decompressed(counts.encode("ascii"))
+    if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != width * height:
+        raise ValueError("its run lengths do not cover the image")
+    values = (np.arange(len(counts)) % 2).astype(np.uint8)  # 0 first
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def decompressed(text: bytes) -> list[int]:
+    """Run lengths of compressed ones.
+
+    As rleFrString of pycocotools, whose masks hold arbitrary values where run lengths fall short of the image: it does
+    not show them to be checked. The lowest 5 bits come first, the highest bit is the sign; from the fourth number on,
+    each is the difference to the one before the last.
+    """
+    numbers = NUMBER.findall(text)
+    if b"".join(numbers) != text:
+        raise ValueError("its compressed run lengths are broken")
+    counts: list[int] = []
+    for characters in numbers:
+        bits = [(character - 48) & 31 for character in characters]
+        number = sum(five << (5 * place) for place, five in enumerate(bits))
+        negative = bits[-1] & 16
+        before = counts[-2] if len(counts) > 2 else 0
+        counts.append(before + number - (negative and 1 << (5 * len(bits))))
+    return counts
 
 
 def mask_area(mask: np.ndarray) -> BaseGeometry:

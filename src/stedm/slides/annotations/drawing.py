@@ -92,6 +92,10 @@ def polygons_of(path: Path, drawn: Sequence[Drawn]) -> tuple[np.ndarray, np.ndar
     has_area = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
     passed.update(part.geom_type for part in parts[~has_area] if not part.is_empty)
     parts, index = parts[has_area], index[has_area]
+    rings, owner = shapely.get_rings(parts, return_index=True)
+    for number in np.unique(owner[shapely.is_empty(rings)]):  # GEOS crashes on empty holes
+        whole = parts[number]
+        parts[number] = Polygon(whole.exterior, [hole for hole in whole.interiors if not hole.is_empty])
     for number in np.flatnonzero(~shapely.is_valid(parts)):
         with reading(path, drawn[index[number]].where):
             parts[number] = shapely.make_valid(parts[number])
