@@ -13,19 +13,22 @@ import platform
 import random
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import IO, Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 
 from stedm.errors import Interrupted
-from stedm.files import written_whole
+from stedm.files import make_folder, written_whole
 from stedm.processes import rank
 
 KEPT = 2
+STOP_SIGNALS = signal.SIGTERM, signal.SIGUSR1
 log = logging.getLogger(__name__)
 
 
@@ -41,8 +44,8 @@ class WorkFolder:
         return sorted(self.path.glob("step-*.pt"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        with written_whole(self.path / f"step-{step:09d}.pt") as temporary:
-            torch.save({"step": step, **state}, temporary)
+        with written_whole(self.path / f"step-{step:09d}.pt") as temporary, temporary.open("wb") as file:
+            torch.save({"step": step, **state}, file)  # of a path, torch would not say what the system said
         for old in self.checkpoints()[:-KEPT]:
             old.unlink()
 
@@ -50,6 +53,8 @@ class WorkFolder:
         """The newest checkpoint that can be read; an unreadable one is named and passed over."""
         for path in reversed(self.checkpoints()):
             try:
+                if damaged := zipfile.ZipFile(path).testzip():  # torch does not look at checksums
+                    raise ValueError(f"{damaged} is damaged")
                 return torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # torch raises half a dozen types for a broken file
                 log.warning("%s cannot be read (%s); trying the one before", path, error)
@@ -65,8 +70,9 @@ def work_folder(path: Path) -> Iterator[WorkFolder]:
 
     Raises:
         Interrupted: another process is writing there.
+        UserError: the folder cannot be written to.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     folder = WorkFolder(path)
 
     def request_stop(number: int, frame: FrameType | None) -> None:
@@ -75,7 +81,7 @@ def work_folder(path: Path) -> Iterator[WorkFolder]:
     with (path / "lock").open("a+", encoding="utf-8") as lock:
         if rank() == 0:
             take(lock, path)
-        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        previous = {number: signal.signal(number, request_stop) for number in STOP_SIGNALS}
         try:
             yield folder
         finally:
@@ -83,7 +89,7 @@ def work_folder(path: Path) -> Iterator[WorkFolder]:
                 signal.signal(number, handler)
 
 
-def take(lock: TextIO, path: Path) -> None:
+def take(lock: IO[str], path: Path) -> None:
     """Lock a work folder and write down who has it; what killed writers left there goes."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,12 +98,30 @@ def take(lock: TextIO, path: Path) -> None:
         raise Interrupted(
             f"{path}: another process is training there ({lock.read()}); wait for it, or stop it"
         ) from error
+    LOCKS.add(lock)
     job = os.environ.get("SLURM_JOB_ID")
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {platform.node()}" + (f", SLURM job {job}" if job else ""))
     lock.flush()
     for left in path.glob(".step-*.tmp"):
         left.unlink()
+
+
+LOCKS: WeakSet[IO[str]] = WeakSet()
+
+
+def close_locks() -> None:
+    for lock in LOCKS:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=close_locks)  # a worker that outlives a killed training must not hold its lock
+
+
+def leave_stopping_to_the_training(worker: int) -> None:
+    """In a worker that loads data: a scheduler's signal goes to all processes, and the training still needs batches."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Clock:
