@@ -21,6 +21,8 @@ from stedm import config
 from stedm.processes import all_items, drawn
 from stedm.training import train
 
+pytestmark = pytest.mark.slow  # eleven processes that import torch
+
 STEPS, BATCH = 40, 8
 
 
@@ -62,41 +64,47 @@ def two_processes(*arguments):
 
 
 def finish(launched):
-    _, said = launched.communicate(timeout=120)
+    _, said = launched.communicate(timeout=600)
     assert launched.returncode == 0, said
 
 
-def test_two_processes_train_what_one_trains(tmp_path):
-    finish(two_processes(tmp_path / "two"))
-    weights, history = train_numbers(tmp_path / "one")
-    shared = pd.read_csv(tmp_path / "two.csv")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Where two processes left weights and history."""
+    path = tmp_path_factory.mktemp("two") / "undisturbed"
+    finish(two_processes(path))
+    return path
+
+
+def test_two_processes_train_what_one_trains(tmp_path, undisturbed):
+    weights, history = train_numbers(tmp_path)
+    shared = pd.read_csv(undisturbed.with_suffix(".csv"))
     assert shared["step"].tolist() == history["step"].tolist()
     assert shared["loss"].tolist() == pytest.approx(history["loss"].tolist(), rel=1e-5)
     assert shared["loss"].iloc[-1] < 0.5 * shared["loss"].iloc[0]
-    for name, value in load_file(tmp_path / "two.safetensors").items():
+    for name, value in load_file(undisturbed.with_suffix(".safetensors")).items():
         assert torch.allclose(value, weights[name], atol=1e-5), name
 
 
-def test_two_processes_stopped_by_a_signal_go_on_where_they_were(tmp_path):
+def test_two_processes_stopped_by_a_signal_go_on_where_they_were(tmp_path, undisturbed):
     launched = two_processes(tmp_path / "stopped", 0.1)
     while not list((tmp_path / "stopped").glob("step-*.pt")) and launched.poll() is None:
         time.sleep(0.1)
     launched.send_signal(signal.SIGTERM)
-    _, said = launched.communicate(timeout=120)
+    _, said = launched.communicate(timeout=600)
     assert launched.returncode != 0
     stopped = re.findall(r"stopped by a signal after step (\d+)", said)
     assert len(stopped) >= 2 and len(set(stopped)) == 1, said  # both, at the same step
     finish(two_processes(tmp_path / "stopped"))
-    finish(two_processes(tmp_path / "undisturbed"))
-    assert (tmp_path / "stopped.safetensors").read_bytes() == (tmp_path / "undisturbed.safetensors").read_bytes()
+    weights = (tmp_path / "stopped.safetensors").read_bytes()
+    assert weights == undisturbed.with_suffix(".safetensors").read_bytes()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    _, said = two_processes(tmp_path / "odd", 0, 7).communicate(timeout=120)
+    _, said = two_processes(tmp_path / "odd", 0, 7).communicate(timeout=600)
     assert "training.batch_size: 7 items cannot be shared by 2 processes" in said
 
 
-@pytest.mark.slow
 def test_the_command_trains_a_generator_in_two_processes(tiny_study):
     def run(name, *more):
         options = {"generator": TINY, "first_stage": {"kind": "none", "unshuffle": 4}, "device": {}}

@@ -15,7 +15,7 @@ import testbed
 pytestmark = pytest.mark.slurm
 
 QUERY = ["sacct", "-n", "-P", "-X", "-o", "JobID,Partition,State,AllocTRES,Timelimit,Comment"]
-STEPS = {"cancelled": 500, "overtime": 2500, "unpowered": 600}  # differ, or two trainings would be one
+STEPS = {"cancelled": 500, "overtime": 2500, "unpowered": 1500}  # differ, or two trainings would be one
 
 
 def jobs(pattern: str) -> list[dict[str, str]]:
@@ -101,13 +101,17 @@ def test_jobs_ran_where_the_profile_sends_them(study):
 
 def test_cancelled_overtime_and_unpowered_trainings_go_on_where_they_were(study, cost):
     resources = study.profile["set-resources"]
-    limit = "2 if wildcards.generator == 'overtime' and attempt == 1 else 60"
-    resources["train_generator"] = resources["train_generator"] | {"runtime": limit}
+    resources["train_generator"] |= {
+        "runtime": "2 if wildcards.generator == 'overtime' and attempt == 1 else 60",
+        "gpu": "2 if wildcards.generator == 'unpowered' else 1",  # a node of its own, and two processes
+    }
     driver = study.train(STEPS)
+    unpowered = wait_for_checkpoint(study, "unpowered")
+    assert environment(unpowered)["CUDA_VISIBLE_DEVICES"] == "0,1"
     cancelled = wait_for_checkpoint(study, "cancelled")
     assert environment(cancelled)["CUDA_VISIBLE_DEVICES"] in ("0", "1")
     subprocess.run(["scancel", cancelled], check=True)
-    unpowered = wait_for_checkpoint(study, "unpowered")
+    testbed.wait_until(lambda: cancelled not in running("") and running("cancelled"), "the retry", 600)
     node = testbed.output("squeue", "-h", "-j", unpowered, "-o", "%N")
     testbed.kill_node(node)
     study.finish(driver)
