@@ -4,7 +4,6 @@
 rule plan_images:
     input:
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
     output:
         plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
     log:
@@ -28,7 +27,6 @@ rule draw_shard:
     input:
         plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
         generator=RESULTS / "generators/{generator}/{split}",
-        patches=patch_files(*TRAINING_ROLES),
         style_bank=style_bank,
         judge=filtering_network,
     output:
@@ -79,7 +77,6 @@ rule draw_pairs:
     input:
         plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
         generator=RESULTS / "generators/{generator}/{split}",
-        patches=patch_files(*TRAINING_ROLES),
         style_bank=style_bank,
     output:
         plan=RESULTS / "synthesis/{generator}/{split}/grid.csv",

@@ -93,8 +93,8 @@ class StyleLayoutPipeline(DiffusionPipeline):
 
         Args:
             layout: (B, H, W) integer labels; 255 where the content is left open.
-            style_images: (B, n, 3, h, w) in [-1, 1], a style set for each image, any n; or, for sets of different sizes,
-                B tensors (n, 3, h, w).
+            style_images: (B, n, 3, h, w) in [-1, 1], a style set for each image, any n; or, for sets of different
+                sizes, B tensors (n, 3, h, w).
             style_embeddings: (B, n, D) or B tensors (n, D), in place of the images (from a style bank).
             num_inference_steps: steps of the sampler.
             guidance_scale: weight of style (Ho & Salimans 2022); 1 draws without guidance. The layout stands in both

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stedm.evaluation.metrics import confusion, iou
-from stedm.evaluation.windows import Predict
 from stedm.segmentation.predict import load_network, predict_probabilities
+from stedm.segmentation.windows import Predict
 
 
 def network_predictor(folder: Path) -> Predict:
