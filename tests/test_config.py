@@ -174,6 +174,7 @@ def test_merging_goes_section_by_section():
             {"synthesis__filter": {"arm": "real"}, "evaluation__judge_arm": "real"},
             ["evaluation.judge_arm: the network of 'real' has chosen the images"],
         ),
+        ({"annotations": {"whole_slide": True}}, ["annotations: whole_slide needs fill"]),
         ({"evaluation__judge_arm": "styled"}, ["evaluation.judge_arm: the arm 'styled' has a generator"]),
     ],
 )
