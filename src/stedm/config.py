@@ -108,6 +108,8 @@ class Annotations(Section):
     """Class of annotated area that no polygon covers (null: it stays unannotated)."""
     ignore: list[str] = ["Ignore*"]
     """Annotation classes that are neither trained on nor scored."""
+    without_area: Literal["ignore", "refuse"] = "ignore"
+    """Points and lines: passed over with a count, or an error."""
 
 
 class Tissue(Section):
