@@ -93,6 +93,17 @@ def test_regions_say_what_is_annotated(read, expected):
     assert empty.area == (wanted != 255).sum()
 
 
+@pytest.mark.parametrize("tumours", [(), [("Tumor", (20, 10, 50, 40))]])
+def test_a_whole_slide_is_annotated_where_no_region_says_otherwise(read, expected, tumours):
+    everywhere = {"whole_slide": True, "fill": "stroma"}
+    squares = [(0, 0, 0, 100, 80), *((1, *where) for _, where in tumours)]
+    annotation = read(*tumours, **everywhere)
+    np.testing.assert_array_equal(annotation.rasterise(0, 0, 100, 80, 1), expected((80, 100), *squares))
+    assert annotation.area == 8000
+    within = read(("Region", (10, 10, 30, 30)), *tumours, **everywhere)
+    assert within.area == 400
+
+
 def test_patterns_name_regions_and_ignored_classes(read, expected):
     options = {"regions": ["ROI ?"], "ignore": ["Unclassified", "*artefact"]}
     annotation = read(("ROI 1", (0, 0, 50, 50)), ("Pen artefact", (0, 0, 9, 9)), ("Tumor", (0, 0, 20, 20)), **options)
