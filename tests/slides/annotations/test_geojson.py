@@ -53,6 +53,12 @@ def test_neighbours_leave_no_gap_and_do_not_overlap(read):
     np.testing.assert_array_equal(labels[1], [1] * 12 + [0] * 12)
 
 
+def test_neighbours_along_a_diagonal_leave_no_gap_either(read):
+    lower, upper = Polygon([(10, 10), (60, 60), (10, 60)]), Polygon([(10, 10), (60, 10), (60, 60)])
+    labels = read(("Tumor", mapping(lower)), ("stroma", mapping(upper))).rasterise(10, 10, 50, 50, 1)
+    np.testing.assert_array_equal(np.bincount(labels.ravel()), [25 * 49, 25 * 51])
+
+
 def test_holes_and_parts(read, expected):
     holed = Polygon([(10, 10), (50, 10), (50, 50), (10, 50)], [[(20, 20), (40, 20), (40, 40), (20, 40)]])
     annotation = read(("Tumor", mapping(MultiPolygon([holed, box(60, 60, 70, 70)]))))
@@ -85,6 +91,17 @@ def test_regions_say_what_is_annotated(read, expected):
     wanted = expected((80, 100), (1, 30, 30, 60, 50), (255, 35, 35, 40, 40))
     np.testing.assert_array_equal(empty.rasterise(0, 0, 100, 80, 1), wanted)
     assert empty.area == (wanted != 255).sum()
+
+
+@pytest.mark.parametrize("tumours", [(), [("Tumor", (20, 10, 50, 40))]])
+def test_a_whole_slide_is_annotated_where_no_region_says_otherwise(read, expected, tumours):
+    everywhere = {"whole_slide": True, "fill": "stroma"}
+    squares = [(0, 0, 0, 100, 80), *((1, *where) for _, where in tumours)]
+    annotation = read(*tumours, **everywhere)
+    np.testing.assert_array_equal(annotation.rasterise(0, 0, 100, 80, 1), expected((80, 100), *squares))
+    assert annotation.area == 8000
+    within = read(("Region", (10, 10, 30, 30)), *tumours, **everywhere)
+    assert within.area == 400
 
 
 def test_patterns_name_regions_and_ignored_classes(read, expected):

@@ -133,6 +133,8 @@ def annotation_of(
     of_class = np.flatnonzero([item.label >= 0 for item in shapes])
     depth[of_class] = depths(polygons[of_class])
     shapes = [shapes[number] for number in np.argsort(depth, kind="stable")]
+    if annotations.whole_slide and not any(item.label == REGION for item in shapes):
+        shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
     notes = [
         f"{count} × {kind} in the annotation passed over, it has no area" for kind, count in sorted(passed.items())
     ]
