@@ -150,7 +150,7 @@ def annotation_of(
 def depths(polygons: np.ndarray) -> np.ndarray:
     """(N,) how many others each polygon lies in."""
     outer, inner = shapely.STRtree(polygons).query(polygons)
-    boxes = shapely.box(*shapely.bounds(polygons).T)
+    boxes = np.asarray(shapely.box(*shapely.bounds(polygons).T))
     candidates = (outer != inner) & shapely.covers(boxes[outer], boxes[inner])  # few, where most shapes are cells
     outer, inner = outer[candidates], inner[candidates]
     shapely.prepare(polygons[outer])
