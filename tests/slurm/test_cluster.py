@@ -101,7 +101,7 @@ def test_jobs_ran_where_the_profile_sends_them(study):
 
 def test_cancelled_overtime_and_unpowered_trainings_go_on_where_they_were(study, cost):
     resources = study.profile["set-resources"]
-    resources["train_generator"] |= {
+    resources["train_generator"] = resources["train_generator"] | {
         "runtime": "2 if wildcards.generator == 'overtime' and attempt == 1 else 60",
         "gpu": "2 if wildcards.generator == 'unpowered' else 1",  # a node of its own, and two processes
     }
