@@ -819,7 +819,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from stedm.processes import launch
 
         launch(args.processes, sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # one process speaks for all
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
         args.run(args)
     except UserError as error:
