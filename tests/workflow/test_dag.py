@@ -198,6 +198,21 @@ def test_only_splits_list_all_patch_files(finished):
     assert rules == {"make_split"}
 
 
+def test_masks_and_coordinates_are_inputs_of_their_slides_patches(study):
+    (study.path / "masks").mkdir()
+    (study.path / "coords").mkdir()
+    for slide in [row["slide"] for row in study.rows]:
+        (study.path / f"masks/{slide}.geojson").touch()
+        (study.path / f"coords/{slide}_patches.h5").touch()
+    study.change("patches.tissue", {"masks": "masks"})
+    study.change("patches.coords", "coords")
+    target = "results/tiny/patches/A1.h5"
+    study.snakemake("--configfile", "study.yaml", "--quiet", "all", "--", target)
+    summary = study.snakemake("--configfile", "study.yaml", "--detailed-summary", "--", target).stdout
+    inputs = {row["output_file"]: row["input-file(s)"] for row in csv.DictReader(summary.splitlines(), delimiter="\t")}
+    assert set(inputs[target].split(",")) == {"A1.png", "A1-mask.png", "masks/A1.geojson", "coords/A1_patches.h5"}
+
+
 def test_every_command_of_the_rules_is_one_that_stedm_takes(study):
     """Also that the rule hands over the sections that the command says it takes."""
     study.change("first_stage", {"kind": "trained"})

@@ -1,12 +1,22 @@
 """Where a slide has tissue: saturated pixels at low power, without holes and specks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from stedm.config import Tissue
+from stedm.errors import UserError
+from stedm.slides.annotations import (
+    PolygonAnnotation,
+    Shape,
+    check_coordinates,
+    features_of,
+    polygons_of,
+    read_values,
+)
 from stedm.slides.open import OpenedSlide
 
 BLACK = 25
@@ -22,7 +32,7 @@ class TissueMask:
     Attributes:
         mask: (h, w) bool.
         downsample: level-0 pixels per pixel of the mask.
-        threshold: saturation in [0, 1] above which pixels count as tissue; 0 where no mask was asked for.
+        threshold: saturation in [0, 1] above which pixels count as tissue; 0 where none was looked for.
     """
 
     mask: np.ndarray
@@ -51,11 +61,14 @@ class TissueMask:
         return np.clip(area / (side / self.downsample) ** 2, 0, 1)
 
 
-def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
-    """Find the tissue of a slide; all of it where `options` is None.
+def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None = None) -> TissueMask:
+    """Find the tissue of a slide; all of it where `options` is None; what `brought` says where it is given.
 
     A slide without a scale is looked at with 512 px along its longer side, and there a speck or hole is what covers
     less than a thousandth of the slide.
+
+    Raises:
+        UserError: the mask that was brought is damaged, or another slide's.
     """
     width, height = slide.dimensions
     if options is None:
@@ -63,6 +76,8 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
     most = max(1.0, max(width, height) / SMALLEST)
     downsample = most if slide.mpp is None else min(max(1.0, options.mpp / slide.mpp), most)
     size = max(1, round(width / downsample)), max(1, round(height / downsample))
+    if brought is not None:
+        return TissueMask(read_tissue(brought, slide.dimensions, size, downsample), downsample, 0.0)
     image, broken = slide.read_readable(0, 0, *size, downsample)
     values = saturation(image)
     if options.saturation == "otsu":
@@ -79,6 +94,28 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
     mask = without_small(mask, speck)
     mask = ~without_small(~mask, hole)
     return TissueMask(mask, downsample, float(threshold))
+
+
+def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], downsample: float) -> np.ndarray:
+    """A tissue mask made elsewhere, as (h, w) bool of this size (w, h), a pixel of which covers `downsample` of the
+    slide's.
+
+    GeoJSON: inside of its polygons, whatever their class. An image of any size, but of the slide's shape: not 0.
+    """
+    if path.suffix in (".geojson", ".json"):
+        polygons = [polygon for feature in features_of(path) for polygon in polygons_of(feature.get("geometry"))[0]]
+        check_coordinates(path, polygons, dimensions)
+        shapes = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
+        return shapes.rasterise(0, 0, *size, downsample) == 1
+    values = read_values(path)
+    width, height = values.shape[::-1]
+    across, down = dimensions[0] / width, dimensions[1] / height
+    if min(abs(dimensions[0] / down - width), abs(dimensions[1] / across - height)) > 1:  # sides may be rounded
+        raise UserError(
+            f"{path}: the mask is {width} × {height} px, the slide {dimensions[0]} × {dimensions[1]}, which is another"
+            " shape; is it another slide's mask, or of a part of this one?"
+        )
+    return cv2.resize((values > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
 
 
 def saturation(image: np.ndarray) -> np.ndarray:
