@@ -77,6 +77,11 @@ class TissueClass(Section):
     mask_values: list[str] = []
     """Values of this class in mask images: numbers, or ranges such as "1-65535"."""
 
+    @property
+    def rgb(self) -> tuple[int, ...]:
+        """Red, green and blue in 0 to 255."""
+        return tuple(bytes.fromhex(self.color[1:]))
+
     @field_validator("mask_values", mode="before")
     @classmethod
     def text(cls, value: Any) -> Any:

@@ -27,6 +27,7 @@ import simplejpeg
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.hdf5 import new_file
 
 BATCH = 64
 OPEN_FILES = 128
@@ -64,7 +65,7 @@ def write_patches(
     Returns:
         Number of patches.
     """
-    with written_whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with written_whole(path) as temporary, new_file(temporary) as file:
         digest = hashlib.sha256()
         images = Pixels(file, size) if jpeg_quality is None else Jpegs(file, jpeg_quality)
         labels = file.create_dataset(

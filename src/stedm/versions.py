@@ -9,7 +9,7 @@ VERSIONS = {
     "generator": 1,
     "style_bank": 1,
     "synthesis": 1,
-    "segmentation": 1,
+    "segmentation": 2,
     "evaluation": 1,
     "image_quality": 1,
     "statistics": 1,

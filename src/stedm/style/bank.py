@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.first_stage import training_files
+from stedm.hdf5 import new_file
 from stedm.images import to_images
 from stedm.store import PatchFile, open_cache
 from stedm.style.encoder import StyleEncoder
@@ -44,7 +44,7 @@ def embed_patches(style: config.Style, generator: Path | None, split: Path, patc
         temporary.mkdir()
         for file in files:
             embeddings = [encoder(to_images(images).to(device())).float().cpu().numpy() for images in file.images()]
-            with h5py.File(temporary / f"{file.slide}.h5", "w") as bank:
+            with new_file(temporary / f"{file.slide}.h5") as bank:
                 bank["embeddings"] = np.concatenate(embeddings)
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
