@@ -28,6 +28,7 @@ SEGMENTATION = {
     "draw_quality_table",
 }
 AFTER_PATCHES = {
+    "draw_contact_sheet",
     "make_split",
     "train_generator",
     "embed_styles",
@@ -134,7 +135,8 @@ def test_a_strict_study_makes_strict_splits(study):
 def test_a_new_slide_is_extracted_alone(finished):
     row = finished.rows[0] | {"slide": "A3", "patient": "A3"}
     finished.write(finished.config, [*finished.rows, row])
-    assert finished.jobs("patches") == {"sample_sheet": 1, "check": 1, "extract_patches": 1, "patches": 1}
+    alone = {"sample_sheet": 1, "check": 1, "extract_patches": 1, "draw_contact_sheet": 1, "patches": 1}
+    assert finished.jobs("patches") == alone
 
 
 def test_a_changed_row_is_extracted_alone(finished):
@@ -187,7 +189,7 @@ def test_new_patches_are_trained_on(finished):
     assert set(finished.jobs()) == AFTER_PATCHES
 
 
-def test_only_splits_list_all_patch_files(finished):
+def test_only_splits_and_the_contact_sheet_list_all_patch_files(finished):
     """Each job that lists them costs the study of a thousand slides a thousand edges."""
     summary = finished.snakemake("--configfile", "study.yaml", "--detailed-summary").stdout
     rules = {
@@ -195,7 +197,7 @@ def test_only_splits_list_all_patch_files(finished):
         for row in csv.DictReader(summary.splitlines(), delimiter="\t")
         if "results/tiny/patches/A1.h5" in row["input-file(s)"].split(",")
     }
-    assert rules == {"make_split"}
+    assert rules == {"make_split", "draw_contact_sheet"}
 
 
 def test_masks_and_coordinates_are_inputs_of_their_slides_patches(study):
