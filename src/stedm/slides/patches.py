@@ -84,7 +84,7 @@ def extract_readable(
     with open_slide(slide, patches) as opened:
         annotation = None
         if slide.annotation is not None:
-            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
         tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
         corners, shares = places(opened, patches, tissue)
         if not len(corners):

@@ -8,15 +8,10 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from stedm.config import Tissue
-from stedm.errors import UserError
-from stedm.slides.annotations import (
-    PolygonAnnotation,
-    Shape,
-    check_coordinates,
-    features_of,
-    polygons_of,
-    read_values,
-)
+from stedm.slides.annotations import Annotation, MaskAnnotation, PolygonAnnotation, Shape
+from stedm.slides.annotations.drawing import polygons_of
+from stedm.slides.annotations.mask import mask_scale, read_values
+from stedm.slides.annotations.read import check_coordinates, read_drawn
 from stedm.slides.open import OpenedSlide
 
 BLACK = 25
@@ -100,22 +95,18 @@ def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], 
     """A tissue mask made elsewhere, as (h, w) bool of this size (w, h), a pixel of which covers `downsample` of the
     slide's.
 
-    GeoJSON: inside of its polygons, whatever their class. An image of any size, but of the slide's shape: not 0.
+    GeoJSON: inside of its polygons, whatever their class. An image of the slide's shape: not 0.
     """
+    brought: Annotation
     if path.suffix in (".geojson", ".json"):
-        polygons = [polygon for feature in features_of(path) for polygon in polygons_of(feature.get("geometry"))[0]]
+        _, drawn = read_drawn(path, "", dimensions)
+        polygons, _, _ = polygons_of(path, drawn)
         check_coordinates(path, polygons, dimensions)
-        shapes = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
-        return shapes.rasterise(0, 0, *size, downsample) == 1
-    values = read_values(path)
-    width, height = values.shape[::-1]
-    across, down = dimensions[0] / width, dimensions[1] / height
-    if min(abs(dimensions[0] / down - width), abs(dimensions[1] / across - height)) > 1:  # sides may be rounded
-        raise UserError(
-            f"{path}: the mask is {width} × {height} px, the slide {dimensions[0]} × {dimensions[1]}, which is another"
-            " shape; is it another slide's mask, or of a part of this one?"
-        )
-    return cv2.resize((values > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+        brought = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
+    else:
+        values = read_values(path)
+        brought = MaskAnnotation((values > 0).astype(np.uint8), mask_scale(path, values.shape, dimensions))
+    return brought.rasterise(0, 0, *size, downsample) == 1
 
 
 def saturation(image: np.ndarray) -> np.ndarray:
