@@ -76,6 +76,11 @@ class TissueClass(Section):
     mask_values: list[str] = []
     """Values of this class in mask images: numbers, or ranges such as "1-65535"."""
 
+    @property
+    def rgb(self) -> tuple[int, ...]:
+        """Red, green and blue in 0 to 255."""
+        return tuple(bytes.fromhex(self.color[1:]))
+
     @field_validator("mask_values", mode="before")
     @classmethod
     def text(cls, value: Any) -> Any:
@@ -103,6 +108,16 @@ class Annotations(Section):
     """Class of annotated area that no polygon covers (null: it stays unannotated)."""
     ignore: list[str] = ["Ignore*"]
     """Annotation classes that are neither trained on nor scored."""
+    whole_slide: bool = False
+    """All of a slide is annotated where its file has no region, and `fill` is what no polygon covers."""
+    without_area: Literal["ignore", "refuse"] = "ignore"
+    """Points and lines: passed over with a count, or an error."""
+
+    @model_validator(mode="after")
+    def whole_slide_is_filled(self) -> Self:
+        if self.whole_slide and self.fill is None:
+            raise ValueError("whole_slide needs fill: the class of what no polygon covers")
+        return self
 
 
 class Tissue(Section):
@@ -127,6 +142,10 @@ class Patches(Section):
     """Read this level as it is, instead of a resolution: for images without a scale."""
     overlap: Annotated[int, Field(ge=0)] = 0
     min_tissue: Fraction = 0.5
+    storage: Literal["raw", "jpeg"] = "raw"
+    """`raw`: pixels as they are, read 20 times faster; `jpeg`: an eighth of the space."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    """Colour has half the resolution (4:2:0) below 95."""
     tissue: Tissue | None = Tissue()
     """null: the whole image is tissue."""
 

@@ -86,7 +86,7 @@ def extract_readable(
     with open_slide(slide, patches) as opened:
         annotation = None
         if slide.annotation is not None:
-            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
         tissue = tissue_mask(opened, patches.tissue)
         corners = grid(opened, patches)
         shares = tissue.fractions(corners, patches.size * opened.downsample)
@@ -105,6 +105,7 @@ def extract_readable(
             [item.name for item in classes],
             lambda count: known | outcome(slide, len(corners), count),
             coords_attributes(opened, patches, out),
+            patches.jpeg_quality if patches.storage == "jpeg" else None,
         )
         draw_overview(overview, opened, patches, tissue, annotation, classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
