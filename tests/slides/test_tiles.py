@@ -170,6 +170,7 @@ def test_each_tile_is_decoded_once_and_none_is_kept_in_the_end(write, monkeypatc
     with open_slide(Slide("s1", "p1", write())) as opened:
         corners = np.array([(x, y) for y in range(0, 251, 50) for x in range(0, 371, 50)])
         opened.choose_reader(corners, 50)
+        opened.announce(corners, 50)
         decoded.clear()
         assert all(image is not None for image in opened.read_patches(corners, 50))
         assert sorted(decoded) == list(range(7 * 5))

@@ -180,6 +180,12 @@ class OpenedSlide:
             except (UnreadableSlide, BrokenTile):
                 yield None
 
+    def announce(self, corners: np.ndarray, size: int) -> None:
+        """Say which patches will be read, and these alone, so that tiles which several of them need are kept."""
+        if self._tiles is not None:
+            side, _ = self.patch_side(size)
+            self._tiles.announce([self._place(x, y) for x, y in corners.tolist()], side)
+
     def _place(self, x: int, y: int) -> tuple[int, int]:
         """The pixel of the patches' level that is nearest to level-0 coordinates."""
         downsample = self.level_downsamples[self.level]
@@ -211,7 +217,6 @@ class OpenedSlide:
             tiles.close()
         else:
             self._tiles, self.reader = tiles, f"tiles {vendor}"
-            tiles.announce(np.array([self._place(x, y) for x, y in corners.tolist()]), side)
 
     def _judge(self, tiles: TiledLevel, corners: np.ndarray, side: int) -> str:
         """What speaks against the fast path, "" for nothing: the first patches that both can read must be the same."""

@@ -136,6 +136,7 @@ def read_patches(
 
     Patches on broken tiles are left out.
     """
+    opened.announce(corners, size)
     batches = in_batches(opened, corners, size)
     images = in_order(lambda batch: opened.read_patches(corners[batch], size), batches, threads)
     with tqdm(total=len(corners), desc=opened.slide.slide, disable=None, leave=False) as progress:

@@ -8,6 +8,7 @@ libjpeg-turbo lets other threads run meanwhile. Coordinates are pixels of the le
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -82,9 +83,9 @@ class TiledLevel:
         rows = range(max(0, y // self.tile_height), -(-min(y + h, self.height) // self.tile_height))
         return [row * self.columns + column for row in rows for column in columns]
 
-    def announce(self, corners: np.ndarray, side: int) -> None:
-        """Say which squares will be read, (N, 2) int x, y of their upper left, so that tiles are kept while needed."""
-        for x, y in corners.tolist():
+    def announce(self, corners: Iterable[tuple[int, int]], side: int) -> None:
+        """Say which squares will be read, x, y of their upper left: tiles are kept until the last has its part."""
+        for x, y in corners:
             self._wanted.update(self.touched(x, y, side, side))
 
     def read(self, x: int, y: int, w: int, h: int, out: np.ndarray | None = None) -> np.ndarray:
