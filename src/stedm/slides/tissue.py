@@ -104,7 +104,7 @@ def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], 
         check_coordinates(path, polygons, dimensions)
         brought = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
     else:
-        values = read_values(path)
+        values = read_values(path, most=4 * dimensions[0] * dimensions[1])
         brought = MaskAnnotation((values > 0).astype(np.uint8), mask_scale(path, values.shape, dimensions))
     return brought.rasterise(0, 0, *size, downsample) == 1
 
