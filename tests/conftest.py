@@ -1,5 +1,6 @@
 """What several tests share: a tiny study on disk, made of patch files alone."""
 
+import json
 import os
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def tiny_study(tmp_path: Path) -> Path:
     roles = {"A": "annotated", "U": "unannotated", "T": "test"}
     layout = np.zeros((PATCH, PATCH), np.uint8)
     layout[:, PATCH // 2 :] = 1
+    classes = [{"name": "stroma", "color": "#e8a0bf"}, {"name": "tumour", "color": "#6a3d9a"}]
+    made_with = {"classes": classes, "patches": {"size": PATCH, "level": 0}}
     for number, (slide, colour) in enumerate(colours.items()):
         rng = np.random.default_rng(number)
         patches = [
@@ -39,6 +42,7 @@ def tiny_study(tmp_path: Path) -> Path:
             for x in range(4)
         ]
         attributes = {"slide": slide, "patient": slide, "group": "", "status": "ok", "downsample": 2.0}
+        attributes["options"] = json.dumps(made_with)
         write_patches(tmp_path / f"patches/{slide}.h5", patches, PATCH, ["stroma", "tumour"], attributes)
     rows = [
         {"slide": slide, "patient": slide, "group": "", "role": roles[slide[0]], "labelled": slide[0] != "U"}

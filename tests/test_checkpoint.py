@@ -41,7 +41,7 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
     assert KEPT == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "folder"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "folder"])
 def test_unreadable_newest_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage):
     with work_folder(tmp_path) as folder:
         folder.save(1, {"weights": torch.ones(1000)})
@@ -52,6 +52,9 @@ def test_unreadable_newest_checkpoint_is_named_and_passed_over(tmp_path, caplog,
         match damage:
             case "truncated":
                 newest.write_bytes(content[: len(content) // 2])
+            case "flipped":  # a bit of a weight
+                middle = len(content) // 2
+                newest.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
             case "empty":
                 newest.touch()
             case "text":

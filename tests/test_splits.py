@@ -104,6 +104,17 @@ def test_a_slide_without_patches_is_excluded_and_logged(study, caplog):
     assert "B is left out of the split: quarantined (cannot be read)" in caplog.text
 
 
+def test_a_splits_table_changes_with_the_patches_and_with_nothing_else(study, tmp_path):
+    """What is made by a split is redone when Snakemake finds another table."""
+
+    def table(patches):
+        make = study(row("A", "annotated", patches=patches), row("T", "test"))
+        make(1)
+        return (tmp_path / "splits/n1-r0.csv").read_bytes()
+
+    assert table(1) == table(1) != table(2)
+
+
 def test_an_annotated_patient_whose_labelled_slide_broke_counts_as_unannotated(study):
     make = study(
         row("A", "annotated"),

@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import signal
@@ -8,10 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image, JpegImagePlugin
 
 from stedm import store
 from stedm.errors import UserError
-from stedm.store import PatchFile, patch_file, write_patches
+from stedm.store import PatchFile, open_cache, patch_file, write_patches
 
 NAMES = ["stroma", "tumour"]
 ATTRIBUTES = {"slide": "s1", "patient": "p1", "status": "ok"}
@@ -118,10 +120,99 @@ def test_a_file_cut_short_is_named(tmp_path):
     path = tmp_path / "s1.h5"
     write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES)
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(UserError, match=r"s1\.h5: cannot be read as a patch file .*truncated.*; delete it"):
+    with pytest.raises(UserError, match=r"s1\.h5: cannot be read.*truncated.*; delete it"):
         PatchFile(path)
     with pytest.raises(FileNotFoundError):
         PatchFile(tmp_path / "s2.h5")
+
+
+@pytest.mark.parametrize("quality", [None, 90])
+def test_a_file_cut_short_after_it_was_opened_is_named_by_images_and_labels(tmp_path, quality):
+    """As a data loader's worker finds it, and one that holds a handle."""
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(300), 16, NAMES, ATTRIBUTES, jpeg_quality=quality)
+    unread, read = PatchFile(path), PatchFile(path)
+    read.image(0), read.labels(1)
+    with path.open("r+b") as file:
+        file.truncate(6000)
+    for patches in (unread, read):
+        with pytest.raises(UserError, match=r"s1\.h5: cannot be read.*; delete it"):
+            for index in range(300):
+                patches.image(index)
+        with pytest.raises(UserError, match=r"s1\.h5: cannot be read.*; delete it"):
+            for index in range(300):
+                patches.labels(index)
+
+
+def test_damaged_jpeg_bytes_are_never_an_image(tmp_path):
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES, jpeg_quality=90)
+    with h5py.File(path, "a") as file:
+        start, end = file["jpeg_offsets"][1:3]
+        file["jpeg"][(start + end) // 2 : end] = 0
+    patches = PatchFile(path)
+    assert patches.image(0).shape == patches.image(2).shape == (16, 16, 3)
+    with pytest.raises(UserError, match=r"s1\.h5: cannot be read"):
+        patches.image(1)
+
+
+def test_latents_and_embeddings_cut_short_are_named(tmp_path):
+    with h5py.File(tmp_path / "s1.h5", "w") as file:
+        file["latents"] = np.zeros((100, 100))
+    with (tmp_path / "s1.h5").open("r+b") as file:
+        file.truncate(6000)
+    problem = r"s1\.h5: cannot be read.*truncated.*; delete .* and run again"
+    with pytest.raises(UserError, match=problem), open_cache(tmp_path, "s1"):
+        pass
+
+
+@pytest.fixture
+def photographs():
+    """Patches (64 px) as photographs are: smooth, with an edge in colour."""
+
+    def one(index):
+        ramp = np.linspace(0, 200, 64)[:, None] + np.linspace(0, 50, 64)
+        image = np.stack([ramp, ramp / 2 + index, 255 - ramp], 2)
+        image[:, 32 + index :] = (200, 40, 120)
+        labels = np.zeros((64, 64), np.uint8)
+        labels[:, 32:] = 1
+        return np.rint(image).astype(np.uint8), labels, (index, 0), 1.0
+
+    return [one(index) for index in range(10)]
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(90, 2), (95, 0)])
+def test_jpegs_are_what_pillow_reads_from_the_bytes(tmp_path, photographs, quality, subsampling):
+    write_patches(tmp_path / "s1.h5", photographs, 64, NAMES, ATTRIBUTES, jpeg_quality=quality)
+    patches = PatchFile(tmp_path / "s1.h5")
+    with h5py.File(tmp_path / "s1.h5") as file:
+        offsets, stored = file["jpeg_offsets"][()], file["jpeg"][()]
+        np.testing.assert_array_equal(file["labels"][3], photographs[3][1])
+    assert offsets[-1] == len(stored)
+    for index, (image, labels, *_) in enumerate(photographs):
+        picture = Image.open(io.BytesIO(stored[offsets[index] : offsets[index + 1]].tobytes()))
+        assert JpegImagePlugin.get_sampling(picture) == subsampling  # 2: 4:2:0, 0: 4:4:4
+        found = patches.image(index)
+        assert np.abs(found.astype(int) - np.asarray(picture.convert("RGB"))).max() <= 2
+        assert np.abs(found.astype(int) - image).mean() < 3
+        np.testing.assert_array_equal(patches.labels(index), labels)
+    assert [len(batch) for batch in patches.images()] == [10]
+
+
+def test_jpeg_files_are_small_with_their_labels(tmp_path, photographs):
+    sizes = {}
+    for quality in (None, 90):
+        write_patches(tmp_path / "s1.h5", photographs * 20, 64, NAMES, ATTRIBUTES, jpeg_quality=quality)
+        sizes[quality] = (tmp_path / "s1.h5").stat().st_size
+    assert sizes[90] < sizes[None] / 5
+
+
+def test_jpegs_may_cross_the_chunks_they_are_stored_in(tmp_path, monkeypatch, photographs):
+    monkeypatch.setattr(store, "JPEG_CHUNK", 1000)
+    write_patches(tmp_path / "s1.h5", photographs, 64, NAMES, ATTRIBUTES, jpeg_quality=90)
+    patches = PatchFile(tmp_path / "s1.h5")
+    for index, (image, *_) in enumerate(photographs):
+        assert np.abs(patches.image(index).astype(int) - image).mean() < 3
 
 
 def open_handles(folder):

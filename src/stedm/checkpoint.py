@@ -12,18 +12,21 @@ import os
 import random
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 
 from stedm.errors import Interrupted
-from stedm.files import written_whole
+from stedm.files import make_folder, written_whole
 
 KEPT = 2
+STOP_SIGNALS = signal.SIGTERM, signal.SIGUSR1
 log = logging.getLogger(__name__)
 
 
@@ -39,8 +42,8 @@ class WorkFolder:
         return sorted(self.path.glob("step-*.pt"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        with written_whole(self.path / f"step-{step:09d}.pt") as temporary:
-            torch.save({"step": step, **state}, temporary)
+        with written_whole(self.path / f"step-{step:09d}.pt") as temporary, temporary.open("wb") as file:
+            torch.save({"step": step, **state}, file)  # of a path, torch would not say what the system said
         for old in self.checkpoints()[:-KEPT]:
             old.unlink()
 
@@ -48,6 +51,8 @@ class WorkFolder:
         """The newest checkpoint that can be read; an unreadable one is named and passed over."""
         for path in reversed(self.checkpoints()):
             try:
+                if damaged := zipfile.ZipFile(path).testzip():  # torch does not look at checksums
+                    raise ValueError(f"{damaged} is damaged")
                 return torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # torch raises half a dozen types for a broken file
                 log.warning("%s cannot be read (%s); trying the one before", path, error)
@@ -60,8 +65,9 @@ def work_folder(path: Path) -> Iterator[WorkFolder]:
 
     Raises:
         Interrupted: another process is writing there.
+        UserError: the folder cannot be written to.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     folder = WorkFolder(path)
 
     def request_stop(number: int, frame: FrameType | None) -> None:
@@ -72,14 +78,32 @@ def work_folder(path: Path) -> Iterator[WorkFolder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Interrupted(f"{path}: another process is training there; wait for it, or stop it") from error
+        LOCKS.add(lock)
         for left in path.glob(".step-*.tmp"):  # by a writer that was killed
             left.unlink()
-        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        previous = {number: signal.signal(number, request_stop) for number in STOP_SIGNALS}
         try:
             yield folder
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+LOCKS: WeakSet[IO[str]] = WeakSet()
+
+
+def close_locks() -> None:
+    for lock in LOCKS:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=close_locks)  # a worker that outlives a killed training must not hold its lock
+
+
+def leave_stopping_to_the_training(worker: int) -> None:
+    """In a worker that loads data: a scheduler's signal goes to all processes, and the training still needs batches."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Clock:

@@ -136,6 +136,7 @@ def check(args: argparse.Namespace) -> None:
     SLIDE,
     out("H5", "patch file: imgs (N, P, P, 3) and labels (N, P, P) uint8, coords (N, 2) level-0 x, y"),
     argument("--overview", "PNG", "thumbnail with tissue outline, grid and annotation"),
+    ("--threads", {"metavar": "N", "type": int, "default": 1, "help": "that decode; the file is the same for any"}),
 )
 def extract_patches(args: argparse.Namespace) -> None:
     """Cut one slide into patches."""
@@ -144,7 +145,7 @@ def extract_patches(args: argparse.Namespace) -> None:
 
     options = parse(args.options, classes=list[TissueClass], annotations=Annotations, patches=Patches)
     slide = read_row(args.slide)
-    extract_patches(slide, options.classes, options.annotations, options.patches, args.out, args.overview)
+    extract_patches(slide, options.classes, options.annotations, options.patches, args.out, args.overview, args.threads)
 
 
 @command(
@@ -354,6 +355,28 @@ def train_segmentation(args: argparse.Namespace) -> None:
         args.work,
         args.out,
     )
+
+
+@command(
+    "predict",
+    argument("slides", "SLIDE", "slide, or folder of slides", nargs="+"),
+    argument("--model", "DIR", "segmentation network (smp folder)"),
+    out("DIR", "for each slide a label map {slide}.tif, polygons {slide}.geojson, and {slide}.json when it is done"),
+    argument("--overlap", "X", "of windows, as a share of their size (0.5)", type=float, default=0.5, required=False),
+    argument("--batch-size", "N", "windows predicted at a time (64)", type=int, default=64, required=False),
+    argument("--mpp", "X", "µm per pixel of slides whose file does not say", type=float, required=False),
+    ("--redo", {"action": "store_true", "help": "predict those slides again that are done"}),
+)
+def predict(args: argparse.Namespace) -> None:
+    """Apply a segmentation network to whole slides."""
+    import json
+
+    from stedm.config import Evaluation
+    from stedm.segmentation.predict import predict_slides
+
+    windows = {"evaluation": {"overlap": args.overlap, "batch_size": args.batch_size}}
+    options = parse(json.dumps(windows), evaluation=Evaluation).evaluation
+    predict_slides(options, args.model, args.slides, args.out, args.mpp, args.redo)
 
 
 @command(

@@ -1,6 +1,7 @@
 """Files that are whole or absent, fingerprints, and where a result came from."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -13,7 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stedm.errors import UserError
+
 PACKAGES = ("stedm", "torch", "diffusers", "segmentation-models-pytorch", "openslide-python", "h5py", "numpy")
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk, of a quota, and of a limit on the size of a file."""
 
 
 @contextlib.contextmanager
@@ -23,8 +28,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     Works for a file and for a folder that the block makes at the temporary path. The contents are on disk (fsync)
     before the name appears, so that a file that exists is whole, even after a power cut. What killed writers of `path`
     left on this machine is removed first; of another machine's nobody here knows whether they live.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     start = f".{path.name}.{platform.node()}."
     for left in path.parent.glob(f"{glob.escape(start)}*.tmp"):
         pid = left.name.removeprefix(start).removesuffix(".tmp")
@@ -39,8 +47,55 @@ def written_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.replace(path)
         sync(path.parent)
+    except Exception as error:
+        reason = no_space(error)
+        if reason is None:
+            raise
+        written = size_of(temporary)
+        remove(temporary)  # first, so that there is space for the message in a log on the same disk
+        raise UserError(
+            f"{path}: no space to write it ({reason}); {written / 2**20:.0f} MiB of it were written and removed again,"
+            f" {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free now. Free more than that, or raise the"
+            " quota, and run again"
+        ) from error
     finally:
         remove(temporary)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder to write to, with those above it.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: this folder cannot be made ({error.strerror}); mend that and run again") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{path}: this folder cannot be written to (a read-only disk, or another's folder); mend its permissions"
+            " and run again"
+        )
+
+
+def no_space(error: BaseException | None) -> str | None:
+    """What the system said where an error, or one that it came from, was for want of space; else None.
+
+    Libraries wrap it: torch in an error that says nothing, safetensors in a text.
+    """
+    while error is not None:
+        for number in NO_SPACE:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def remove(path: Path) -> None:

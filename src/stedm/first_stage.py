@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ from stedm import config
 from stedm.device import autocast, device, device_name
 from stedm.errors import UserError
 from stedm.files import fingerprint, provenance, write_json, written_whole
+from stedm.hdf5 import new_file
 from stedm.images import dihedral, to_images
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
@@ -271,7 +271,7 @@ def encode_latents(first_stage: Path, precision: config.Device, split: Path, pat
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
-            with h5py.File(temporary / f"{file.slide}.h5", "w") as cache:
+            with new_file(temporary / f"{file.slide}.h5") as cache:
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(precision):

@@ -20,6 +20,7 @@ from stedm.tables import read_table
 
 COLUMNS = ("slide", "patient", "group", "role", "labelled")
 EXCLUDED = "excluded"
+USABLE = ("ok", "incomplete")
 log = logging.getLogger(__name__)
 
 
@@ -68,16 +69,17 @@ def make_split(
         roles = random_roles(patients, options, annotated, seed, repeat, lost)
     table = slides.assign(role=[roles.get(patient, EXCLUDED) for patient in slides["patient"]])
     table.loc[table["patches"] == 0, "role"] = EXCLUDED
-    table = table[list(COLUMNS)]
+    table = table[[*COLUMNS, "fingerprint"]]
     with written_whole(out) as temporary:
         table.to_csv(temporary, index=False)
     return table
 
 
 def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) -> pd.DataFrame:
-    """Slide, patient, group, split (the sheet's role), patches (their number) and labelled (bool) of every slide.
+    """Of every slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), and
+    fingerprint of the patch file, so that a split's table changes with any patch and what is made by it is redone.
 
-    A slide that is not in order has none.
+    A slide that is not in order has no patches.
     """
     checked: dict[str, dict[str, str]] = {}
     if check is not None:
@@ -93,9 +95,9 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
             missing.append(f"{patches / slide}.h5: there is no such file; run `stedm patches extract` for {slide!r}")
             continue
         found = {key: str(file.attributes.get(key, "")) for key in ("status", "problem")}
-        if found["status"] == "ok":  # so far: what lies between its patches may be broken
+        if found["status"] in USABLE:  # so far: what lies between its patches may be broken
             found = checked.get(slide, found)
-        usable = found["status"] == "ok" and len(file) > 0
+        usable = found["status"] in USABLE and len(file) > 0
         if not usable:
             unusable[slide] = found["status"] + (f" ({found['problem']})" if found["problem"] else "")
         rows.append(
@@ -104,6 +106,7 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
                 **{name: str(file.attributes[name]) for name in ("patient", "group", "split")},
                 "patches": len(file) if usable else 0,
                 "labelled": usable and bool(file.annotated.any()),
+                "fingerprint": file.fingerprint,
             }
         )
     if missing:

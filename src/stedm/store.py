@@ -1,6 +1,8 @@
 """The patch file: one HDF5 file for each slide, which plain h5py, CLAM and TRIDENT read too.
 
-    imgs             (N, P, P, 3) uint8, RGB, one patch a chunk
+    imgs             (N, P, P, 3) uint8, RGB, one patch a chunk; or, an eighth as large,
+    jpeg             (B,) uint8, the patches' JPEG files one after the other, and
+    jpeg_offsets     (N + 1,) int64, where each starts, and where the last ends
     labels           (N, P, P) uint8, 255 = not annotated; an unannotated slide's take no space
     coords           (N, 2) int64, level-0 x, y of the top-left corner, with CLAM's and TRIDENT's attributes
     tissue           (N,) float32 in [0, 1], share of tissue
@@ -9,23 +11,33 @@
 Drawn images are kept in the same form, so that one reader serves both.
 """
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
+import simplejpeg
 
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.hdf5 import new_file
 
 BATCH = 64
 OPEN_FILES = 128
 """Files that a process keeps open: a study may have more slides than a process may open files."""
+JPEG_CHUNK = 2**16
+"""Bytes."""
+GZIP = 1
+"""Level of gzip, as far as it is used."""
+FULL_COLOUR = 95
+"""JPEG quality from which colour keeps its full resolution (4:4:4); below, it has half of it (4:2:0)."""
 
 
 def write_patches(
@@ -33,8 +45,9 @@ def write_patches(
     patches: Iterable[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]],
     size: int,
     class_names: list[str],
-    attributes: dict[str, Any],
+    attributes: dict[str, Any] | Callable[[int], dict[str, Any]],
     coords_attributes: dict[str, Any] | None = None,
+    jpeg_quality: int | None = None,
 ) -> int:
     """Write a patch file; it appears under its name when it is whole.
 
@@ -44,48 +57,135 @@ def write_patches(
             level-0 (x, y), and its share of tissue.
         size: P, in pixels.
         class_names: names of labels 0, 1, …
-        attributes: attributes of the file; `fingerprint` (of images, labels and coordinates) is added.
+        attributes: attributes of the file, or what gives them once the number of patches is known; `fingerprint` (of
+            images, labels and coordinates) is added.
         coords_attributes: attributes of `coords`.
+        jpeg_quality: store images as JPEG of this quality, 1 to 100; None: as they are.
 
     Returns:
         Number of patches.
     """
-    with written_whole(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with written_whole(path) as temporary, new_file(temporary) as file:
         digest = hashlib.sha256()
-        images = file.create_dataset(
-            "imgs", (0, size, size, 3), "u1", maxshape=(None, size, size, 3), chunks=(1, size, size, 3)
-        )
+        images = Pixels(file, size) if jpeg_quality is None else Jpegs(file, jpeg_quality)
         labels = file.create_dataset(
-            "labels", (0, size, size), "u1", maxshape=(None, size, size), chunks=(1, size, size), fillvalue=IGNORE_INDEX
+            "labels",
+            (0, size, size),
+            "u1",
+            maxshape=(None, size, size),
+            chunks=(1, size, size),
+            fillvalue=IGNORE_INDEX,
+            compression=None if jpeg_quality is None else GZIP,  # beside JPEGs, labels would take the most space
         )
         coords: list[tuple[int, int]] = []
         tissue: list[float] = []
         fractions: list[np.ndarray] = []
         for image, label, position, share in patches:
-            count = len(coords) + 1
-            if count > len(images):
-                images.resize(count + BATCH, 0)
-                labels.resize(count + BATCH, 0)
-            images[count - 1] = image
-            digest.update(image.tobytes())
-            counts = np.zeros(len(class_names), np.int64)
+            digest.update(images.append(np.ascontiguousarray(image, np.uint8)))
+            counts = np.zeros(len(class_names))
             if label is not None:
-                labels[count - 1] = label
-                digest.update(label.tobytes())
-                counts = np.bincount(label.ravel(), minlength=256)[: len(class_names)]
+                label = np.ascontiguousarray(label)
+                make_room(labels, len(coords) + 1)
+                data = label.data if jpeg_quality is None else zlib.compress(label.data, GZIP)
+                labels.id.write_direct_chunk((len(coords), 0, 0), data)
+                digest.update(label.data)
+                counts[:] = [np.count_nonzero(label == index) for index in range(len(class_names))]
             fractions.append(counts / size**2)
             coords.append(position)
             tissue.append(share)
-        images.resize(len(coords), 0)
+        images.finish()
         labels.resize(len(coords), 0)
         file["coords"] = np.array(coords, "i8").reshape(-1, 2)
         file["tissue"] = np.array(tissue, "f4")
         file["class_fractions"] = np.array(fractions, "f4").reshape(-1, len(class_names))
         digest.update(file["coords"][()].tobytes())
         file["coords"].attrs.update(coords_attributes or {})
-        file.attrs.update(attributes)
+        file.attrs.update(attributes(len(coords)) if callable(attributes) else attributes)
         file.attrs.update({"class_names": class_names, "patch_size": size, "fingerprint": digest.hexdigest()})
     return len(coords)
+
+
+def make_room(dataset: h5py.Dataset, rows: int, more: int = BATCH) -> None:
+    """Grow a data set to these rows, and by `more` beyond: growing takes longer than writing a row."""
+    if rows > len(dataset):
+        dataset.resize(rows + more, 0)
+
+
+class Pixels:
+    """Writes images as they are, one a chunk."""
+
+    def __init__(self, file: h5py.File, size: int):
+        shape = size, size, 3
+        self.images = file.create_dataset("imgs", (0, *shape), "u1", maxshape=(None, *shape), chunks=(1, *shape))
+        self.count = 0
+
+    def append(self, image: np.ndarray) -> memoryview:
+        """Write an image (P, P, 3) uint8; returns the bytes that are stored."""
+        make_room(self.images, self.count + 1)
+        self.images.id.write_direct_chunk((self.count, 0, 0, 0), image)
+        self.count += 1
+        return image.data
+
+    def finish(self) -> None:
+        self.images.resize(self.count, 0)
+
+
+class Jpegs:
+    """Writes images as JPEG files, one after the other in one array."""
+
+    def __init__(self, file: h5py.File, quality: int):
+        self.file, self.quality = file, quality
+        self.bytes = file.create_dataset("jpeg", (0,), "u1", maxshape=(None,), chunks=(JPEG_CHUNK,))
+        self.offsets = [0]
+
+    def append(self, image: np.ndarray) -> bytes:
+        """Write an image (P, P, 3) uint8; returns the bytes that are stored."""
+        data = simplejpeg.encode_jpeg(image, self.quality, "RGB", "444" if self.quality >= FULL_COLOUR else "420")
+        start, end = self.offsets[-1], self.offsets[-1] + len(data)
+        make_room(self.bytes, end, JPEG_CHUNK)
+        self.bytes[start:end] = np.frombuffer(data, np.uint8)
+        self.offsets.append(end)
+        return data
+
+    def finish(self) -> None:
+        self.bytes.resize(self.offsets[-1], 0)
+        self.file["jpeg_offsets"] = np.array(self.offsets, "i8")
+
+
+@contextlib.contextmanager
+def naming(path: Path, remedy: str | None = None) -> Iterator[None]:
+    """Errors of reading an HDF5 file say which it is, as h5py's do not, and what to do (by default: delete it).
+
+    Raises:
+        UserError: it is cut short, damaged, or not what it should be.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        what_to_do = remedy or "delete it and run again, which makes it anew"
+        raise UserError(f"{path}: cannot be read, it may be cut short ({error}); {what_to_do}") from error
+
+
+@contextlib.contextmanager
+def open_cache(folder: Path, slide: str) -> Iterator[h5py.File]:
+    """What a folder of latents or embeddings has of a slide, open for reading.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / f"{slide}.h5"
+    with naming(path, f"delete {folder} and run again, which makes it anew"), h5py.File(path, "r") as file:
+        yield file
+
+
+class Opened(NamedTuple):
+    """An open patch file and what of it is read again and again."""
+
+    file: h5py.File
+    images: h5py.Dataset
+    labels: h5py.Dataset
 
 
 class PatchFile:
@@ -93,30 +193,32 @@ class PatchFile:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        try:
-            with h5py.File(self.path, "r") as file:
-                self.attributes: dict[str, Any] = dict(file.attrs)
-                self.coords: np.ndarray = file["coords"][()]
-                self.tissue: np.ndarray = file["tissue"][()]
-                self.class_fractions: np.ndarray = file["class_fractions"][()]
-        except FileNotFoundError:
-            raise
-        except OSError as error:  # h5py's do not say which file
-            raise UserError(
-                f"{self.path}: cannot be read as a patch file ({error}); delete it and run again, which makes it anew"
-            ) from error
+        with naming(self.path), h5py.File(self.path, "r") as file:
+            self.attributes: dict[str, Any] = dict(file.attrs)
+            self.coords: np.ndarray = file["coords"][()]
+            self.tissue: np.ndarray = file["tissue"][()]
+            self.class_fractions: np.ndarray = file["class_fractions"][()]
+            self.jpeg_offsets: np.ndarray | None = file["jpeg_offsets"][()] if "jpeg" in file else None
 
     def __len__(self) -> int:
         return len(self.coords)
 
     @property
-    def file(self) -> h5py.File:
+    def opened(self) -> Opened:
         """The open file, to be read at once: where too many are open, the one that was read longest ago is closed."""
-        file = OPENED.pop(self, None) or h5py.File(self.path, "r")
+        opened = OPENED.pop(self, None)
+        if opened is None:
+            file = h5py.File(self.path, "r", rdcc_nbytes=0)  # no cache of chunks: a patch is seldom read twice in a row
+            opened = Opened(file, file["imgs" if self.jpeg_offsets is None else "jpeg"], file["labels"])
         if len(OPENED) >= OPEN_FILES:
             OPENED.pop(next(iter(OPENED)))
-        OPENED[self] = file  # the last
-        return file
+        OPENED[self] = opened  # the last
+        return opened
+
+    @property
+    def file(self) -> h5py.File:
+        """The open file."""
+        return self.opened.file
 
     @property
     def slide(self) -> str:
@@ -132,20 +234,34 @@ class PatchFile:
         return self.class_fractions.sum(1) > 0
 
     def image(self, index: int) -> np.ndarray:
-        """(P, P, 3) uint8."""
-        return self.file["imgs"][index]
+        """(P, P, 3) uint8.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with naming(self.path):
+            images = self.opened.images
+            if self.jpeg_offsets is None:
+                return images[index]
+            start, end = self.jpeg_offsets[index], self.jpeg_offsets[index + 1]
+            return simplejpeg.decode_jpeg(images[start:end], "RGB", strict=True)
 
     def labels(self, index: int) -> np.ndarray:
-        """(P, P) uint8, 255 = not annotated."""
-        return self.file["labels"][index]
+        """(P, P) uint8, 255 = not annotated.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with naming(self.path):
+            return self.opened.labels[index]
 
     def images(self) -> Iterator[np.ndarray]:
         """All images in batches (≤ 64, P, P, 3) uint8."""
         for start in range(0, len(self), BATCH):
-            yield self.file["imgs"][start : start + BATCH]
+            yield np.stack([self.image(index) for index in range(start, min(start + BATCH, len(self)))])
 
 
-OPENED: WeakKeyDictionary[PatchFile, h5py.File] = WeakKeyDictionary()
+OPENED: WeakKeyDictionary[PatchFile, Opened] = WeakKeyDictionary()
 os.register_at_fork(after_in_child=OPENED.clear)  # a forked worker opens its own
 
 

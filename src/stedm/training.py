@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from stedm import config
-from stedm.checkpoint import Clock, rank, seed_everything, work_folder
+from stedm.checkpoint import Clock, leave_stopping_to_the_training, rank, seed_everything, work_folder
 from stedm.device import autocast, device, to_device
 from stedm.errors import Interrupted, UserError
 
@@ -158,6 +158,7 @@ def progress(start: int, steps: int, batches: Dataset[Batch], workers: int) -> I
         batch_size=None,
         sampler=range(start, steps),
         num_workers=workers,
+        worker_init_fn=leave_stopping_to_the_training,
         pin_memory=torch.cuda.is_available(),
     )
     bar = tqdm(zip(range(start, steps), loader, strict=True), initial=start, total=steps, unit="step", disable=None)

@@ -2,14 +2,14 @@
 
 VERSIONS = {
     "demo": 1,
-    "check": 1,
-    "patches": 1,
-    "splits": 1,
+    "check": 2,
+    "patches": 2,
+    "splits": 2,
     "first_stage": 1,
     "generator": 1,
     "style_bank": 1,
     "synthesis": 1,
-    "segmentation": 1,
+    "segmentation": 2,
     "evaluation": 1,
     "image_quality": 1,
     "statistics": 1,

@@ -12,6 +12,7 @@ from stedm.errors import UserError
 from stedm.evaluation import scoring
 from stedm.evaluation.scoring import region, score_slides
 from stedm.sheet import Slide, write_sheet
+from stedm.slides import OpenedSlide
 
 CLASSES = [TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")]
 OPTIONS = Evaluation(overlap=0.5, batch_size=7)
@@ -134,6 +135,23 @@ def test_far_from_annotations_nothing_is_predicted(study):
     labels = np.asarray(maps["S1"])
     assert (labels[100:200, 100:200] == 255).all()
     assert sum(counts(table, "S1").values()) == 2 * 1600
+
+
+def test_what_is_broken_is_not_scored_and_told(study, monkeypatch, caplog):
+    add, score = study
+    intact = OpenedSlide.read_readable
+
+    def read(self, x0, y0, w, h, downsample):
+        image, broken = intact(self, x0, y0, w, h, downsample)
+        broken[40, 40] = True
+        return image, broken
+
+    monkeypatch.setattr(OpenedSlide, "read_readable", read)
+    add("S1", "A", "test", (96, 96), (5, 5, 10, 10), [feature("Region*", box(0, 0, 96, 96))])
+    table, _ = score(Patches(size=32, mpp=0.5))
+    lost = 16 * 16  # what no window sees that is not broken
+    assert sum(counts(table, "S1").values()) == 96 * 96 - lost
+    assert f"{lost} annotated pixels are not scored" in caplog.text
 
 
 def test_training_slides_and_slides_without_labels_are_not_scored(study, caplog):

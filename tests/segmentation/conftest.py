@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,13 @@ from stedm import config
 from stedm.store import PatchFile, write_patches
 
 CLASSES = ["stroma", "tumour"]
+COLOURS = ["#e8a0bf", "#6a3d9a"]
+MADE_WITH = json.dumps(
+    {
+        "classes": [{"name": name, "color": color} for name, color in zip(CLASSES, COLOURS, strict=True)],
+        "patches": {"size": 32, "mpp": 1.0},
+    }
+)
 
 
 @pytest.fixture
@@ -23,7 +31,8 @@ def make_slide(tmp_path):
             image[..., 2] = 200 * labels
             patches.append((image, labels if annotated else None, (0, 64 * number), 1.0))
         path = Path(tmp_path) / f"patches/{slide}.h5"
-        write_patches(path, patches, 32, CLASSES, {"slide": slide, "patient": patient or slide, "mpp": 1.0})
+        attributes = {"slide": slide, "patient": patient or slide, "mpp": 1.0, "options": MADE_WITH}
+        write_patches(path, patches, 32, CLASSES, attributes)
         return PatchFile(path)
 
     return make

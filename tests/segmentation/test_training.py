@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from PIL import Image
 
 from stedm import config, store
+from stedm.cli import main
 from stedm.errors import Interrupted, UserError
 from stedm.segmentation.data import MEAN, STD, Batches
 from stedm.segmentation.predict import load_network, predict_probabilities
@@ -191,3 +193,13 @@ except UserError as error:
 def test_folder_without_network_is_named(tmp_path):
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load_network(tmp_path)
+
+
+def test_folder_is_all_that_predicting_a_slide_needs(tiny_study, options):
+    folder = run(tiny_study, options())
+    image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tiny_study / "S1.png")
+    assert main(["predict", "--model", str(folder), "--out", str(tiny_study / "maps"), str(tiny_study / "S1.png")]) == 0
+    with Image.open(tiny_study / "maps/S1.tif") as found:
+        assert found.size == (100, 80)
+        assert found.getpalette()[:6] == [0xE8, 0xA0, 0xBF, 0x6A, 0x3D, 0x9A]

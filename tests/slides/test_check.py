@@ -127,11 +127,13 @@ def test_notes_stand_in_the_table_and_stop_nothing(check, table, tmp_path, geojs
     assert "1 × Point" in table().problem["s"]
 
 
-def test_broken_tiles_at_the_corners_are_found_where_no_tissue_is_looked_for(
+def test_broken_tiles_at_the_corners_are_found_and_the_rest_of_the_slide_is_used(
     check, table, tmp_path, tiff, good, tissue_image, break_tile
 ):
     path = tiff(tmp_path / "corner.tif", tissue_image, 4.0, [tissue_image[::4, ::4]])
     break_tile(path, 63)
     check(good, Slide("corner", "p2", path), patches=PATCHES.model_copy(update={"tissue": None}))
-    assert list(table().status) == ["ok", "quarantined"]
+    assert list(table().status) == ["ok", "incomplete"]
     assert "broken at x 448, y 448" in table().problem["corner"]
+    with pytest.raises(UserError, match="broken at x 448, y 448"):
+        check(good, Slide("corner", "p2", path), strict=True)

@@ -165,12 +165,27 @@ def test_extraction_twice_gives_the_same_fingerprint(tmp_path, tiff, extract, no
     assert first == second
 
 
-def test_a_slide_that_breaks_after_the_check_is_quarantined(tmp_path, tiff, extract, noise, break_tile):
+def test_a_patch_on_a_broken_tile_is_left_out_and_counted(tmp_path, tiff, extract, noise, break_tile):
     path = tiff(tmp_path / "s1.tif", noise, 0.5, [noise[::4, ::4]])
     patches = extract(Slide("s1", "p1", path), spoil=lambda: break_tile(path, 14), size=64, mpp=0.5, tissue=None)
+    assert len(patches) == 47
+    assert patches.attributes["status"] == "incomplete"
+    assert patches.attributes["problem"] == "1 of 48 patches dropped: broken tiles"
+    for index, (x, y) in enumerate(patches.coords):  # OpenSlide reads again after its error
+        np.testing.assert_array_equal(patches.image(index), noise[y : y + 64, x : x + 64])
+
+
+def test_a_slide_that_breaks_after_the_check_is_quarantined(tmp_path, tiff, extract, noise, break_tile):
+    path = tiff(tmp_path / "s1.tif", noise[:128, :128], 0.5)
+
+    def spoil():
+        for tile in range(4):
+            break_tile(path, tile)
+
+    patches = extract(Slide("s1", "p1", path), spoil=spoil, size=64, mpp=0.5, tissue=None)
     assert len(patches) == 0
     assert patches.attributes["status"] == "quarantined"
-    assert "broken at x 128, y 128" in patches.attributes["problem"]
+    assert "4 of 4 patches dropped: broken tiles" in patches.attributes["problem"]
     assert patches.file["imgs"].shape == (0, 64, 64, 3)
     assert Image.open(tmp_path / "out/s1.png").size[0] > 100
 

@@ -35,7 +35,7 @@ def test_aperio_slide_at_its_own_resolution(tmp_path, real_data, classes):
     path = real_data / "slides/cmu-1-small-region.svs"
     patches = run(tmp_path, Slide("cmu", "p", path), classes, Patches(size=256, mpp=0.5))
     assert patches.attributes["mpp"] == 0.499  # 0.5 within the tolerance: not resampled
-    assert patches.attributes["reader"] == "openslide aperio"
+    assert patches.attributes["reader"] == "tiles aperio"
     assert 30 <= len(patches) <= 38  # of 88; counted on the overview
     with openslide.OpenSlide(path) as slide:
         for index in (0, len(patches) - 1):

@@ -32,7 +32,6 @@ WORK = RESULTS / "work"
 LOGS = RESULTS / "logs"
 BENCHMARKS = RESULTS / "benchmarks"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/stedm.yaml")
-TRAINING_ROLES = ("annotated", "unannotated")
 SPLITS = [
     f"n{number}-r{repeat}" for number in STUDY.splits.annotated_patients for repeat in range(STUDY.splits.repeats)
 ]
@@ -58,11 +57,10 @@ def rows(wildcards):
     return json.dumps([slide.record() for slide in SLIDES.values()], sort_keys=True)
 
 
-def patch_files(*roles):
-    """Patch files of the slides that may have one of the roles in a split; of all slides without an argument."""
-    fixed = STUDY.splits.source == "sheet"
-    wanted = [slide.slide for slide in SLIDES.values() if not (roles and fixed) or slide.split in roles]
-    return [PATCHES / f"{slide}.h5" for slide in wanted]
+def patch_files():
+    """Patch files of all slides. Rules after the splits do not list them, as a thousand files for each of hundreds of
+    jobs cost Snakemake a minute: the split that they take as input is made anew, with the files' fingerprints."""
+    return [PATCHES / f"{slide}.h5" for slide in SLIDES]
 
 
 def slide_files(*slides):

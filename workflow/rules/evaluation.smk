@@ -6,7 +6,6 @@ rule score_slides:
         model=RESULTS / "segmentation/{arm}/{split}/seed{seed}",
         split=RESULTS / "splits/{split}.csv",
         sheet=RESULTS / "slides.csv",
-        patches=patch_files("test", "validation"),
     output:
         scores=directory(RESULTS / "evaluation/{arm}/{split}/seed{seed}"),
     log:
@@ -35,7 +34,6 @@ rule judge_images:
         manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
         shards=lambda wildcards: shards(wildcards.generator, wildcards.split),
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
         judge=judge,
     output:
         table=RESULTS / "image_quality/{generator}/{split}.csv",

@@ -133,7 +133,6 @@ rule draw_examples:
     input:
         manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/manifest.csv",
         shards=lambda wildcards: shards(wildcards.generator, SPLITS[0]),
-        patches=patch_files(*TRAINING_ROLES),
     output:
         figure=report(
             RESULTS / "figures/examples-{generator}.png",
@@ -162,7 +161,6 @@ rule draw_grid:
     input:
         manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.csv",
         images=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.h5",
-        patches=patch_files(*TRAINING_ROLES),
     output:
         figure=report(
             RESULTS / "figures/grid-{generator}.png",

@@ -6,7 +6,6 @@ if STUDY.first_stage.kind == "trained":
     rule train_first_stage:
         input:
             split=RESULTS / "splits/{split}.csv",
-            patches=patch_files(*TRAINING_ROLES),
         output:
             model=directory(RESULTS / "first_stage/{split}"),
         log:
@@ -38,7 +37,6 @@ if STUDY.first_stage.kind == "pretrained":
     rule prepare_first_stage:
         input:
             split=RESULTS / "splits/{split}.csv",
-            patches=patch_files(*TRAINING_ROLES),
         output:
             model=directory(RESULTS / "first_stage/{split}"),
         log:
@@ -62,7 +60,6 @@ if STUDY.first_stage.kind == "pretrained":
 rule encode_latents:
     input:
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
         model=first_stage("first_stage"),
     output:
         latents=directory(RESULTS / "latents/{split}"),

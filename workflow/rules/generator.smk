@@ -4,7 +4,6 @@
 rule train_generator:
     input:
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
         first_stage=first_stage("first_stage"),
         latents=first_stage("latents"),
         style_bank=style_bank_before_training,

@@ -16,8 +16,9 @@ rule extract_patches:
         BENCHMARKS / "extract_patches/{slide}.tsv"
     conda:
         ENVIRONMENT
+    threads: 2
     resources:
-        mem_mb=megabytes(4_000),
+        mem_mb=megabytes(1_000),
         runtime=60,
     params:
         options=section("classes", "annotations", "patches"),
@@ -27,7 +28,7 @@ rule extract_patches:
         "Cutting patches from {wildcards.slide}"
     shell:
         "stedm patches extract --options {params.options:q} --slide {params.row:q}"
-        " --out {output.patches} --overview {output.overview} > {log} 2>&1"
+        " --out {output.patches} --overview {output.overview} --threads {threads} > {log} 2>&1"
 
 
 rule patches:

@@ -4,7 +4,6 @@
 rule train_segmentation:
     input:
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
         synthetic=synthetic_images,
     output:
         model=directory(RESULTS / "segmentation/{arm}/{split}/seed{seed}"),

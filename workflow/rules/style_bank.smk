@@ -5,7 +5,6 @@
 rule embed_styles:
     input:
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
         generator=generator_before_embedding,
     output:
         bank=directory(RESULTS / "style_bank/{generator}/{split}"),

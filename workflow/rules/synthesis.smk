@@ -4,7 +4,6 @@
 rule plan_images:
     input:
         split=RESULTS / "splits/{split}.csv",
-        patches=patch_files(*TRAINING_ROLES),
     output:
         manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
     log:
@@ -28,7 +27,6 @@ rule draw_shard:
     input:
         manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
         generator=RESULTS / "generators/{generator}/{split}",
-        patches=patch_files(*TRAINING_ROLES),
         style_bank=style_bank,
     output:
         shard=RESULTS / "synthesis/{generator}/{split}/shards/{shard}.h5",
@@ -59,7 +57,6 @@ rule draw_pairs:
     input:
         manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
         generator=RESULTS / "generators/{generator}/{split}",
-        patches=patch_files(*TRAINING_ROLES),
         style_bank=style_bank,
     output:
         manifest=RESULTS / "synthesis/{generator}/{split}/grid.csv",

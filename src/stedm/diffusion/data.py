@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -11,7 +10,7 @@ from stedm import config
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
 from stedm.images import dihedral, to_images
-from stedm.store import PatchFile
+from stedm.store import PatchFile, open_cache
 from stedm.style.samplers import has_style, multi_patch, style_images
 from stedm.training import Batch
 
@@ -91,7 +90,7 @@ class GeneratorBatches(Dataset[Batch]):
         if self.latents is None:
             item["images"] = to_images(dihedral(file.image(index), which))
         else:
-            with h5py.File(self.latents / f"{file.slide}.h5", "r") as latents:
+            with open_cache(self.latents, file.slide) as latents:
                 item["latents"] = torch.from_numpy(latents["latents"][index, which]).float()
         style = self.options.style
         if style.sampler == "none":
@@ -99,7 +98,7 @@ class GeneratorBatches(Dataset[Batch]):
         if self.bank is None:
             item["style_images"] = to_images(style_images(style, file, index, rng))
         else:
-            with h5py.File(self.bank / f"{file.slide}.h5", "r") as bank:
+            with open_cache(self.bank, file.slide) as bank:
                 chosen = multi_patch(style, file, index, rng)
                 item["style_embeddings"] = torch.from_numpy(np.stack([bank["embeddings"][int(one)] for one in chosen]))
         return item

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
@@ -27,6 +26,7 @@ from stedm.first_stage import (
     load_first_stage,
     pixel_first_stage,
 )
+from stedm.store import open_cache
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
 from stedm.style.moments import MOMENTS, remove_colour, set_colour
@@ -237,5 +237,5 @@ def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
 
 def embedding_dim(bank: Path) -> int:
     """D of the embeddings in a style bank."""
-    with h5py.File(next(bank.glob("*.h5")), "r") as file:
+    with open_cache(bank, next(bank.glob("*.h5")).stem) as file:
         return int(file["embeddings"].shape[1])

@@ -20,9 +20,9 @@ from stedm.config import Evaluation
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion, iou
 from stedm.evaluation.statistics import SPLIT, interval
-from stedm.evaluation.windows import Predict
 from stedm.files import written_whole
 from stedm.segmentation.predict import load_network, predict_probabilities
+from stedm.segmentation.windows import Predict
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
 from stedm.tables import read_table

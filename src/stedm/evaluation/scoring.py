@@ -17,9 +17,9 @@ from tqdm import tqdm
 from stedm.config import IGNORE_INDEX, Annotations, Evaluation, Patches, TissueClass
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion
-from stedm.evaluation.windows import Predict, gaussian_weights, stitch
 from stedm.files import written_whole
 from stedm.segmentation.predict import load_network, predict_probabilities
+from stedm.segmentation.windows import Predict, gaussian_weights, stitch
 from stedm.sheet import Slide, slides_by_name
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
@@ -111,18 +111,26 @@ def score_slide(
         x0, y0, width, height = region(annotation.bounds, opened.dimensions, downsample, patches.size)
         true = annotation.rasterise(x0, y0, width, height, downsample)
 
-        def read(left: int, top: int, w: int, h: int) -> np.ndarray:
-            return opened.read_region(x0 + round(left * downsample), y0 + round(top * downsample), w, h, downsample)
+        def read(left: int, top: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
+            return opened.read_readable(x0 + round(left * downsample), y0 + round(top * downsample), w, h, downsample)
+
+        known = true != IGNORE_INDEX
+
+        def annotated(corners: np.ndarray) -> np.ndarray:
+            return np.array([known[y : y + patches.size, x : x + patches.size].any() for x, y in corners])
 
         predicted = np.full((height, width), IGNORE_INDEX, np.uint8)
         weights = gaussian_weights(patches.size)
         for top, probabilities in stitch(
-            true != IGNORE_INDEX, weights, options.overlap, options.batch_size, read, predict
+            true.shape, annotated, weights, options.overlap, options.batch_size, read, predict
         ):
             seen = ~np.isnan(probabilities[0])
             rows = predicted[top : top + len(seen)]
             rows[seen] = probabilities[:, seen].argmax(0)
     write_map(map_file, predicted, classes, x0, y0, downsample)
+    if lost := int((known & (predicted == IGNORE_INDEX)).sum()):
+        log.warning("%s: %d annotated pixels are not scored, the slide is broken there", slide.slide, lost)
+        true[predicted == IGNORE_INDEX] = IGNORE_INDEX
     return confusion(true, predicted, len(classes))
 
 
@@ -157,8 +165,7 @@ def region(
 def write_map(path: Path, labels: np.ndarray, classes: list[TissueClass], x0: int, y0: int, downsample: float) -> None:
     """Label map as a palette PNG in the classes' colours; its text says where on the slide it lies."""
     palette = np.full((256, 3), 255, np.uint8)
-    for label, item in enumerate(classes):
-        palette[label] = [int(item.color[start : start + 2], 16) for start in (1, 3, 5)]
+    palette[: len(classes)] = [item.rgb for item in classes]
     image = Image.fromarray(labels)
     image.putpalette(palette.tobytes())
     text = PngInfo()

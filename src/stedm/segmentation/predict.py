@@ -1,16 +1,58 @@
-"""Predictions of a trained segmentation network."""
+"""Predictions of a trained segmentation network: of patches, and of whole slides as a label map and as polygons."""
 
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import nn
+from tqdm import tqdm
 
-from stedm.device import device
+from stedm.config import IGNORE_INDEX, Evaluation, Patches, Section, TissueClass
+from stedm.device import device, device_name
 from stedm.errors import UserError
+from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.segmentation.data import normalised
+from stedm.segmentation.label_map import TILE, write_label_map
+from stedm.segmentation.outlines import Outlines, write_geojson
+from stedm.segmentation.windows import gaussian_weights, stitch
+from stedm.sheet import Slide
+from stedm.slides import OpenedSlide, open_slide
+from stedm.slides.patches import grid
+from stedm.slides.tissue import TissueMask, tissue_mask
+
+SUFFIXES = {
+    ".svs",
+    ".tif",
+    ".tiff",
+    ".ndpi",
+    ".vms",
+    ".vmu",
+    ".scn",
+    ".mrxs",
+    ".svslide",
+    ".bif",
+    ".png",
+    ".jpg",
+    ".jpeg",
+}
+"""What of a folder is taken for a slide."""
+
+log = logging.getLogger(__name__)
+
+
+class Dataset(Section):
+    """What a network was trained on, and so what it wants to see: `dataset.json` of its folder."""
+
+    classes: list[TissueClass]
+    patches: Patches
 
 
 def load_network(folder: Path) -> nn.Module:
@@ -22,6 +64,21 @@ def load_network(folder: Path) -> nn.Module:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no segmentation network (config.json is missing); train it first")
     return smp.from_pretrained(str(folder)).to(device(), memory_format=torch.channels_last).eval()
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """What the network of a folder was trained on.
+
+    Raises:
+        UserError: the folder does not say.
+    """
+    path = folder / "dataset.json"
+    try:
+        return Dataset.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise UserError(
+            f"{path}: does not say the network's classes and resolution ({error}); train it again with this version"
+        ) from error
 
 
 @torch.inference_mode()
@@ -37,3 +94,166 @@ def predict_probabilities(network: nn.Module, images: NDArray[np.uint8]) -> NDAr
     """
     scores = network(normalised(torch.from_numpy(images).to(device())))
     return scores.float().softmax(1).cpu().numpy()
+
+
+def predict_slides(
+    options: Evaluation, model: Path, paths: Sequence[Path], out: Path, mpp: float | None = None, redo: bool = False
+) -> None:
+    """Apply a network to slides, each on its own: what goes wrong with one is told in the end.
+
+    A slide gets `{slide}.tif` (label map), `{slide}.geojson` (polygons) and, when it is done, `{slide}.json`
+    (provenance). A slide that this model has done already is passed over.
+
+    Args:
+        options: overlap and batch size.
+        model: folder that `train_network` wrote.
+        paths: slides, and folders of slides.
+        out: folder for the results.
+        mpp: µm per level-0 pixel of slides whose file does not say.
+        redo: predict those again that are done.
+
+    Raises:
+        UserError: the model or the slides cannot be read; what went wrong with each.
+    """
+    dataset = load_dataset(model)
+    slides = find_slides(paths, out, mpp)
+    network = load_network(model)
+    problems: list[str] = []
+    for number, slide in enumerate(slides, start=1):
+        place = f"{slide.path} ({number} of {len(slides)})"
+        try:
+            made_from = provenance(
+                {"overlap": options.overlap, "mpp": mpp, **dataset.model_dump(mode="json")},
+                {"slide": file_fingerprint(slide.path), "model": file_fingerprint(model / "model.safetensors")},
+                device=device_name(),
+            )
+            if not redo and is_done(out, slide.slide, made_from):
+                log.info("%s: is done", place)
+                continue
+            log.info("%s", place)
+            predict_slide(options, network, dataset, slide, out)
+            write_json(out / f"{slide.slide}.json", made_from)
+        except (UserError, OSError) as error:
+            log.error("%s: failed: %s", place, error)
+            problems += error.messages if isinstance(error, UserError) else [f"{slide.path}: {error}"]
+    if problems:
+        raise UserError(problems)
+
+
+def find_slides(paths: Sequence[Path], out: Path, mpp: float | None) -> list[Slide]:
+    """The slides of files and folders, named after their files.
+
+    Raises:
+        UserError: there are none, two have one name, or their folder is the one of the results.
+    """
+    files = [
+        file
+        for path in paths
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+        if file == path or (file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    ]
+    first: dict[str, Path] = {}
+    problems = [
+        f"{path}: has the name of {first[path.stem]}; give them in two calls, with two folders for the results"
+        for path in files
+        if first.setdefault(path.stem, path) != path
+    ]
+    if not files:
+        problems.append(f"{', '.join(map(str, paths))}: no slide in there ({', '.join(sorted(SUFFIXES))})")
+    if any(path.resolve().parent == out.resolve() for path in files):
+        problems.append(f"{out}: has the slides in it; name another folder for the results")
+    if mpp is not None and not 0 < mpp < float("inf"):
+        problems.append(f"--mpp: {mpp:g} is not a positive number of micrometres per pixel")
+    if problems:
+        raise UserError(problems)
+    return [Slide(name, name, path, mpp=mpp) for name, path in first.items()]
+
+
+def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
+    """Whether a slide's results are there, from this model and these options."""
+    files = [out / f"{name}{suffix}" for suffix in (".json", ".tif", ".geojson")]
+    if not all(file.is_file() for file in files):
+        return False
+    found = json.loads(files[0].read_text(encoding="utf-8"))
+    return all(found[key] == made_from[key] for key in ("options", "inputs"))
+
+
+def predict_slide(options: Evaluation, network: nn.Module, dataset: Dataset, slide: Slide, out: Path) -> None:
+    """Write a slide's label map and polygons; at no time is more than a few rows of windows in memory."""
+    size = dataset.patches.size
+    with open_for(dataset, slide) as opened:
+        downsample = opened.downsample
+        width, height = (max(1, int(side / downsample + 1e-6)) for side in opened.dimensions)
+        tissue = tissue_mask(opened, dataset.patches.tissue)
+        corners = grid(opened, dataset.patches)
+        opened.choose_reader(corners[tissue.fractions(corners, size * downsample) > 0], size)
+
+        def wanted(corners: np.ndarray) -> np.ndarray:
+            return tissue.fractions(corners * downsample, size * downsample) > 0
+
+        def read(left: int, top: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
+            image, broken = opened.read_readable(round(left * downsample), round(top * downsample), w, h, downsample)
+            if broken.any():
+                log.warning(
+                    "%s: is broken in rows %d to %d of the map, and not predicted there", slide.slide, top, top + h
+                )
+            return image, broken
+
+        predict = partial(predict_probabilities, network)
+        shape = max(height, size), max(width, size)
+        bands = stitch(shape, wanted, gaussian_weights(size), options.overlap, options.batch_size, read, predict)
+        strips = on_tissue(label_strips(bands, height, width), tissue, downsample)
+        shown = tqdm(strips, slide.slide, -(-height // TILE), unit="strip", disable=None)
+        outlines = Outlines()
+        with written_whole(out / f"{slide.slide}.tif") as tiff, written_whole(out / f"{slide.slide}.geojson") as text:
+            write_label_map(tiff, outlines.watch(shown), (height, width), dataset.classes, opened.patch_mpp)
+            write_geojson(text, outlines.polygons(), dataset.classes, downsample)
+
+
+def open_for(dataset: Dataset, slide: Slide) -> OpenedSlide:
+    """Open a slide at the resolution of the patches that the network was trained on."""
+    if dataset.patches.mpp is not None:
+        with open_slide(slide) as opened:
+            if opened.mpp is None:
+                raise UserError(
+                    f"{slide.path}: no resolution, and the network wants {dataset.patches.mpp:g} µm/px; give --mpp, the"
+                    " micrometres per pixel of the slide"
+                )
+    return open_slide(slide, dataset.patches)
+
+
+def label_strips(bands: Iterable[tuple[int, np.ndarray]], height: int, width: int) -> Iterator[np.ndarray]:
+    """Labels (512, W) uint8 of the most probable class, fewer rows in the last; 255 where no window lay.
+
+    Args:
+        bands: row and probabilities (C, h, ≥ W), from the top, as `stitch` yields them.
+        height: of the map.
+        width: of the map.
+    """
+    start, strip = 0, np.full((TILE, width), IGNORE_INDEX, np.uint8)
+    for top, probabilities in bands:
+        labels = probabilities.argmax(0).astype(np.uint8)
+        labels[np.isnan(probabilities[0])] = IGNORE_INDEX
+        labels = labels[: max(0, height - top), :width]
+        while len(labels):
+            rows = labels[: max(0, start + TILE - top)]
+            strip[top - start : top - start + len(rows)] = rows
+            top, labels = top + len(rows), labels[len(rows) :]
+            if len(labels):
+                yield strip
+                start, strip = start + TILE, np.full_like(strip, IGNORE_INDEX)
+    while start < height:
+        yield strip[: height - start]
+        start, strip = start + TILE, np.full_like(strip, IGNORE_INDEX)
+
+
+def on_tissue(strips: Iterable[np.ndarray], tissue: TissueMask, downsample: float) -> Iterator[np.ndarray]:
+    """The strips of a map with 255 on glass: windows reach beyond the tissue, and a class of glass means nothing."""
+    top = 0
+    for strip in strips:
+        rows, columns = (
+            np.clip(((first + np.arange(length) + 0.5) * downsample / tissue.downsample).astype(int), 0, most - 1)
+            for first, length, most in zip((top, 0), strip.shape, tissue.mask.shape, strict=True)
+        )
+        yield np.where(tissue.mask[rows[:, None], columns], strip, np.uint8(IGNORE_INDEX))
+        top += len(strip)

@@ -1,6 +1,7 @@
 """Training of the segmentation network, one arm at a time."""
 
 import difflib
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def train_network(
         synthetic: shards of drawn images, in the form of patch files; empty for an arm without generator.
         seed: of weights, order and augmentation.
         work: folder for checkpoints, shared by all trainings.
-        out: folder to write: `smp.from_pretrained(out)` loads it; with README.md, history.csv and provenance.json.
+        out: folder to write: `smp.from_pretrained(out)` loads it; with README.md, history.csv, provenance.json, and
+            dataset.json, from which `stedm predict` knows classes and patches.
 
     Raises:
         UserError: nothing to train on, inputs of other classes, or an encoder or weights that cannot be had.
@@ -97,6 +99,7 @@ def train_network(
         network.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)  # type: ignore[operator]
         history.to_csv(folder / "history.csv", index=False)
         write_json(folder / "provenance.json", provenance(used, inputs, seed, device_name()))
+        write_json(folder / "dataset.json", dataset(real[0]))
         (folder / "README.md").write_text(model_card(options, arm, classes, real), encoding="utf-8")
 
 
@@ -182,6 +185,12 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error.args[0] if error.args else error).splitlines()[0][:160]}"
 
 
+def dataset(file: PatchFile) -> dict[str, Any]:
+    """Classes, and size, resolution and tissue of the patches, as the configuration says them."""
+    options = json.loads(file.attributes["options"])
+    return {key: options[key] for key in ("classes", "patches")}
+
+
 def model_card(options: config.Segmentation, arm: config.Arm, classes: list[str], real: list[PatchFile]) -> str:
     """README of the folder: how to load the network and what to feed it."""
     labels = ", ".join(f"{label} = {name}" for label, name in enumerate(classes))
@@ -200,5 +209,6 @@ Input: RGB patches{scale}, (B, 3, H, W) float32, `(rgb / 255 - mean) / std` with
 std {STD}. Trained on {size} px; H and W are multiples of {2**options.encoder_depth}. Output: (B, {len(classes)}, H, W)
 logits of {labels}.
 
-`provenance.json` has the options, inputs and versions it was made from, `history.csv` the loss.
+`stedm predict --model <this folder> --out <folder> <slides>` applies it to slides; `dataset.json` tells it the classes
+and patches. `provenance.json` has the options, inputs and versions it was made from, `history.csv` the loss.
 """

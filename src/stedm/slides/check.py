@@ -57,15 +57,16 @@ def check_slides(
 ) -> None:
     """Check all slides and write the table of what was found, one row a slide.
 
-    The status is "ok" (`problem` may hold notes); "quarantined": unreadable, the study goes on without it; "no tissue":
-    likewise; "error": what only the user can decide (no resolution, unknown classes, wrong coordinates).
+    The status is "ok" (`problem` may hold notes); "incomplete": some tiles are broken, patches on them will be left
+    out; "quarantined": unreadable, the study goes on without it; "no tissue": likewise; "error": what only the user can
+    decide (no resolution, unknown classes, wrong coordinates).
 
     Args:
         slides: the rows of the sheet.
         classes: the study's classes.
         annotations: how annotation files are read.
         patches: size, resolution and tissue.
-        strict: quarantined slides are errors too.
+        strict: quarantined and incomplete slides, and those without tissue, are errors too.
         out: the table, CSV.
 
     Raises:
@@ -82,10 +83,10 @@ def check_slides(
             log.log(logging.INFO if item.status == "ok" else logging.WARNING, "%s: %s", item.status, item.problem)
     counts = pd.Series([item.status for item in findings]).value_counts()
     log.info("%s", ", ".join(f"{count} {status}" for status, count in counts.items()))
-    stopping = ("error", "quarantined", "no tissue") if strict else ("error",)
+    stopping = ("error", "quarantined", "incomplete", "no tissue") if strict else ("error",)
     if messages := [item.problem for item in findings if item.status in stopping]:
         raise UserError([line for message in messages for line in message.split("\n")])
-    if not counts.get("ok", 0):
+    if not counts.get("ok", 0) + counts.get("incomplete", 0):
         raise UserError([item.problem for item in findings] + ["no slide can be used"])
 
 
@@ -97,7 +98,7 @@ def check_slide(slide: Slide, classes: Sequence[TissueClass], annotations: Annot
             finding.fingerprint = file_fingerprint(slide.path)
         with open_slide(slide) as opened:
             describe(opened, finding)
-            probe(opened)
+            probe(opened, finding)
             check_readable(opened, classes, annotations, patches, finding)
     except (UnreadableSlide, OSError) as error:
         finding.status, finding.problem = "quarantined", str(error)
@@ -115,17 +116,27 @@ def describe(opened: OpenedSlide, finding: Finding) -> None:
     finding.objective = opened.objective
 
 
-def probe(opened: OpenedSlide) -> None:
-    """Read nine small regions of each level, corners, edges and centre, so that a file cut short is found.
+def probe(opened: OpenedSlide, finding: Finding) -> None:
+    """Read nine small regions of each level, corners, edges and centre, so that broken tiles and ends are found.
 
     Raises:
-        UnreadableSlide: one of them cannot be read.
+        UnreadableSlide: none of a level's can be read.
     """
+    problems = []
     for (width, height), downsample in zip(opened.level_dimensions, opened.level_downsamples, strict=True):
+        errors = []
         for y in (0, (height - PROBE) // 2, height - PROBE):
             for x in (0, (width - PROBE) // 2, width - PROBE):
                 corner = round(max(0, x) * downsample), round(max(0, y) * downsample)
-                opened.read_region(*corner, min(PROBE, width), min(PROBE, height), downsample)
+                try:
+                    opened.read_region(*corner, min(PROBE, width), min(PROBE, height), downsample)
+                except UnreadableSlide as error:
+                    errors.append(error)
+        if len(errors) == 9:
+            raise errors[0]
+        problems += [str(error) for error in errors]
+    if problems:
+        finding.status, finding.problem = "incomplete", "\n".join(problems)
 
 
 def check_readable(
@@ -169,4 +180,4 @@ def check_readable(
             f"{named(slide)}: no tissue is found on it; lower patches.tissue.{key}, or take it out of the sheet"
         )
     else:
-        finding.problem = "\n".join(notes)
+        finding.problem = "\n".join([finding.problem, *notes] if finding.problem else notes)

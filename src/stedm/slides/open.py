@@ -3,6 +3,8 @@
 Coordinates are level-0 pixels, x to the right and y down; a downsample is level-0 pixels per pixel read.
 """
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +16,7 @@ from PIL import Image
 from stedm.config import Patches
 from stedm.errors import UserError
 from stedm.sheet import Slide
+from stedm.slides.tiles import BrokenTile, TiledLevel
 
 TOLERANCE = 0.02
 """Resolutions that differ by less are the same: a level is then read as it is, without resampling."""
@@ -23,6 +26,18 @@ IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 """Of Pillow's formats those without programs in them, as EPS has."""
 BLOCK = 2048**2
 """Pixels decoded at once, at most: memory does not grow with the slide."""
+SMALLEST_PART = 256
+"""Pixels of a level: in parts so small what is broken is told from what is not."""
+JUDGED = 3
+"""Patches of each slide that OpenSlide reads too, before the fast path is trusted with the others."""
+SHIFTED = 12.0
+"""Mean difference in grey levels that OpenSlide may have from the fast path where a patch lies between a level's
+pixels: OpenSlide interpolates them, the fast path takes the nearest. Swapped or unconverted colours differ by more."""
+TILED = ("aperio", "generic-tiff")
+"""Vendors, by OpenSlide's names, whose levels are plain TIFF pages without overlap."""
+
+log = logging.getLogger(__name__)
+Reader = Callable[[int, int, int, int, float], np.ndarray]
 
 
 class UnreadableSlide(UserError):
@@ -34,7 +49,7 @@ class OpenedSlide:
 
     Attributes:
         slide: the row of the sheet.
-        reader: who reads it: "openslide <vendor>", or "pillow <format>".
+        reader: who reads its patches: "openslide <vendor>", "pillow <format>", or "tiles <vendor>" for the fast path.
         dimensions: (width, height) of level 0.
         level_dimensions: (width, height) of each level.
         level_downsamples: of each level.
@@ -60,6 +75,7 @@ class OpenedSlide:
         elif slide.mpp and not same(file_mpp, slide.mpp):
             self.notes.append(f"the file says {file_mpp:g} µm/px and is believed; the sheet says {slide.mpp:g}")
         self.level, self.downsample = 0, 1.0
+        self._tiles: TiledLevel | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +85,8 @@ class OpenedSlide:
 
     def close(self) -> None:
         self._handle.close()
+        if self._tiles is not None:
+            self._tiles.close()
 
     @property
     def patch_mpp(self) -> float | None:
@@ -102,38 +120,172 @@ class OpenedSlide:
         """
         level, factor = self.level_for(downsample)
         if w * h > 1 and w * h * factor**2 > BLOCK:
-            left, top = (w + 1) // 2 if w >= h else w, (h + 1) // 2 if h > w else h
-            right, below = x0 + round(left * downsample), y0 + round(top * downsample)
-            first = self.read_region(x0, y0, left, top, downsample)
-            if left < w:
-                return np.hstack([first, self.read_region(right, y0, w - left, h, downsample)])
-            return np.vstack([first, self.read_region(x0, below, w, h - top, downsample)])
+            return np.concatenate(*self._halves(self.read_region, x0, y0, w, h, downsample))
         pixels = self._read(x0, y0, level, max(1, round(w * factor)), max(1, round(h * factor)))
-        if factor == 1.0:
-            return pixels
-        return np.asarray(cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA))
+        return resampled(pixels, w, h, factor)
+
+    def read_readable(self, x0: int, y0: int, w: int, h: int, downsample: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """As `read_region`, but what is broken is grey; and where that is, (h, w) bool.
+
+        Raises:
+            UnreadableSlide: more than half of it is broken.
+        """
+        image = self._read_readable(x0, y0, w, h, downsample)
+        if image[:, :, 3].mean() > 0.5:
+            raise UnreadableSlide(
+                f"{named(self.slide)}: is broken, {image[:, :, 3].mean():.0%} of it at downsample {downsample:g} cannot"
+                " be read; copy it anew from its source, or take it out of the sheet"
+            )
+        return image[:, :, :3], image[:, :, 3] > 0
+
+    def _read_readable(self, x0: int, y0: int, w: int, h: int, downsample: float) -> np.ndarray:
+        """(h, w, 4) uint8: RGB, and 1 where it is broken."""
+        try:
+            return np.dstack([self.read_region(x0, y0, w, h, downsample), np.zeros((h, w), np.uint8)])
+        except UnreadableSlide:
+            _, factor = self.level_for(downsample)
+            if w * h == 1 or max(w, h) * factor <= SMALLEST_PART:
+                return np.full((h, w, 4), (128, 128, 128, 1), np.uint8)
+            return np.concatenate(*self._halves(self._read_readable, x0, y0, w, h, downsample))
+
+    def _halves(
+        self, read: Reader, x0: int, y0: int, w: int, h: int, downsample: float
+    ) -> tuple[list[np.ndarray], int]:
+        """A region's two halves and the axis along which they follow each other."""
+        if w >= h:
+            left = (w + 1) // 2
+            right = x0 + round(left * downsample)
+            return [read(x0, y0, left, h, downsample), read(right, y0, w - left, h, downsample)], 1
+        top = (h + 1) // 2
+        below = y0 + round(top * downsample)
+        return [read(x0, y0, w, top, downsample), read(x0, below, w, h - top, downsample)], 0
+
+    def read_patches(self, corners: np.ndarray, size: int) -> list[np.ndarray | None]:
+        """Patches near each other, at `level` and `downsample`; may be called by several threads.
+
+        Args:
+            corners: (N, 2) int, level-0 x, y of their upper left.
+            size: of their sides, in their own pixels.
+
+        Returns:
+            N arrays (size, size, 3) uint8 RGB, as `read_region` gives them; None where a tile is broken.
+        """
+        side, factor = self.patch_side(size)
+        if self._tiles is None or side**2 > BLOCK:
+            return [self._read_patch(x, y, size) for x, y in corners.tolist()]
+        places = np.rint(corners / self.level_downsamples[self.level]).astype(np.int64)
+        return [
+            None if pixels is None else resampled(pixels, size, size, factor)
+            for pixels in self._tiles.read_squares(places, side)
+        ]
+
+    def patch_side(self, size: int) -> tuple[int, float]:
+        """Pixels of the level along a patch's side, and how many of them make one pixel of the patch."""
+        _, factor = self.level_for(self.downsample)
+        return max(1, round(size * factor)), factor
+
+    def _read_patch(self, x: int, y: int, size: int) -> np.ndarray | None:
+        try:
+            return self.read_region(x, y, size, size, self.downsample)
+        except UnreadableSlide:
+            return None
+
+    def choose_reader(self, corners: np.ndarray, size: int) -> None:
+        """Take the fast path for the patches' level, if it is a tiled JPEG TIFF and random patches are OpenSlide's.
+
+        Args:
+            corners: (N, 2) int, level-0 x, y of the patches that will be read.
+            size: of their sides, in their own pixels.
+        """
+        vendor = self.reader.removeprefix("openslide ")
+        if vendor not in TILED or not len(corners):
+            return
+        tiles = TiledLevel.open(self.slide.path, self.level_dimensions[self.level])
+        if tiles is None:
+            return
+        side, _ = self.patch_side(size)
+        problem = self._judge(tiles, np.random.default_rng(0).permutation(corners), min(side, int(BLOCK**0.5)))
+        if problem:
+            self.notes.append(f"read by OpenSlide, not by its tiles: {problem}")
+            log.warning("%s: %s", self.slide.slide, self.notes[-1])
+            tiles.close()
+        else:
+            self._tiles, self.reader = tiles, f"tiles {vendor}"
+
+    def _judge(self, tiles: TiledLevel, corners: np.ndarray, side: int) -> str:
+        """What speaks against the fast path, "" for nothing: the first patches that both can read must be the same."""
+        downsample = self.level_downsamples[self.level]
+        if self.level > 0 and not tiles.counts.all():
+            return "tiles are left out of a level below the first, which OpenSlide fills from the finer one"
+        judged = 0
+        for x, y in corners[: 10 * JUDGED].tolist():
+            place = round(x / downsample), round(y / downsample)
+            try:
+                expected = self._read(x, y, self.level, side, side).astype(np.int16)
+                difference = np.abs(tiles.read(*place, side, side) - expected)
+            except (UnreadableSlide, BrokenTile):
+                continue
+            between = np.abs(np.subtract((x, y), np.multiply(place, downsample))).max() > 1e-3
+            if difference.mean() > SHIFTED if between else difference.any():
+                return f"at x {x}, y {y} pixels differ from OpenSlide's by up to {difference.max()}"
+            judged += 1
+            if judged == JUDGED:
+                break
+        return "" if judged else "none of the patches tried can be read"
 
     def _read(self, x0: int, y0: int, level: int, w: int, h: int) -> np.ndarray:
+        """A region of a level, (h, w, 3) uint8; x0, y0 in level-0 pixels."""
         try:
-            image = self._handle.read_region((x0, y0), level, (w, h))
-        except (openslide.OpenSlideError, OSError) as error:
+            if self._tiles is not None and level == self.level:
+                downsample = self.level_downsamples[level]
+                return self._tiles.read(round(x0 / downsample), round(y0 / downsample), w, h)
+            return on_white(self._read_handle(x0, y0, level, w, h))
+        except (openslide.OpenSlideError, OSError, BrokenTile) as error:
             raise UnreadableSlide(
                 f"{named(self.slide)}: is broken at x {x0}, y {y0}, level {level} ({error}); copy it anew from its"
                 " source, or take it out of the sheet"
             ) from error
-        pixels = np.asarray(image)
-        alpha = pixels[:, :, 3:]
-        if alpha.min() == 255:
-            return np.ascontiguousarray(pixels[:, :, :3])
-        share = alpha.astype(np.float32) / 255
-        return np.rint(pixels[:, :, :3] * share + 255 * (1 - share)).astype(np.uint8)
+
+    def _read_handle(self, x0: int, y0: int, level: int, w: int, h: int) -> Image.Image:
+        """As RGBA. After one error an OpenSlide handle fails for ever, in all threads: another takes its place."""
+        try:
+            return self._handle.read_region((x0, y0), level, (w, h))
+        except openslide.OpenSlideError:
+            fresh = openslide.OpenSlide(self.slide.path)  # nobody else's: its error is this region's
+            try:
+                image = fresh.read_region((x0, y0), level, (w, h))
+            except openslide.OpenSlideError:
+                self._handle = openslide.OpenSlide(self.slide.path)
+                raise
+            self._handle = fresh
+            return image
 
     def thumbnail(self, longest: int) -> tuple[np.ndarray, float]:
-        """The whole slide, (h, w, 3) uint8 with no side above `longest`, and its downsample (at least 1)."""
+        """The whole slide, (h, w, 3) uint8 with no side above `longest`, and its downsample (at least 1).
+
+        What is broken is grey.
+        """
         width, height = self.dimensions
         downsample = max(1.0, max(width, height) / longest)
         size = max(1, int(width / downsample)), max(1, int(height / downsample))
-        return self.read_region(0, 0, *size, downsample), downsample
+        return self.read_readable(0, 0, *size, downsample)[0], downsample
+
+
+def resampled(pixels: np.ndarray, w: int, h: int, factor: float) -> np.ndarray:
+    """A level's pixels as (h, w, 3), each the mean of the area that it covers; a copy where `factor` is 1."""
+    if factor == 1.0:
+        return pixels.copy()
+    return np.asarray(cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA))
+
+
+def on_white(image: Image.Image) -> np.ndarray:
+    """RGBA as (h, w, 3) uint8 on a white ground."""
+    pixels = np.asarray(image)
+    alpha = pixels[:, :, 3:]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(pixels[:, :, :3])
+    share = alpha.astype(np.float32) / 255
+    return np.rint(pixels[:, :, :3] * share + 255 * (1 - share)).astype(np.uint8)
 
 
 def open_slide(slide: Slide, patches: Patches | None = None) -> OpenedSlide:

@@ -2,9 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -17,9 +19,14 @@ from stedm.slides.annotations import Annotation, read_annotation
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide
 from stedm.slides.overview import draw_empty, draw_overview
 from stedm.slides.tissue import tissue_mask
-from stedm.store import write_patches
+from stedm.store import PatchFile, write_patches
+
+BLOCK_PIXELS = 25_000_000
+"""Of a block's canvas and its patches: 75 MB for each thread, and tiles at the edges are a tenth of what it decodes."""
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def extract_patches(
@@ -29,10 +36,12 @@ def extract_patches(
     patches: Patches,
     out: Path,
     overview: Path,
+    threads: int = 1,
 ) -> int:
     """Write a slide's patch file and its overview.
 
-    A slide that cannot be read gets a file without patches whose attributes `status` and `problem` say why.
+    The file's attributes `status` and `problem` say what became of the slide: "ok"; "incomplete", patches on broken
+    tiles are left out and counted; "no tissue"; "quarantined", it cannot be read. The last two have no patches.
 
     Args:
         slide: the row of the sheet.
@@ -41,6 +50,7 @@ def extract_patches(
         patches: size, resolution and tissue.
         out: the patch file, see `stedm.store`.
         overview: PNG of the slide with tissue, grid and annotation.
+        threads: that decode; the file is the same for any number.
 
     Returns:
         Number of patches.
@@ -51,7 +61,7 @@ def extract_patches(
     attributes = slide_attributes(slide, classes, annotations, patches)
     try:
         attributes["source_fingerprint"] = source_fingerprint(slide)
-        return extract_readable(slide, classes, annotations, patches, attributes, out, overview)
+        return extract_readable(slide, classes, annotations, patches, attributes, out, overview, threads)
     except UnreadableSlide as error:
         log.warning("%s: quarantined: %s", slide.slide, error)
         attributes |= {"status": "quarantined", "problem": str(error)}
@@ -67,6 +77,7 @@ def extract_readable(
     attributes: dict[str, Any],
     out: Path,
     overview: Path,
+    threads: int,
 ) -> int:
     """As `extract_patches`, of a slide that can be read."""
     with open_slide(slide, patches) as opened:
@@ -80,17 +91,20 @@ def extract_readable(
         corners, shares = corners[kept], shares[kept]
         if not len(corners):
             message = f"no patch has {patches.min_tissue:.0%} of tissue; lower patches.min_tissue or patches.size"
-            attributes = attributes | {"status": "no tissue", "problem": message}
+            attributes |= {"status": "no tissue", "problem": message}
             log.warning("%s: %s", slide.slide, message)
+        opened.choose_reader(corners, patches.size)
+        known = attributes | opened_attributes(opened)
         count = write_patches(
             out,
-            read_patches(opened, annotation, corners, shares, patches.size),
+            read_patches(opened, annotation, corners, shares, patches.size, threads),
             patches.size,
             [item.name for item in classes],
-            attributes | opened_attributes(opened),
+            lambda count: known | outcome(slide, len(corners), count),
             coords_attributes(opened, patches, out),
+            patches.jpeg_quality if patches.storage == "jpeg" else None,
         )
-        draw_overview(overview, opened, patches, tissue, annotation, classes, corners)
+        draw_overview(overview, opened, patches, tissue, annotation, classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
     return count
 
@@ -108,19 +122,76 @@ def grid(opened: OpenedSlide, patches: Patches) -> np.ndarray:
 
 
 def read_patches(
-    opened: OpenedSlide, annotation: Annotation | None, corners: np.ndarray, shares: np.ndarray, size: int
+    opened: OpenedSlide,
+    annotation: Annotation | None,
+    corners: np.ndarray,
+    shares: np.ndarray,
+    size: int,
+    threads: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]]:
-    """Images, labels (None where nothing is annotated), corners and shares of tissue, one patch after the other."""
-    for (x, y), share in zip(
-        tqdm(corners.tolist(), opened.slide.slide, disable=None, leave=False), shares, strict=True
-    ):
-        image = opened.read_region(x, y, size, size, opened.downsample)
-        labels = None
-        if annotation is not None:
-            labels = annotation.rasterise(x, y, size, size, opened.downsample)
-            if (labels == IGNORE_INDEX).all():
+    """Images, labels (None where nothing is annotated), corners and shares of tissue, block by block.
+
+    Patches on broken tiles are left out.
+    """
+    blocks = in_blocks(opened, corners, size)
+    images = in_order(lambda block: opened.read_patches(corners[block], size), blocks, threads)
+    with tqdm(total=len(corners), desc=opened.slide.slide, disable=None, leave=False) as progress:
+        for block, block_images in zip(blocks, images, strict=True):
+            for index, image in zip(block.tolist(), block_images, strict=True):
+                if image is None:
+                    continue
+                x, y = corners[index].tolist()
                 labels = None
-        yield image, labels, (x, y), float(share)
+                if annotation is not None:
+                    labels = annotation.rasterise(x, y, size, size, opened.downsample)
+                    if (labels == IGNORE_INDEX).all():
+                        labels = None
+                yield image, labels, (x, y), float(shares[index])
+            progress.update(len(block))
+
+
+def in_blocks(opened: OpenedSlide, corners: np.ndarray, size: int) -> list[np.ndarray]:
+    """Numbers of the patches (N, 2) corners by blocks that lie together, row by row, and so within each block.
+
+    A block and its patches take about `BLOCK_PIXELS` while they are read.
+    """
+    side, factor = opened.patch_side(size)
+    edge = int((BLOCK_PIXELS / (1 + 2 / factor**2)) ** 0.5)
+    places = np.rint(corners / opened.level_downsamples[opened.level])
+    columns, rows = (places // max(edge - side, side)).T
+    order = np.lexsort((corners[:, 0], corners[:, 1], columns, rows))
+    ends = np.flatnonzero((np.diff(rows[order]) != 0) | (np.diff(columns[order]) != 0)) + 1
+    return np.split(order, ends) if len(order) else []
+
+
+def in_order(read: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
+    """Results of `read`, in the order of the items; `threads` work on the next ones meanwhile."""
+    if threads == 1:
+        yield from map(read, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def outcome(slide: Slide, asked: int, count: int) -> dict[str, str]:
+    """Attributes that say how many of the patches asked for are missing, if any are.
+
+    Raises:
+        UnreadableSlide: all of them.
+    """
+    if count == asked:
+        return {}
+    problem = f"{asked - count:,} of {asked:,} patches dropped: broken tiles"
+    log.warning("%s: %s", slide.slide, problem)
+    if not count:
+        raise UnreadableSlide(f"{named(slide)}: {problem}; copy it anew from its source, or take it out of the sheet")
+    return {"status": "incomplete", "problem": problem}
 
 
 def slide_attributes(
@@ -171,6 +242,7 @@ def opened_attributes(opened: OpenedSlide) -> dict[str, Any]:
         "level0_width": opened.dimensions[0],
         "level0_height": opened.dimensions[1],
         "reader": opened.reader,
+        "notes": "\n".join(opened.notes),
     }
 
 

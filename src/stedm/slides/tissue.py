@@ -63,12 +63,13 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
     most = max(1.0, max(width, height) / SMALLEST)
     downsample = most if slide.mpp is None else min(max(1.0, options.mpp / slide.mpp), most)
     size = max(1, round(width / downsample)), max(1, round(height / downsample))
-    values = saturation(slide.read_region(0, 0, *size, downsample))
+    image, broken = slide.read_readable(0, 0, *size, downsample)
+    values = saturation(image)
     if options.saturation == "otsu":
         threshold = min(max(otsu(values), options.min_saturation), options.max_saturation)
     else:
         threshold = options.saturation
-    mask = values > threshold
+    mask = (values > threshold) | broken  # what is broken is asked for, so that its patches are counted as lost
     if slide.mpp is None:
         speck = hole = mask.size / 1000
     else:

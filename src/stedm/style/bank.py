@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,8 +12,9 @@ from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.first_stage import training_files
+from stedm.hdf5 import new_file
 from stedm.images import to_images
-from stedm.store import PatchFile
+from stedm.store import PatchFile, open_cache
 from stedm.style.encoder import StyleEncoder
 from stedm.training import weights_fingerprint
 
@@ -44,7 +44,7 @@ def embed_patches(style: config.Style, generator: Path | None, split: Path, patc
         temporary.mkdir()
         for file in files:
             embeddings = [encoder(to_images(images).to(device())).float().cpu().numpy() for images in file.images()]
-            with h5py.File(temporary / f"{file.slide}.h5", "w") as bank:
+            with new_file(temporary / f"{file.slide}.h5") as bank:
                 bank["embeddings"] = np.concatenate(embeddings)
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
@@ -66,7 +66,7 @@ class StyleBank:
             UserError: the bank was made from other patches.
         """
         if file.slide not in self.slides:
-            with h5py.File(self.folder / f"{file.slide}.h5", "r") as bank:
+            with open_cache(self.folder, file.slide) as bank:
                 if bank.attrs["patches"] != file.fingerprint:
                     raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it anew")
                 self.slides[file.slide] = bank["embeddings"][()]

@@ -1,19 +1,29 @@
 """Windows put together give back what was predicted, at its place."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 
-from stedm.evaluation.windows import gaussian_weights, stitch, window_positions
+from stedm.segmentation.windows import ahead, gaussian_weights, stitch, window_positions
 
 
 def stitched(wanted, weights, overlap, batch_size, read, predict):
     whole = None
-    for top, band in stitch(wanted, weights, overlap, batch_size, read, predict):
+
+    def chosen(corners):
+        return np.array([wanted[y:, x:][: len(weights), : len(weights)].any() for x, y in corners])
+
+    for top, band in stitch(wanted.shape, chosen, weights, overlap, batch_size, read, predict):
         if whole is None:
             whole = np.full((len(band), *wanted.shape), np.nan)
         assert np.isnan(whole[:, top : top + band.shape[1]]).all()  # bands are disjoint
         whole[:, top : top + band.shape[1]] = band
     return whole
+
+
+def blank(x, y, w, h):
+    return np.zeros((h, w, 3), np.uint8), np.zeros((h, w), bool)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (45, 61), (16, 100), (90, 17)])
@@ -30,7 +40,7 @@ def test_a_function_of_the_pixel_is_given_back(shape, overlap, batch_size):
 
     def read(x, y, w, h):
         assert x >= 0 and y >= 0 and x + w <= shape[1] and y + h <= shape[0]
-        return image[y : y + h, x : x + w]
+        return image[y : y + h, x : x + w], np.zeros((h, w), bool)
 
     found = stitched(np.ones(shape, bool), gaussian_weights(16), overlap, batch_size, read, predict)
     expected = (image + 1.0) / (image + 1.0).sum(2, keepdims=True)
@@ -45,7 +55,7 @@ def test_overlapping_windows_are_averaged_by_their_weights():
     def predict(images):
         return np.stack([np.full((1, 2, 2), next(answers), np.float32) for _ in images])
 
-    found = stitched(np.ones((2, 3), bool), weights, 0.5, 8, lambda x, y, w, h: np.zeros((h, w, 3), np.uint8), predict)
+    found = stitched(np.ones((2, 3), bool), weights, 0.5, 8, blank, predict)
     np.testing.assert_allclose(found[0], [[0, 0.25, 1]] * 2)  # the middle: 3 from the left, 1 from the right
 
 
@@ -56,7 +66,7 @@ def test_only_windows_with_wanted_pixels_are_read_and_predicted():
 
     def read(x, y, w, h):
         regions.append((x, y, w, h))
-        return np.zeros((h, w, 3), np.uint8)
+        return blank(x, y, w, h)
 
     def predict(images):
         windows.extend(images)
@@ -68,6 +78,21 @@ def test_only_windows_with_wanted_pixels_are_read_and_predicted():
     seen = np.zeros((64, 64), bool)
     seen[32:48, :16] = True
     np.testing.assert_array_equal(~np.isnan(found[0]), seen)
+
+
+def test_windows_with_broken_pixels_are_passed_over():
+    def read(x, y, w, h):
+        image, broken = blank(x, y, w, h)
+        broken[20, 30] = True
+        return image, broken
+
+    def predict(images):
+        return np.ones((len(images), 2, 16, 16), np.float32) / 2
+
+    found = stitched(np.ones((48, 48), bool), gaussian_weights(16), 0.0, 2, read, predict)
+    expected = np.ones((48, 48), bool)
+    expected[16:32, 16:32] = False
+    np.testing.assert_array_equal(~np.isnan(found[0]), expected)
 
 
 def test_nothing_wanted_gives_no_band():
@@ -90,3 +115,26 @@ def test_weights_are_the_gaussian_of_nnunet():
     expected = gaussian_filter(point, 33 / 8, truncate=10)
     np.testing.assert_allclose(gaussian_weights(33), np.maximum(expected / expected.max(), 1e-3), atol=1e-3)
     assert gaussian_weights(64).min() > 0
+
+
+def test_the_next_items_are_made_while_one_is_used():
+    made = Event()
+
+    def items():
+        yield 1
+        made.set()
+        yield 2
+
+    for item in ahead(items()):
+        assert item == 2 or made.wait(10)
+
+
+def test_an_error_in_the_other_thread_is_raised_here():
+    def items():
+        yield 1
+        raise ValueError("broken")
+
+    found = ahead(items())
+    assert next(found) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(found)
