@@ -1,6 +1,6 @@
 """The first stage: between images and the latents that the generator works on.
 
-`none` folds pixels into channels and standardises; `trained` is an autoencoder trained here on the patches of the
+`none` folds pixels into channels and scales them; `trained` is an autoencoder trained here on the patches of the
 training patients; `pretrained` one from a folder or the hub. Latents have unit variance.
 """
 
@@ -40,16 +40,16 @@ log = logging.getLogger(__name__)
 
 
 class PixelFirstStage(ModelMixin, ConfigMixin):
-    """No autoencoder: blocks of pixels as the coefficients of their discrete cosine transform, each of unit variance.
+    """No autoencoder: blocks of pixels as the coefficients of their discrete cosine transform.
 
-    Neighbouring pixels are alike, so their differences are small beside their mean; scaled alike, fine texture weighs
-    as much as the coarse in the loss, and what the network gets wrong is small where texture is.
+    Neighbouring pixels are alike, so their differences are small beside their mean, and what the network gets wrong
+    drowns them; scaled alike, they are all it learns. Half-way between, texture and structure are both learned.
 
     Args:
         factor: pixels along each side of a block.
         mean: of each colour channel of the training images in [-1, 1].
         colour: (3, 3) matrix that colours are multiplied with first.
-        deviation: of each of the 3 · factor² coefficients (channel, vertical frequency, horizontal frequency).
+        deviation: what each of the 3 · factor² coefficients (channel, vertical and horizontal frequency) is divided by.
     """
 
     @register_to_config
@@ -108,7 +108,7 @@ def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], fact
     """
     if not factor_colour:
         images = sample_images(files)
-        return whitened(PixelFirstStage(options.unshuffle, images.mean((0, 2, 3)).tolist()), images)
+        return scaled(PixelFirstStage(options.unshuffle, images.mean((0, 2, 3)).tolist()), images)
     freed, roots = [], []
     for file in evenly_spaced(files):
         images = sample_images([file])
@@ -116,12 +116,13 @@ def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], fact
         freed.append(remove_colour(images, mean.expand(len(images), -1), covariance.expand(len(images), -1, -1)))
         roots.append(root(covariance[0], 1))
     average = torch.stack(roots).mean(0)
-    return whitened(PixelFirstStage(options.unshuffle, colour=average.tolist()), torch.cat(freed))
+    return scaled(PixelFirstStage(options.unshuffle, colour=average.tolist()), torch.cat(freed))
 
 
-def whitened(stage: PixelFirstStage, images: Tensor) -> PixelFirstStage:
-    """The same with coefficients of unit deviation over images (N, 3, P, P)."""
-    settings = dict(stage.config) | {"deviation": stage(images).std((0, 2, 3)).tolist()}
+def scaled(stage: PixelFirstStage, images: Tensor) -> PixelFirstStage:
+    """The same with coefficients scaled half-way to one deviation, and of unit variance over images (N, 3, P, P)."""
+    deviation = stage(images).std((0, 2, 3))
+    settings = dict(stage.config) | {"deviation": (deviation * deviation.mean()).sqrt().tolist()}
     return PixelFirstStage(**{name: settings[name] for name in ("factor", "mean", "colour", "deviation")})
 
 
