@@ -258,7 +258,7 @@ class Style(Section):
     exclude_overlap: bool = True
     """Never show pixels of the target in its own style set."""
     factor_colour: bool = False
-    """Train on images freed of the mean and covariance of their style set's colours, and put them back after drawing."""
+    """Train on images freed of their style set's colours (mean and covariance), and put them back after drawing."""
 
     @model_validator(mode="after")
     def one_image(self) -> Self:
@@ -351,11 +351,24 @@ class Affine(Section):
     translation: Fraction = 0.1
 
 
+class Filter(Section):
+    """Drawn images in which a segmentation network does not find their layout again are drawn anew, or left out."""
+
+    arm: Name
+    """Arm whose network judges: of real images, and of no more annotations than the generator had."""
+    iou: Fraction = 0.5
+    """Least mean IoU, over the layout's classes, of the layout and what the network sees."""
+    redraws: Annotated[int, Field(ge=0)] = 3
+    """How often an image is drawn anew, from other noise, before it is left out."""
+
+
 class Synthesis(Section):
     images: Count = 1000
     shards: Count = 1
-    pairing: Literal["group", "random"] = "group"
-    """Layouts meet styles of the same group, or of any."""
+    pairing: Literal["group", "cycle", "random"] = "group"
+    """`group`: layouts meet styles of the same group, and unannotated patients take turns; `cycle`: they take turns,
+    and layouts are of any group; `random`: patients are drawn at random too, as the paper's code does."""
+    filter: Filter | None = None
     affine: Affine = Affine()
     style_images: Count = 4
     """Size of the style sets for drawing."""
@@ -423,6 +436,10 @@ class Evaluation(Section):
     judge_arm: Name | None = None
     """Arm whose network judges whether drawn images follow their layout (default: none is judged)."""
     judged_images: Count = 400
+    features: str = "segmenter"
+    """Network by whose features drawn and real images are compared: `segmenter` (the encoder of judge_arm's network;
+    without one nothing is compared), `inception` (a download), a timm model, a hub id (`hf-hub:owner/name`), or its
+    folder."""
     bootstrap: Count = 10_000
 
 
@@ -470,6 +487,7 @@ class Study(Section):
                 f"evaluation.judge_arm: the arm {self.evaluation.judge_arm!r} has a generator and would judge images"
                 " like those that it learned from; name an arm of real images only"
             )
+        problems += self.filter_problems()
         names = [item.name for item in self.classes]
         problems += [f"classes: the name {name!r} is there twice" for name in set(names) if names.count(name) > 1]
         scored = self.evaluation.classes or []
@@ -484,6 +502,27 @@ class Study(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def filter_problems(self) -> list[str]:
+        """A filter must know no more than the arms that its images are for, and be judged by another network."""
+        if self.synthesis.filter is None:
+            return []
+        name = self.synthesis.filter.arm
+        arm = self.arms.get(name)
+        if arm is None:
+            return [f"synthesis.filter.arm: there is no arm {name!r}; {choices(name, self.arms)}"]
+        problems = []
+        if arm.generator is not None or arm.annotations == "all":
+            problems.append(
+                f"synthesis.filter.arm: the arm {name!r} learns from drawn images or from annotations that the other"
+                " arms do not have; name an arm of real images with annotations: annotated"
+            )
+        if name == self.evaluation.judge_arm:
+            problems.append(
+                f"evaluation.judge_arm: the network of {name!r} has chosen the images (synthesis.filter.arm) and cannot"
+                " judge them; name another arm"
+            )
+        return problems
 
     def claimed_twice(self) -> list[str]:
         """Names in annotations and values in masks that two classes claim."""

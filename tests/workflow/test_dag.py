@@ -26,6 +26,7 @@ SEGMENTATION = {
     "judge_images",
     "compare_generators",
     "draw_quality_table",
+    "draw_closest",
 }
 AFTER_PATCHES = {
     "make_split",
@@ -33,6 +34,7 @@ AFTER_PATCHES = {
     "embed_styles",
     "plan_images",
     "draw_shard",
+    "write_manifest",
     "draw_pairs",
     "draw_examples",
     "draw_grid",
@@ -163,6 +165,19 @@ def test_a_frozen_encoder_fills_the_style_bank_before_the_training(study):
     edges = study.edges()
     assert ("embed_styles", "train_generator") in edges
     assert ("train_generator", "embed_styles") not in edges
+
+
+def test_a_filter_needs_its_network_before_the_drawing_and_changes_no_plan(finished):
+    edges = finished.edges()
+    assert ("train_segmentation", "draw_shard") not in edges
+    finished.change("synthesis.filter", {"arm": "real", "iou": 0.3})
+    finished.change("evaluation.judge_arm", None)
+    edges = finished.edges()
+    assert {("train_segmentation", "draw_shard"), ("draw_shard", "train_segmentation")} <= edges
+    jobs = finished.jobs()
+    assert jobs["draw_shard"] == 2
+    assert jobs["plan_images"] == jobs["train_generator"] == jobs["draw_pairs"] == jobs["draw_closest"] == 0
+    assert jobs["train_segmentation"] == 1  # not the one that filters
 
 
 def test_a_generator_without_style_has_no_style_bank(study):

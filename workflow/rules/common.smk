@@ -151,6 +151,24 @@ def synthetic_images(wildcards):
     return [] if generator is None else shards(generator, wildcards.split)
 
 
+def planning(wildcards):
+    """What of the section matters to what is planned; a new filter draws anew and plans nothing again."""
+    return section(synthesis=STUDY.synthesis.model_dump(mode="json", exclude={"filter"}))(wildcards)
+
+
+def drawing(wildcards):
+    """Names of the classes, and the filter."""
+    chosen = STUDY.synthesis.filter
+    return section(classes=STUDY.class_names, filter=chosen and chosen.model_dump(mode="json"))(wildcards)
+
+
+def filtering_network(wildcards):
+    """The network that drawn images must agree with; nothing where the study filters none."""
+    chosen = STUDY.synthesis.filter
+    seed = STUDY.segmentation.seeds[0]
+    return [] if chosen is None else [RESULTS / f"segmentation/{chosen.arm}/{wildcards.split}/seed{seed}"]
+
+
 def judge(wildcards):
     """The network that judges whether drawn images follow their layout; nothing where the study names none."""
     arm = STUDY.evaluation.judge_arm
@@ -166,7 +184,7 @@ def windows(wildcards):
 
 def judging(wildcards):
     """What of the section matters to how drawn images are judged."""
-    evaluation = STUDY.evaluation.model_dump(mode="json", include={"judged_images", "batch_size"})
+    evaluation = STUDY.evaluation.model_dump(mode="json", include={"judged_images", "batch_size", "features"})
     return section(evaluation=evaluation)(wildcards)
 
 
@@ -179,10 +197,12 @@ def evaluations():
 
 def generator_figures():
     """Tables and figures of drawn images; nothing where the study has no generator."""
+    compared = STUDY.evaluation.features != "segmenter" or STUDY.evaluation.judge_arm is not None
     styled = [name for name, generator in STUDY.generators.items() if generator.style.sampler != "none"]
     return [
         *expand(RESULTS / "figures/examples-{generator}.png", generator=STUDY.generators),
         *expand(RESULTS / "figures/grid-{generator}.png", generator=styled),
+        *(expand(RESULTS / "figures/closest-{generator}.png", generator=STUDY.generators) if compared else []),
         *([RESULTS / "figures/image_quality.html"] if STUDY.generators else []),
     ]
 

@@ -157,6 +157,33 @@ rule draw_examples:
         " --patches {params.patches} --out {output.figure} > {log} 2>&1"
 
 
+rule draw_closest:
+    input:
+        quality=RESULTS / f"image_quality/{{generator}}/{SPLITS[0]}",
+        shards=lambda wildcards: shards(wildcards.generator, SPLITS[0]),
+    output:
+        figure=report(
+            RESULTS / "figures/closest-{generator}.png",
+            category="Drawn images",
+            labels={"what": "drawn images and the training patches closest to them", "generator": "{generator}"},
+            caption="../report/closest.rst",
+        ),
+        pdf=RESULTS / "figures/closest-{generator}.pdf",
+    log:
+        LOGS / "figures/closest-{generator}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        patches=PATCHES,
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of closest training patches: generator {wildcards.generator}"
+    shell:
+        "stedm figures closest --quality {input.quality} --shards {input.shards} --patches {params.patches}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule draw_grid:
     input:
         manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.csv",

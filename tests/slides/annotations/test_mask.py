@@ -50,6 +50,14 @@ def test_masks_may_be_smaller_by_a_whole_number(tmp_path, classes, annotations, 
     assert (annotation.rasterise(-3, 200, 3, 3, 1) == 255).all()
 
 
+def test_damaged_sizes_are_refused_before_they_are_decoded(tmp_path, classes, annotations):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((80, 100), np.uint8))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(2_000_000_000)
+    with pytest.raises(UserError, match=r"a\.tif: cannot be read as a mask \(it has 200,000,000,000 values"):
+        read_annotation(tmp_path / "a.tif", classes, annotations, SIZE)
+
+
 def test_masks_may_be_smaller_by_any_factor(tmp_path, classes, annotations):
     """A mask at 1.5 times the slide's resolution, its last column cut off, as levels of pyramids are."""
     values = np.zeros((53, 66), np.uint8)
