@@ -705,6 +705,20 @@ def draw_grid(args: argparse.Namespace) -> None:
 
 
 @command(
+    "figures contact-sheet",
+    SHEET,
+    PATCHES,
+    argument("--overviews", "DIR", "pictures {slide}.png of `stedm patches extract`"),
+    FIGURE,
+)
+def draw_contact_sheet(args: argparse.Namespace) -> None:
+    """All slides at a glance, with name, patient, group, number of patches and status."""
+    from stedm.figures.contact_sheet import draw_contact_sheet
+
+    draw_contact_sheet(args.sheet, args.patches, args.overviews, args.out)
+
+
+@command(
     "figures histories",
     sections("arms, reference_arm (name), generators (names), splits (names), seeds"),
     argument("--results", "DIR", "results of the study, with history.csv in each folder of a network"),

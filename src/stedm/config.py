@@ -35,6 +35,17 @@ def once(values: list[int]) -> list[int]:
     return values
 
 
+def expanded(value: str) -> str:
+    """A path with its `${VARIABLES}` replaced."""
+    value = os.path.expandvars(value)
+    if missing := re.findall(r"\$\{?(\w+)", value):
+        raise ValueError(f"the environment variable {missing[0]} is not set; set it, or write the folder itself")
+    return value
+
+
+PathName = Annotated[str, AfterValidator(expanded)]
+
+
 class Section(BaseModel):
     """A part of the configuration; unknown keys are mistakes."""
 
@@ -50,19 +61,9 @@ class Demo(Section):
 
 
 class Slides(Section):
-    sheet: str
-    root: str | None = None
+    sheet: PathName
+    root: PathName | None = None
     """Folder that relative paths of the sheet start from (default: the sheet's own); `${VARIABLES}` are expanded."""
-
-    @field_validator("sheet", "root")
-    @classmethod
-    def expand(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        expanded = os.path.expandvars(value)
-        if missing := re.findall(r"\$\{?(\w+)", expanded):
-            raise ValueError(f"the environment variable {missing[0]} is not set; set it, or write the folder itself")
-        return expanded
 
 
 class TissueClass(Section):
@@ -133,6 +134,9 @@ class Tissue(Section):
     """Smaller pieces are specks, in µm²."""
     min_hole: Positive = 20_000.0
     """Smaller holes are filled, in µm²."""
+    masks: PathName | None = None
+    """Folder of masks made elsewhere, one a slide (`<slide>.png`, `.tif`, `.geojson`), taken as they are: of the keys
+    above only `mpp` counts."""
 
 
 class Patches(Section):
@@ -142,6 +146,9 @@ class Patches(Section):
     """Read this level as it is, instead of a resolution: for images without a scale."""
     overlap: Annotated[int, Field(ge=0)] = 0
     min_tissue: Fraction = 0.5
+    coords: PathName | None = None
+    """Folder of coordinates that CLAM or TRIDENT wrote, one file a slide (`<slide>.h5`, `<slide>_patches.h5`): all of
+    their patches are cut, instead of those on a grid of ours."""
     storage: Literal["raw", "jpeg"] = "raw"
     """`raw`: pixels as they are, read 20 times faster; `jpeg`: an eighth of the space."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
@@ -155,6 +162,8 @@ class Patches(Section):
             raise ValueError("give either mpp (micrometres per pixel) or level, not both and not neither")
         if self.overlap >= self.size:
             raise ValueError(f"overlap ({self.overlap} px) must be smaller than size ({self.size} px)")
+        if self.coords is not None and self.overlap:
+            raise ValueError("overlap is of our grid; leave it out, coords says where patches lie")
         return self
 
 

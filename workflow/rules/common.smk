@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stedm.config import validate
 from stedm.errors import UserError
-from stedm.sheet import read_sheet, write_sheet
+from stedm.sheet import find_companions, read_sheet, write_sheet
 from stedm.versions import VERSIONS
 
 # Idle threads must sleep: spinning ones take the core that another training needs.
@@ -15,17 +15,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def read_study():
-    """The validated study and its slides by name; what is wrong with either stops the workflow, without a traceback."""
+    """The validated study, its slides by name, and the masks and coordinates brought for them; what is wrong with any of
+    them stops the workflow, without a traceback."""
     source = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
     try:
         study = validate(config, source)
         slides = read_sheet(study.slides, made_here=study.demo is not None)
+        companions = find_companions(slides, study.patches)
     except UserError as error:
         sys.exit("\n".join(error.messages))
-    return study, {slide.slide: slide for slide in slides}
+    return study, {slide.slide: slide for slide in slides}, companions
 
 
-STUDY, SLIDES = read_study()
+STUDY, SLIDES, COMPANIONS = read_study()
 RESULTS = Path("results") / STUDY.study
 PATCHES = RESULTS / "patches"
 WORK = RESULTS / "work"
@@ -64,8 +66,9 @@ def patch_files():
 
 
 def slide_files(*slides):
-    """Image and annotation files of slides."""
-    return [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation) if file is not None]
+    """Image and annotation files of slides, and the masks and coordinates that the user brings."""
+    files = [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation, *COMPANIONS[slide])]
+    return [file for file in files if file is not None]
 
 
 def demo_pattern(column):

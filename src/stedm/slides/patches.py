@@ -14,11 +14,12 @@ from tqdm import tqdm
 from stedm import __version__
 from stedm.config import IGNORE_INDEX, Annotations, Patches, TissueClass
 from stedm.files import file_fingerprint
-from stedm.sheet import Slide
+from stedm.sheet import Slide, coords_file, tissue_file
 from stedm.slides.annotations import Annotation, read_annotation
+from stedm.slides.coords import read_coords
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide
 from stedm.slides.overview import draw_empty, draw_overview
-from stedm.slides.tissue import tissue_mask
+from stedm.slides.tissue import TissueMask, tissue_mask
 from stedm.store import PatchFile, write_patches
 
 STRIP = 16_384
@@ -87,13 +88,12 @@ def extract_readable(
         annotation = None
         if slide.annotation is not None:
             annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
-        tissue = tissue_mask(opened, patches.tissue)
-        corners = grid(opened, patches)
-        shares = tissue.fractions(corners, patches.size * opened.downsample)
-        kept = shares >= patches.min_tissue
-        corners, shares = corners[kept], shares[kept]
+        tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
+        corners, shares = places(opened, patches, tissue)
         if not len(corners):
             message = f"no patch has {patches.min_tissue:.0%} of tissue; lower patches.min_tissue or patches.size"
+            if patches.coords is not None:
+                message = f"{coords_file(slide.slide, patches)} has no patch on the slide"
             attributes |= {"status": "no tissue", "problem": message}
             log.warning("%s: %s", slide.slide, message)
         opened.choose_reader(corners, patches.size)
@@ -110,6 +110,20 @@ def extract_readable(
         draw_overview(overview, opened, patches, tissue, annotation, classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
     return count
+
+
+def places(opened: OpenedSlide, patches: Patches, tissue: TissueMask) -> tuple[np.ndarray, np.ndarray]:
+    """Upper left corners (N, 2) of the patches, and their shares of tissue (N,): all of those that the user brings, or
+    those of our grid that have enough tissue."""
+    side = patches.size * opened.downsample
+    brought = coords_file(opened.slide.slide, patches)
+    if brought is not None:
+        corners = read_coords(brought, opened.dimensions, side)
+        return corners, tissue.fractions(corners, side)
+    corners = grid(opened, patches)
+    shares = tissue.fractions(corners, side)
+    kept = shares >= patches.min_tissue
+    return corners[kept], shares[kept]
 
 
 def grid(opened: OpenedSlide, patches: Patches) -> np.ndarray:
