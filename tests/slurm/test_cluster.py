@@ -3,7 +3,10 @@
 Each test goes on in the folder that the one before left. All take some eight minutes on two cores.
 """
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -130,9 +133,18 @@ def test_a_rerun_beside_an_orphan_job_never_writes_with_it(study, cost):
     steps = 700
     driver = study.train({"orphan": steps})
     job = wait_for_checkpoint(study, "orphan")
+    (owner,) = [lock for lock in study.results.glob("work/generator/*/lock") if f"SLURM job {job}" in lock.read_text()]
+    process = int(owner.read_text().split()[1])
+    os.kill(process, signal.SIGSTOP)  # so that it is there when the second run comes
     driver.kill()
     driver.wait()
     assert running("orphan") == [job]
     study.finish(study.start("--unlock"))
-    study.finish(study.train({"orphan": steps}))
+    driver = study.train({"orphan": steps})
+    refused = f"another process is training there (process {process} on {socket.gethostname()}, SLURM job {job})"
+    testbed.wait_until(lambda: refused in study.log("orphan"), "the refusal of the second job", 600)
+    os.kill(process, signal.SIGCONT)
+    study.finish(driver)
+    first, second, *_ = jobs("orphan")
     assert whole_history(study, "orphan", steps)
+    cost("killed Snakemake, second run beside its job", f"job {first['state']}, the second one {second['state']}")
