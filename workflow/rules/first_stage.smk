@@ -18,7 +18,7 @@ if STUDY.first_stage.kind == "trained":
         resources:
             gpu=1,
             mem_mb=growing(4_000),
-            runtime=growing(720),
+            runtime=720,  # does not grow: a retry goes on
         params:
             options=section("first_stage", "device"),
             seed=STUDY.seed,

@@ -17,7 +17,7 @@ rule train_segmentation:
     resources:
         gpu=1,
         mem_mb=growing(4_000),
-        runtime=growing(480),
+        runtime=480,  # does not grow: a retry goes on
     params:
         options=segmentation_options,
         patches=PATCHES,
