@@ -161,6 +161,7 @@ def test_merging_goes_section_by_section():
         ({"synthesis": {"images": 3, "shards": 4}}, ["synthesis: 3 images cannot be drawn in 4 shards"]),
         ({"generators__styled__preset": ["demo"]}, ["generators.styled: preset ['demo'] is not one of paper"]),
         ({"generators__styled__preset": {}}, ["generators.styled: preset {} is not one of paper"]),
+        ({"annotations": {"whole_slide": True}}, ["annotations: whole_slide needs fill"]),
         ({"evaluation__judge_arm": "styled"}, ["evaluation.judge_arm: the arm 'styled' has a generator"]),
     ],
 )

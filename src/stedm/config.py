@@ -108,6 +108,16 @@ class Annotations(Section):
     """Class of annotated area that no polygon covers (null: it stays unannotated)."""
     ignore: list[str] = ["Ignore*"]
     """Annotation classes that are neither trained on nor scored."""
+    whole_slide: bool = False
+    """All of a slide is annotated where its file has no region, and `fill` is what no polygon covers."""
+    without_area: Literal["ignore", "refuse"] = "ignore"
+    """Points and lines: passed over with a count, or an error."""
+
+    @model_validator(mode="after")
+    def whole_slide_is_filled(self) -> Self:
+        if self.whole_slide and self.fill is None:
+            raise ValueError("whole_slide needs fill: the class of what no polygon covers")
+        return self
 
 
 class Tissue(Section):

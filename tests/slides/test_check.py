@@ -100,7 +100,7 @@ def test_what_only_the_user_can_decide_stops_the_study_all_at_once(
         Slide("no-mpp", "p3", tiff(tmp_path / "no-mpp.tif", tissue_image)),
         Slide("unknown", "p4", good.path, geojson(tmp_path / "unknown.geojson", ("Tumour", (0, 0, 9, 9)))),
         Slide("elsewhere", "p5", good.path, geojson(tmp_path / "elsewhere.geojson", ("Tumor", (0, 0, 9e4, 9e4)))),
-        Slide("format", "p6", good.path, tmp_path / "a.xml"),
+        Slide("format", "p6", good.path, tmp_path / "a.ndpa"),
         Slide("small", "p7", tiff(tmp_path / "small.tif", tissue_image[:300, :60], mpp=4.0)),
         Slide("coarse", "p8", tiff(tmp_path / "coarse.tif", tissue_image, mpp=8.0)),
         Slide("two", "p9", tmp_path / "no-mpp.tif", tmp_path / "unknown.geojson"),
@@ -109,8 +109,8 @@ def test_what_only_the_user_can_decide_stops_the_study_all_at_once(
         check(*slides)
     text = "\n".join(error.value.messages)
     for part in (
-        "'no-mpp' (", "unknown.geojson: unknown classes: 'Tumour' (1)", "elsewhere.geojson: wrong coordinates",
-        "a.xml: annotations are read from", "is 60 px across", "has 8 µm/px, patches.mpp asks for the finer 4",
+        "'no-mpp' (", "unknown.geojson: unknown classes: 'Tumour' (1, #c80000)", "elsewhere.geojson: wrong coordinates",
+        "a.ndpa: annotations are read from", "is 60 px across", "has 8 µm/px, patches.mpp asks for the finer 4",
         "'two' (",
     ):  # fmt: skip
         assert part in text

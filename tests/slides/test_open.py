@@ -8,7 +8,7 @@ from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides import UnreadableSlide, open_slide
 from stedm.slides import open as open_module
-from stedm.slides.annotations import read_values
+from stedm.slides.annotations.mask import read_values
 
 
 def slide(path, **values):

@@ -7,21 +7,17 @@ import numpy as np
 import openslide
 import pandas as pd
 import pytest
-import shapely
 from PIL import Image
 
-from stedm.config import Annotations, Patches, TissueClass
+from stedm.config import Annotations, Patches
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides import UnreadableSlide, open_slide
-from stedm.slides.annotations import read_annotation
 from stedm.slides.check import check_slides
 from stedm.slides.patches import extract_patches
 from stedm.store import PatchFile
 
 pytestmark = pytest.mark.real_data
-
-QUPATH_SLIDE = (100_000, 70_000)  # the size is not told; all annotations lie within
 
 
 def run(tmp_path, slide, classes, patches):
@@ -90,87 +86,6 @@ def test_instance_masks_become_labels(tmp_path, real_data, classes):
     labels = np.asarray(Image.open(slide.annotation)) > 0
     for index, (x, y) in enumerate(patches.coords):
         np.testing.assert_array_equal(patches.labels(index), labels[y : y + 128, x : x + 128])
-
-
-def test_palette_masks_of_the_flowers(real_data):
-    path = real_data / "flowers17/labels_256/image_0001.png"
-    classes = [
-        TissueClass(name="background", color="#000000", mask_values=["3"]),
-        TissueClass(name="flower", color="#ff0000", mask_values=["1"]),
-    ]
-    annotation = read_annotation(path, classes, Annotations(), (256, 256))
-    values = np.asarray(Image.open(path))
-    labels = annotation.rasterise(0, 0, 256, 256, 1)
-    for label, value in ((0, 3), (1, 1)):
-        np.testing.assert_array_equal(labels == label, values == value)
-    assert "belong to no class" in annotation.notes[0]
-
-
-@pytest.mark.parametrize("name", ["brush", "wand", "ellipse", "polygon", "rectangle"])
-def test_shapes_drawn_in_qupath(real_data, name):
-    path = real_data / f"annotations/qupath/qupath-{name}.json"
-    classes = [TissueClass(name="tumour", color="#ff0000", annotations=["Unclassified"])]
-    annotation = read_annotation(path, classes, Annotations(), QUPATH_SLIDE)
-    left, upper, right, lower = annotation.bounds
-    width, height = int(right - left) + 4, int(lower - upper) + 4
-    labels = annotation.rasterise(left - 2, upper - 2, width, height, 1)
-    assert (labels == 0).sum() == pytest.approx(annotation.area, rel=0.01)
-    outline = {
-        "ellipse": np.pi / 4 * (right - left) * (lower - upper),
-        "rectangle": 210 * 176,
-    }
-    if name in outline:
-        assert annotation.area == pytest.approx(outline[name], rel=0.01)
-    with pytest.raises(UserError, match=r"'Unclassified' \(1\)"):
-        read_annotation(path, [], Annotations(), QUPATH_SLIDE)
-
-
-@pytest.mark.parametrize(
-    ("name", "note"),
-    [
-        ("line", "1 × LineString"),
-        ("polyline", "1 × LineString"),
-        ("point", "1 × Point"),
-        ("multipoint", "3 × Point"),
-    ],
-)
-def test_points_and_lines_of_qupath_are_counted(real_data, name, note):
-    path = real_data / f"annotations/qupath/qupath-{name}.json"
-    annotation = read_annotation(path, [], Annotations(), QUPATH_SLIDE)
-    assert annotation.area == 0
-    assert note in annotation.notes[0]
-
-
-def test_classified_cells_of_qupath(real_data):
-    path = real_data / "annotations/qupath/qupath-polygon-cell-classified.json"
-    classes = [TissueClass(name=name.lower(), color="#ff0000", annotations=[name]) for name in ("Cell", "Nucleus")]
-    annotation = read_annotation(path, classes, Annotations(), QUPATH_SLIDE)
-    assert [item.label for item in annotation.shapes] == [0, 0, 1, 1]
-    with pytest.raises(UserError, match=r"'Nucleus' \(2\)"):
-        read_annotation(path, classes[:1], Annotations(), QUPATH_SLIDE)
-
-
-def test_unclassified_polygons_of_qupath_0_5(real_data):
-    path = real_data / "annotations/qupath/qupath05.geojson"
-    with pytest.raises(UserError, match=r"'Unclassified' \(3\)"):
-        read_annotation(path, [], Annotations(), QUPATH_SLIDE)
-    annotation = read_annotation(path, [], Annotations(ignore=["Unclassified"]), QUPATH_SLIDE)
-    assert annotation.area == 0
-
-
-def test_a_list_of_features_as_old_versions_wrote_it(real_data):
-    path = real_data / "annotations/qupath/legacy-TCGA-EJ-5519.json"
-    classes = [
-        TissueClass(name="other", color="#00ff00", annotations=["Other", "Negative"]),
-        TissueClass(name="tumour", color="#ff0000", annotations=["Tumor"]),
-    ]
-    annotation = read_annotation(path, classes, Annotations(), QUPATH_SLIDE)
-    assert {item.label for item in annotation.shapes} == {0, 1}
-    assert shapely.is_valid([item.polygon for item in annotation.shapes]).all()
-    labels = annotation.rasterise(0, 0, 1563, 1100, 64)
-    assert (labels != 255).sum() * 64**2 == pytest.approx(annotation.area, rel=0.01)
-    with pytest.raises(UserError, match="wrong coordinates"):
-        read_annotation(path, classes, Annotations(), (20_000, 20_000))
 
 
 def test_a_copy_in_another_place_gives_the_same_patches(tmp_path, real_data, classes):

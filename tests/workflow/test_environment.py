@@ -181,6 +181,20 @@ def test_studies_of_the_repository_name_presets_that_there_are():
         assert {generator["preset"] for generator in study["generators"].values()} <= set(PRESETS)
 
 
+def test_the_flowers17_study_fits_its_sheet(monkeypatch, tmp_path):
+    """As far as it can be told without the images: every class with labels is tested once."""
+    monkeypatch.setenv("STEDM_REAL_DATA", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    study = config.load(Path("workflow/studies/flowers17.yaml"))
+    from stedm.sheet import read_sheet
+
+    slides = read_sheet(study.slides, made_here=True)
+    labelled = {slide.patient for slide in slides if slide.annotation}
+    assert len(slides) == 204 and {slide.patient for slide in slides} - labelled == {"class_14"}
+    assert all(slide.patient == f"class_{(int(slide.slide[-4:]) - 1) // 80 + 1:02}" for slide in slides)
+    assert study.splits.repeats * study.splits.test_patients == len(labelled)
+
+
 def test_the_glioma_study_fits_its_sheet(monkeypatch, tmp_path):
     """As far as it can be told without the images: the configuration is valid and every patient has one role."""
     monkeypatch.setenv("STEDM_REAL_DATA", str(tmp_path))

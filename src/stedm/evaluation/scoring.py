@@ -104,7 +104,7 @@ def score_slide(
     if slide.annotation is None:
         raise UserError(f"slide {slide.slide!r}: the sheet names no annotation; extract its patches again")
     with open_slide(slide, patches) as opened:
-        annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+        annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
         if annotation.bounds is None:
             raise UserError(f"{slide.annotation}: nothing is annotated; extract the patches of {slide.slide!r} again")
         downsample = opened.downsample

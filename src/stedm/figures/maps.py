@@ -128,6 +128,6 @@ def read_truth(
     shrink = max(1.0, max(size) / LONGEST)
     w, h = (max(1, round(side / shrink)) for side in size)
     with open_slide(slide, patches) as opened:
-        annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+        annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
         image = opened.read_region(int(x0), int(y0), w, h, downsample * shrink)
     return image, annotation.rasterise(x0, y0, w, h, downsample * shrink)

@@ -161,7 +161,7 @@ def check_readable(
         problems += error.messages
     if slide.annotation is not None:
         try:
-            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
             finding.annotation_format = annotation.format
             finding.annotated_area_px = annotation.area
             finding.annotated_area_mm2 = None if opened.mpp is None else annotation.area * (opened.mpp / 1000) ** 2

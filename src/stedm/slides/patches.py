@@ -83,7 +83,7 @@ def extract_readable(
     with open_slide(slide, patches) as opened:
         annotation = None
         if slide.annotation is not None:
-            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions)
+            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
         tissue = tissue_mask(opened, patches.tissue)
         corners = grid(opened, patches)
         shares = tissue.fractions(corners, patches.size * opened.downsample)

@@ -1,0 +1,126 @@
+"""A QuPath project (0.2 and later) with its annotations exported as GeoJSON.
+
+Layout: `project.qpproj`, and anywhere in its folder one GeoJSON file for each annotated image, named after the image as
+QuPath shows it, with or without the image's own ending (`CMU-1.svs.geojson`, `CMU-1.geojson`). Metadata that the user
+gave an image in QuPath under the keys `patient`, `group` and `split` go into the sheet.
+"""
+
+import json
+import os
+import posixpath
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from stedm.datasets.found import Found
+from stedm.errors import UserError
+from stedm.sheet import ROLES, Slide
+
+OWN_FOLDERS = {"data", "classifiers", "scripts"}
+"""What QuPath itself keeps in a project's folder."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of a project: its name, what QuPath makes it of (`uri`: a file), which, and what the user says of it."""
+
+    name: str
+    kind: str
+    uri: str
+    metadata: dict[str, str]
+
+
+def find(folder: Path) -> Found:
+    """Images of a project, with their annotation where one is exported. Without metadata each is a patient of its own.
+
+    Raises:
+        UserError: there is no project, or it cannot be read.
+    """
+    project, entries = read_project(folder)
+    found = Found()
+    exported = found.by_name(exports(folder))
+    stems = Counter(Path(entry.name).stem for entry in entries)
+    for entry in entries:
+        stem = Path(entry.name).stem
+        names = [entry.name] if stems[stem] > 1 else [entry.name, stem]
+        annotations = [exported.pop(name) for name in names if name in exported]
+        if len(annotations) > 1:
+            found.problems.append(f"{annotations[1]}: annotates {entry.name!r} as {annotations[0]} does; keep one")
+        role = entry.metadata.get("split", "")
+        if role and role not in ROLES:
+            found.problems.append(f"{folder}, image {entry.name!r}: split {role!r} is not one of {', '.join(ROLES)}")
+        path = image_file(entry.uri, project, folder) if entry.uri else None
+        if entry.kind != "uri":
+            found.problems.append(
+                f"{folder}, image {entry.name!r}: is not a file but {entry.kind!r} in QuPath (rotated, cropped or put"
+                " together); annotate the file itself"
+            )
+        elif path is None:
+            found.missing.append(
+                f"{folder}, image {entry.name!r}: there is no file {unquote(entry.uri)}, nor one of its name in the"
+                " project's folder; mend its path in QuPath, or put it there"
+            )
+        else:
+            slide = usable_name(names[-1])
+            patient = usable_name(entry.metadata.get("patient", slide))
+            annotation = annotations[0] if annotations else None
+            found.slides.append(Slide(slide, patient, path, annotation, entry.metadata.get("group", ""), split=role))
+    found.problems += [f"{path}: the project has no image {name!r}" for name, path in exported.items()]
+    return found
+
+
+def read_project(folder: Path) -> tuple[str, list[Entry]]:
+    """The URI under which a project was last saved, and its images."""
+    files = sorted(folder.glob("*.qpproj"))
+    if len(files) != 1:
+        raise UserError(f"{folder}: has {len(files)} files *.qpproj, and one is needed; give the project's own folder")
+    try:
+        project = json.loads(files[0].read_text(encoding="utf-8"))
+        entries = [
+            Entry(
+                image["imageName"],
+                image["serverBuilder"]["builderType"],
+                image["serverBuilder"].get("uri", ""),
+                {key.lower(): str(value) for key, value in (image.get("metadata") or {}).items()},
+            )
+            for image in project["images"]
+        ]
+        return project.get("uri", ""), entries
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{files[0]}: is no project of QuPath 0.2 or later ({error!r}); open it there and save it"
+        ) from error
+
+
+def exports(folder: Path) -> list[Path]:
+    """GeoJSON files that are not QuPath's own."""
+    paths = [*folder.rglob("*.geojson"), *folder.rglob("*.json")]
+    return [path for path in paths if path.relative_to(folder).parts[0] not in OWN_FOLDERS]
+
+
+def image_file(uri: str, project: str, folder: Path) -> Path | None:
+    """The file that a project means, also where it was moved.
+
+    As QuPath does it: where the URI says; else where it lies as seen from the project, before and after the move; else
+    the only file of its name in the project's folder.
+
+    Args:
+        uri: of the image.
+        project: URI of the project's file when it was last saved.
+        folder: where the project is now.
+    """
+    path = unquote(urlsplit(uri).path)
+    relative = posixpath.relpath(path, posixpath.dirname(unquote(urlsplit(project).path)) or "/")
+    for candidate in (Path(url2pathname(urlsplit(uri).path)), Path(os.path.normpath(folder / relative))):
+        if candidate.is_file():
+            return candidate
+    same_name = [item for item in folder.rglob(posixpath.basename(path)) if item.is_file()]
+    return same_name[0] if len(same_name) == 1 else None
+
+
+def usable_name(text: str) -> str:
+    """A name that the sheet takes."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("_.-") or "_"

@@ -1,0 +1,177 @@
+"""What is annotated on a slide, painted as labels into any window of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+import shapely
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
+
+from stedm.config import IGNORE_INDEX
+
+REGION, IGNORE = -1, -2
+"""What a shape stands for, where it is no class."""
+SUBPIXEL = 4
+"""Bits of OpenCV's fixed-point coordinates."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A polygon, and the label of its class, or `REGION`, or `IGNORE`."""
+
+    polygon: Polygon
+    label: int
+
+
+class Annotation(ABC):
+    """What is annotated on a slide.
+
+    Attributes:
+        format: of the file: "geojson", "coco", "asap", "aperio" or "mask".
+        notes: what the user should know, though it stops nothing.
+    """
+
+    format: str
+    notes: list[str]
+
+    @abstractmethod
+    def rasterise(self, x0: float, y0: float, w: int, h: int, downsample: float) -> np.ndarray:
+        """Labels, (h, w) uint8, of the window with upper left x0, y0; 255 where nothing is annotated."""
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """Left, upper, right, lower edge of what is annotated; None where nothing is."""
+
+    @property
+    @abstractmethod
+    def area(self) -> float:
+        """Annotated area in level-0 pixels."""
+
+
+class PolygonAnnotation(Annotation):
+    """Shapes in the order they are painted: later ones over earlier ones, ignored ones over all.
+
+    With regions, they are the annotated area, and `fill` is the label of the area that no class covers (255: none).
+    Without, the classes' own shapes are the area.
+    """
+
+    def __init__(
+        self, shapes: Sequence[Shape], fill: int = IGNORE_INDEX, format: str = "geojson", notes: Sequence[str] = ()
+    ):
+        self.format = format
+        self.notes = list(notes)
+        self.fill = fill
+        self.shapes = list(shapes)
+        self.has_regions = any(item.label == REGION for item in shapes)
+        polygons = np.array([item.polygon for item in shapes], object)
+        self._tree = shapely.STRtree(polygons)
+        shapely.prepare(polygons)
+
+    def rasterise(self, x0: float, y0: float, w: int, h: int, downsample: float) -> np.ndarray:
+        window = shapely.box(x0, y0, x0 + w * downsample, y0 + h * downsample)
+        near = [self.shapes[index] for index in sorted(self._tree.query(window))]
+        labels = np.full((h, w), IGNORE_INDEX, np.uint8)
+        region = np.zeros((h, w), np.uint8)
+        for item in near:
+            if item.label == REGION:
+                paint(region, item.polygon, 1, x0, y0, downsample)
+        labels[region > 0] = self.fill
+        for item in near:
+            if item.label >= 0:
+                paint(labels, item.polygon, item.label, x0, y0, downsample)
+        if self.has_regions:
+            labels[region == 0] = IGNORE_INDEX
+        for item in near:
+            if item.label == IGNORE:
+                paint(labels, item.polygon, IGNORE_INDEX, x0, y0, downsample)
+        return labels
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        return None if self._annotated.is_empty else self._annotated.bounds
+
+    @property
+    def area(self) -> float:
+        return float(self._annotated.area)
+
+    @cached_property
+    def _annotated(self) -> BaseGeometry:
+        regions, ignored = self._union({REGION}), self._union({IGNORE})
+        if self.has_regions and self.fill != IGNORE_INDEX:
+            return shapely.difference(regions, ignored)
+        classes = self._union({item.label for item in self.shapes if item.label >= 0})
+        if self.has_regions:
+            classes = shapely.intersection(classes, regions)
+        return shapely.difference(classes, ignored)
+
+    def _union(self, labels: set[int]) -> BaseGeometry:
+        return shapely.disjoint_subset_union_all([item.polygon for item in self.shapes if item.label in labels])
+
+
+class MaskAnnotation(Annotation):
+    """Labels as an image, (h, w) uint8, each pixel of which covers `scale` level-0 pixels along each side."""
+
+    def __init__(self, labels: np.ndarray, scale: float, notes: Sequence[str] = ()):
+        self.format = "mask"
+        self.notes = list(notes)
+        self.labels = labels
+        self.scale = scale
+
+    def rasterise(self, x0: float, y0: float, w: int, h: int, downsample: float) -> np.ndarray:
+        columns = np.floor((x0 + (np.arange(w) + 0.5) * downsample) / self.scale).astype(int)
+        rows = np.floor((y0 + (np.arange(h) + 0.5) * downsample) / self.scale).astype(int)
+        height, width = self.labels.shape
+        found = self.labels[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
+        beyond = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))
+        return np.where(beyond, IGNORE_INDEX, found).astype(np.uint8)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        annotated = self.labels != IGNORE_INDEX
+        if not annotated.any():
+            return None
+        columns, rows = np.flatnonzero(annotated.any(0)), np.flatnonzero(annotated.any(1))
+        left, upper, right, lower = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        return tuple(float(edge * self.scale) for edge in (left, upper, right, lower))  # type: ignore[return-value]
+
+    @property
+    def area(self) -> float:
+        return float((self.labels != IGNORE_INDEX).sum()) * self.scale**2
+
+
+def paint(canvas: np.ndarray, polygon: Polygon, value: int, x0: float, y0: float, downsample: float) -> None:
+    """Set the pixels whose centres lie in a polygon.
+
+    OpenCV fills, but takes all pixels that the outline touches; those along it are asked of GEOS one by one. Centres
+    on the outline belong to the shape on their right or below, so that neighbours leave no gap and do not overlap.
+
+    Args:
+        canvas: (h, w) uint8, changed in place; its upper left is at x0, y0.
+        polygon: valid and prepared, in level-0 pixels.
+        value: to set.
+        x0: level-0 pixels.
+        y0: level-0 pixels.
+        downsample: level-0 pixels per pixel of the canvas.
+    """
+    left, upper, right, lower = (np.array(polygon.bounds) - (x0, y0, x0, y0)) / downsample
+    columns = slice(max(0, int(left)), max(0, min(canvas.shape[1], int(right) + 1)))
+    rows = slice(max(0, int(upper)), max(0, min(canvas.shape[0], int(lower) + 1)))
+    part = canvas[rows, columns]
+    if not part.size:
+        return
+    x0, y0 = x0 + columns.start * downsample, y0 + rows.start * downsample
+    filled, border = np.zeros((2, *part.shape), np.uint8)
+    rings = [np.asarray(ring.coords)[:, :2] for ring in (polygon.exterior, *polygon.interiors)]
+    points = [((ring - (x0, y0)) / downsample - 0.5) * 2**SUBPIXEL for ring in rings]
+    fixed = [np.rint(item).astype(np.int32) for item in points]
+    cv2.fillPoly(filled, fixed, 1, shift=SUBPIXEL)
+    cv2.polylines(border, fixed, True, 1, thickness=3, shift=SUBPIXEL)
+    y, x = np.nonzero(border)
+    inside = shapely.contains_xy(polygon, x0 + (x + 0.5) * downsample + 1e-6, y0 + (y + 0.5) * downsample + 1e-6)
+    filled[y, x] = inside
+    part[filled > 0] = value

@@ -1,0 +1,129 @@
+"""COCO JSON (https://cocodataset.org/#format-data): polygons and run lengths of many images in one file."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stedm.errors import UserError
+from stedm.slides.annotations.drawing import Drawn, colour_of, outline, reading
+
+NUMBER = re.compile(rb"[P-o]{0,6}[0-O]")
+"""A number of compressed run lengths: characters of 5 bits each, and a sixth that says that more follow."""
+MOST_PIXELS = 2**28
+"""Of an image with run lengths: they are decoded whole."""
+
+
+def is_coco(data: Any) -> bool:
+    return isinstance(data, dict) and "images" in data and "annotations" in data
+
+
+def read_coco(path: Path, data: dict[str, Any], image: str, dimensions: tuple[int, int]) -> list[Drawn]:
+    """What the annotations of one image draw.
+
+    Args:
+        path: of the file, for messages.
+        data: the parsed JSON.
+        image: file name of the slide, by which it is found.
+        dimensions: (width, height) of the slide's level 0.
+
+    Raises:
+        UserError: it has no such image, or one of another size, or an annotation makes no sense.
+    """
+    for key in ("images", "annotations", "categories"):
+        entries = data.get(key)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f"{path}: is COCO, but `{key}` is not a list of objects; export it again")
+    number = find_image(path, data["images"], image, dimensions)
+    categories = {str(entry.get("id")): entry for entry in data["categories"]}
+    drawn = []
+    for count, entry in enumerate(data["annotations"], start=1):
+        if entry.get("image_id") != number:
+            continue
+        with reading(path, where := f"annotation {entry.get('id', count)} of image {number}"):
+            category = categories.get(str(entry.get("category_id")))
+            if category is None:
+                raise ValueError(f"there is no category {entry.get('category_id')!r}")
+            geometry = geometry_of(entry.get("segmentation"), dimensions)
+            drawn.append(Drawn(where, str(category["name"]).strip(), geometry, colour_of(category)))
+    return drawn
+
+
+def find_image(path: Path, images: list[dict[str, Any]], name: str, dimensions: tuple[int, int]) -> Any:
+    """The `id` of the image with a file name; where none has it, with that name but for the ending."""
+    names = [PurePosixPath(str(entry.get("file_name", "")).replace("\\", "/")) for entry in images]
+    same = [entry for entry, other in zip(images, names, strict=True) if other.name == name]
+    same = same or [entry for entry, other in zip(images, names, strict=True) if other.stem == PurePosixPath(name).stem]
+    if len(same) != 1:
+        known = ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        count = "no image has" if not same else f"{len(same)} images have"
+        raise UserError(
+            f"{path}: {count} the file name {name!r} of the slide; it has {known or 'no images'}. Rename the slide, or"
+            " mend `file_name` in the file"
+        )
+    size = same[0].get("width"), same[0].get("height")
+    if None not in size and size != dimensions:
+        raise UserError(
+            f"{path}: the image {name!r} is {size[0]} × {size[1]} px in the file, the slide {dimensions[0]} ×"
+            f" {dimensions[1]}. Is it another resolution's annotation? Export it again in level-0 pixels"
+        )
+    return same[0].get("id")
+
+
+def geometry_of(segmentation: Any, dimensions: tuple[int, int]) -> BaseGeometry | None:
+    """A segmentation's geometry: a list of outlines, one outline (as CATCH has it), or run lengths."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, dict):
+        return mask_area(decode(segmentation, dimensions))
+    if isinstance(segmentation[0], list):
+        return shapely.geometrycollections([outline(item) for item in segmentation])
+    return outline(segmentation)
+
+
+def decode(segmentation: dict[str, Any], dimensions: tuple[int, int]) -> np.ndarray:
+    """Run lengths, compressed or not, as a mask (h, w) uint8."""
+    counts, (height, width) = segmentation["counts"], segmentation["size"]
+    if (width, height) != dimensions:
+        raise ValueError(
+            f"its run lengths are of {width} × {height} px, the slide has {dimensions[0]} × {dimensions[1]}"
+        )
+    if width * height > MOST_PIXELS:
+        raise ValueError("its run lengths are of a whole slide: give a mask (PNG or TIFF) or polygons instead")
+    if isinstance(counts, str):
+        counts = decompressed(counts.encode("ascii"))
+    if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != width * height:
+        raise ValueError("its run lengths do not cover the image")
+    values = (np.arange(len(counts)) % 2).astype(np.uint8)  # 0 first
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def decompressed(text: bytes) -> list[int]:
+    """Run lengths of compressed ones.
+
+    As rleFrString of pycocotools, whose masks hold arbitrary values where run lengths fall short of the image: it does
+    not show them to be checked. The lowest 5 bits come first, the highest bit is the sign; from the fourth number on,
+    each is the difference to the one before the last.
+    """
+    numbers = NUMBER.findall(text)
+    if b"".join(numbers) != text:
+        raise ValueError("its compressed run lengths are broken")
+    counts: list[int] = []
+    for characters in numbers:
+        bits = [(character - 48) & 31 for character in characters]
+        number = sum(five << (5 * place) for place, five in enumerate(bits))
+        negative = bits[-1] & 16
+        before = counts[-2] if len(counts) > 2 else 0
+        counts.append(before + number - (negative and 1 << (5 * len(bits))))
+    return counts
+
+
+def mask_area(mask: np.ndarray) -> BaseGeometry:
+    """The area of a mask, along its pixels' edges."""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    rows, left = np.nonzero(edges == 1)
+    right = np.nonzero(edges == -1)[1]
+    return shapely.union_all(shapely.box(left, rows, right, rows + 1))

@@ -1,0 +1,90 @@
+"""Masks: images whose pixels' values stand for classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from stedm.config import IGNORE_INDEX, TissueClass, mask_range
+from stedm.errors import UserError
+from stedm.slides.annotations.annotation import MaskAnnotation
+
+LEAST_SCALE = 1.1
+"""A mask that differs less in size from its slide is not a smaller copy of it, but wrong."""
+
+
+def read_mask(path: Path, classes: Sequence[TissueClass], dimensions: tuple[int, int]) -> MaskAnnotation:
+    """Read a mask: grey, palette or instance numbers of 8, 16 or 32 bits; of the slide's size, or a
+    smaller copy.
+
+    Values that belong to no class are not annotated; they are counted.
+    """
+    values = read_values(path)
+    scale = mask_scale(path, values.shape, dimensions)
+    labels = np.full(values.shape, IGNORE_INDEX, np.uint8)
+    for label, item in enumerate(classes):
+        for text in item.mask_values:
+            low, high = mask_range(text)
+            labels[(values >= low) & (values <= high)] = label
+    unknown = values[labels == IGNORE_INDEX]
+    if unknown.size == values.size:
+        raise UserError(
+            f"{path}: none of its values ({shown(values)}) is a class; give them as `mask_values` of the classes"
+        )
+    notes = []
+    if unknown.size:
+        notes.append(
+            f"values {shown(unknown)} of the mask belong to no class: {unknown.size / values.size:.1%} of it is not"
+            " annotated"
+        )
+    return MaskAnnotation(labels, scale, notes)
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Pixels of a mask as they are stored, (h, w) integer."""
+    try:
+        if path.suffix.lower() == ".png":
+            with Image.open(path, formats=("PNG",)) as image:
+                values = np.asarray(image)
+        else:
+            values = np.asarray(tifffile.imread(path, series=0, level=0))
+    except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
+        raise UserError(f"{path}: cannot be read as a mask ({error}); export it again") from error
+    if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
+        values = values[:, :, 0]  # grey saved as colour
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        raise UserError(
+            f"{path}: is not a mask: it has shape {values.shape} and type {values.dtype}; one channel of whole numbers"
+            " (grey or palette) is needed"
+        )
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def mask_scale(path: Path, size: Sequence[int], dimensions: tuple[int, int]) -> float:
+    """Level-0 pixels per pixel of a mask: 1, or whatever downsample gives a mask of this size.
+
+    Sides of a smaller copy are cut off or filled up to whole pixels, so each tells the downsample only roughly; where
+    a whole number fits both, it is that.
+    """
+    height, width = size
+    if (width, height) == dimensions:
+        return 1
+    sides = [(there, here) for there, here in zip(dimensions, (width, height), strict=True)]
+    low = max(there / (here + 1) for there, here in sides)
+    high = min(there / (here - 1) if here > 1 else np.inf for there, here in sides)
+    if min(size) < 1 or low > high or high < LEAST_SCALE:
+        raise UserError(
+            f"{path}: the mask is {width} × {height} px, the slide {dimensions[0]} × {dimensions[1]}; it must have the"
+            " slide's size, or be a smaller copy with the same sides' ratio. Is it another slide's mask?"
+        )
+    middle = np.mean([there / here for there, here in sides])
+    whole = round(middle)
+    return whole if low <= whole <= high else float(np.clip(middle, low, high))
+
+
+def shown(values: np.ndarray) -> str:
+    """The values there are, in few words."""
+    found = np.unique(values)
+    return ", ".join(map(str, found)) if len(found) <= 8 else f"{found[0]} to {found[-1]}, {len(found)} of them"

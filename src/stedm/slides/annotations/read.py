@@ -1,0 +1,198 @@
+"""From an annotation file of any format to labels: which format it is, which class, and whether it fits the slide."""
+
+import gc
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml
+import numpy as np
+import shapely
+from defusedxml import ElementTree
+
+from stedm.config import IGNORE_INDEX, Annotations, TissueClass
+from stedm.errors import UserError
+from stedm.slides.annotations.annotation import IGNORE, REGION, Annotation, PolygonAnnotation, Shape
+from stedm.slides.annotations.aperio import read_aperio
+from stedm.slides.annotations.asap import read_asap
+from stedm.slides.annotations.coco import is_coco, read_coco
+from stedm.slides.annotations.drawing import Drawn, polygons_of
+from stedm.slides.annotations.geojson import read_geojson
+from stedm.slides.annotations.mask import read_mask
+
+OUTSIDE = 8, 0.005
+"""Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
+
+
+def read_annotation(
+    path: Path,
+    classes: Sequence[TissueClass],
+    annotations: Annotations,
+    dimensions: tuple[int, int],
+    image: str = "",
+) -> Annotation:
+    """Read the annotation of a slide.
+
+    Args:
+        path: GeoJSON or COCO (.geojson, .json), ASAP or Aperio ImageScope (.xml), or a mask (.png, .tif, .tiff).
+        classes: the study's classes, in the order of their labels.
+        annotations: which names are regions, which are ignored, and what fills the regions.
+        dimensions: (width, height) of the slide's level 0.
+        image: file name of the slide, by which files of many slides (COCO) are searched.
+
+    Raises:
+        UserError: it cannot be read, has classes that nobody knows, or does not lie on the slide.
+    """
+    if path.suffix.lower() in (".png", ".tif", ".tiff"):
+        return read_mask(path, classes, dimensions)
+    with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
+        format, drawn = read_drawn(path, image, dimensions)
+        return annotation_of(path, format, drawn, classes, annotations, dimensions)
+
+
+def read_drawn(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, list[Drawn]]:
+    """The format of a file by its ending and its content, and what it draws."""
+    match path.suffix.lower():
+        case ".geojson" | ".json":
+            data = parse_json(path)
+            return (
+                ("coco", read_coco(path, data, image, dimensions))
+                if is_coco(data)
+                else ("geojson", read_geojson(path, data))
+            )
+        case ".xml":
+            root = parse_xml(path)
+            match root.tag:
+                case "ASAP_Annotations":
+                    return "asap", read_asap(path, root)
+                case "Annotations":
+                    return "aperio", read_aperio(path, root)
+            raise UserError(
+                f"{path}: its root is <{root.tag}>; XML is read of ASAP (<ASAP_Annotations>) and Aperio ImageScope"
+                " (<Annotations>). Export it as GeoJSON instead"
+            )
+    raise UserError(
+        f"{path}: annotations are read from GeoJSON and COCO (.geojson, .json), ASAP and Aperio ImageScope (.xml) and"
+        f" masks (.png, .tif, .tiff), not from {path.suffix or 'files without an ending'}; export it as one of them"
+    )
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's garbage collector paused: it takes two thirds of the time to read 100,000 cells, and finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def parse_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); export it again") from error
+
+
+def parse_xml(path: Path) -> Element:
+    """The root. Entities are refused: no exporter writes any, and they can fill the memory or read other files."""
+    try:
+        return ElementTree.fromstring(path.read_bytes())
+    except (OSError, ParseError, LookupError, ValueError) as error:
+        reason = "it defines entities" if isinstance(error, defusedxml.DefusedXmlException) else error
+        raise UserError(f"{path}: cannot be read as XML ({reason}); export it again") from error
+
+
+def annotation_of(
+    path: Path,
+    format: str,
+    drawn: Sequence[Drawn],
+    classes: Sequence[TissueClass],
+    annotations: Annotations,
+    dimensions: tuple[int, int],
+) -> PolygonAnnotation:
+    """Shapes in painting order of what a file draws: as in the file, but what lies within another class's over it."""
+    polygons, index, passed = polygons_of(path, drawn)
+    if passed and annotations.without_area == "refuse":
+        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(passed.items()))
+        raise UserError(
+            f"{path}: {counts}: these have no area, so they label nothing. Draw areas, or set"
+            " annotations.without_area to ignore"
+        )
+    labels = labels_of(path, [drawn[number] for number in np.unique(index)], classes, annotations)
+    check_coordinates(path, polygons, dimensions)
+    shapes = [Shape(polygon, labels[drawn[number].name]) for polygon, number in zip(polygons, index, strict=True)]
+    depth = np.zeros(len(shapes), int)
+    of_class = np.flatnonzero([item.label >= 0 for item in shapes])
+    depth[of_class] = depths(polygons[of_class])
+    shapes = [shapes[number] for number in np.argsort(depth, kind="stable")]
+    if annotations.whole_slide and not any(item.label == REGION for item in shapes):
+        shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
+    notes = [
+        f"{count} × {kind} in the annotation passed over, it has no area" for kind, count in sorted(passed.items())
+    ]
+    if not shapes:
+        notes.append("the annotation has no polygon")
+    elif annotations.fill is not None and not any(item.label == REGION for item in shapes):
+        notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
+    names = [item.name for item in classes]
+    fill = IGNORE_INDEX if annotations.fill is None else names.index(annotations.fill)
+    return PolygonAnnotation(shapes, fill, format, notes)
+
+
+def depths(polygons: np.ndarray) -> np.ndarray:
+    """(N,) how many others each polygon lies in."""
+    shapely.prepare(polygons)
+    outer, inner = shapely.STRtree(polygons).query(polygons, predicate="contains")
+    return np.bincount(inner[outer != inner], minlength=len(polygons))
+
+
+def labels_of(
+    path: Path, drawn: Sequence[Drawn], classes: Sequence[TissueClass], annotations: Annotations
+) -> dict[str, int]:
+    """Label of each name.
+
+    Raises:
+        UserError: names that stand for nothing, all of them, each with its count and the colour it is drawn in.
+    """
+    known = {name: label for label, item in enumerate(classes) for name in (item.annotations or [item.name])}
+    colours = {item.name: item.colour for item in reversed(drawn)}
+    labels = {}
+    for name in colours:
+        if name in known:
+            labels[name] = known[name]
+        elif any(fnmatchcase(name, pattern) for pattern in annotations.ignore):
+            labels[name] = IGNORE
+        elif any(fnmatchcase(name, pattern) for pattern in annotations.regions):
+            labels[name] = REGION
+    counts = Counter(item.name for item in drawn if item.name not in labels)
+    if counts:
+        unknown = [f"{name!r} ({', '.join(filter(None, [str(counts[name]), colours[name]]))})" for name in counts]
+        raise UserError(
+            f"{path}: unknown classes: {', '.join(unknown)}; known are {', '.join(map(repr, known))}. Name them under"
+            " `annotations` of one of the classes, or in annotations.ignore or annotations.regions"
+        )
+    return labels
+
+
+def check_coordinates(path: Path, polygons: np.ndarray, dimensions: tuple[int, int]) -> None:
+    """Refuse shapes that do not lie on the slide: another slide's, or another resolution's."""
+    if not len(polygons):
+        return
+    left, upper, right, lower = shapely.total_bounds(polygons)
+    width, height = dimensions
+    more_x, more_y = (max(OUTSIDE[0], OUTSIDE[1] * side) for side in dimensions)
+    if left >= -more_x and upper >= -more_y and right <= width + more_x and lower <= height + more_y:
+        return
+    raise UserError(
+        f"{path}: wrong coordinates: the shapes lie at x {left:.0f} to {right:.0f}, y {upper:.0f} to {lower:.0f}, the"
+        f" slide is {width} × {height} px. Is it another slide's annotation, or not in level-0 pixels? Export it again"
+        " from this slide"
+    )
