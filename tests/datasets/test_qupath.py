@@ -25,22 +25,25 @@ def change(qupath, number, **values):
 
 def test_images_are_found_where_the_project_was_moved_to(qupath):
     qupath.make()
-    found = {name: (slide.patient, slide.split, slide.annotation is not None) for name, slide in qupath.slides.items()}
-    assert found == {
-        "case_1": ("P1", "annotated", True),
-        "case_2": ("P2", "annotated", True),
-        "case_3": ("P3", "test", True),
-        "case_4": ("P4", "test", True),
-        "case_5": ("P5", "unannotated", False),
+    assert {name: (slide.patient, slide.split) for name, slide in qupath.slides.items()} == {
+        "case_1": ("P1", "annotated"),
+        "case_2": ("P2", "annotated"),
+        "case_3": ("P3", "test"),
+        "case_4": ("P4", "test"),
+        "case_5": ("P5", "unannotated"),
     }
+    assert [name for name, slide in qupath.slides.items() if slide.annotation is None] == ["case_5"]
+    assert {slide.mpp for slide in qupath.slides.values()} == {0.25}
     assert qupath.slides["case_2"].path == qupath.folder.parent / "images/case 2.svs"
 
 
 def test_without_metadata_each_image_is_a_patient(qupath):
-    change(qupath, 1, metadata=None)
+    builder = {"builderType": "uri", "uri": "file:/old%20place/images/case%201.svs"}
+    pixels = {"metadata": {"pixelCalibration": {"pixelWidth": {"value": 1.0, "unit": "px"}}}}
+    change(qupath, 1, metadata=None, serverBuilder=builder | pixels)
     qupath.make()
     slide = qupath.slides["case_1"]
-    assert (slide.patient, slide.split) == ("case_1", "")
+    assert (slide.patient, slide.split, slide.mpp) == ("case_1", "", None)
 
 
 def test_where_a_project_looks_for_an_image(tmp_path):
@@ -65,9 +68,11 @@ def test_all_that_does_not_match_is_told_at_once(qupath):
     (qupath.folder.parent / "images/case 3.svs").unlink()
     change(qupath, 4, serverBuilder={"builderType": "rotated", "builder": {"uri": "file:/x.svs"}})
     change(qupath, 5, metadata={"split": "tests"})
+    change(qupath, 2, serverBuilder={"builderType": "uri", "uri": "file:/x.vsi", "args": ["--series", "2"]})
     messages = qupath.refused()
     parts = [
         "case 2.geojson: annotates 'case 2.svs' as",
+        "image 'case 2.svs': is not a file but 'series 2 of a file' in QuPath",
         "image 'case 4.svs': is not a file but 'rotated' in QuPath",
         "image 'case 5.svs': split 'tests' is not one of",
         "cas 1.svs.geojson: the project has no image 'cas 1.svs'",

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -25,12 +26,33 @@ OWN_FOLDERS = {"data", "classifiers", "scripts"}
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a project: its name, what QuPath makes it of (`uri`: a file), which, and what the user says of it."""
+    """An image of a project.
+
+    Attributes:
+        name: as QuPath shows it.
+        kind: what QuPath makes it of; `uri` is a file.
+        uri: of that file.
+        mpp: µm per pixel, where QuPath knows it.
+        metadata: what the user says of it.
+    """
 
     name: str
     kind: str
     uri: str
+    mpp: float | None
     metadata: dict[str, str]
+
+    @classmethod
+    def read(cls, image: dict[str, Any]) -> Self:
+        """An entry of the project's file; of several images in one file (`--series`) only the first can be read."""
+        builder = image["serverBuilder"]
+        kind, arguments = builder["builderType"], builder.get("args") or []
+        if "--series" in arguments and (series := arguments[arguments.index("--series") + 1]) != "0":
+            kind = f"series {series} of a file"
+        width = ((builder.get("metadata") or {}).get("pixelCalibration") or {}).get("pixelWidth") or {}
+        mpp = float(width["value"]) if width.get("unit") == "µm" else None
+        metadata = {key.lower(): str(value) for key, value in (image.get("metadata") or {}).items()}
+        return cls(image["imageName"], kind, builder.get("uri", ""), mpp, metadata)
 
 
 def find(folder: Path) -> Found:
@@ -55,7 +77,7 @@ def find(folder: Path) -> Found:
         path = image_file(entry.uri, project, folder) if entry.uri else None
         if entry.kind != "uri":
             found.problems.append(
-                f"{folder}, image {entry.name!r}: is not a file but {entry.kind!r} in QuPath (rotated, cropped or put"
+                f"{folder}, image {entry.name!r}: is not a file but {entry.kind!r} in QuPath (such as rotated, or put"
                 " together); annotate the file itself"
             )
         elif path is None:
@@ -67,7 +89,8 @@ def find(folder: Path) -> Found:
             slide = usable_name(names[-1])
             patient = usable_name(entry.metadata.get("patient", slide))
             annotation = annotations[0] if annotations else None
-            found.slides.append(Slide(slide, patient, path, annotation, entry.metadata.get("group", ""), split=role))
+            group = entry.metadata.get("group", "")
+            found.slides.append(Slide(slide, patient, path, annotation, group, entry.mpp, role))
     found.problems += [f"{path}: the project has no image {name!r}" for name, path in exported.items()]
     return found
 
@@ -79,17 +102,8 @@ def read_project(folder: Path) -> tuple[str, list[Entry]]:
         raise UserError(f"{folder}: has {len(files)} files *.qpproj, and one is needed; give the project's own folder")
     try:
         project = json.loads(files[0].read_text(encoding="utf-8"))
-        entries = [
-            Entry(
-                image["imageName"],
-                image["serverBuilder"]["builderType"],
-                image["serverBuilder"].get("uri", ""),
-                {key.lower(): str(value) for key, value in (image.get("metadata") or {}).items()},
-            )
-            for image in project["images"]
-        ]
-        return project.get("uri", ""), entries
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return project.get("uri", ""), [Entry.read(image) for image in project["images"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{files[0]}: is no project of QuPath 0.2 or later ({error!r}); open it there and save it"
         ) from error

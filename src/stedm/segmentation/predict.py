@@ -131,6 +131,7 @@ def predict_slides(
                 log.info("%s: is done", place)
                 continue
             log.info("%s", place)
+            (out / f"{slide.slide}.json").unlink(missing_ok=True)  # it would speak for what comes now
             predict_slide(options, network, dataset, slide, out)
             write_json(out / f"{slide.slide}.json", made_from)
         except (UserError, OSError) as error:

@@ -53,6 +53,12 @@ def test_neighbours_leave_no_gap_and_do_not_overlap(read):
     np.testing.assert_array_equal(labels[1], [1] * 12 + [0] * 12)
 
 
+def test_neighbours_along_a_diagonal_leave_no_gap_either(read):
+    lower, upper = Polygon([(10, 10), (60, 60), (10, 60)]), Polygon([(10, 10), (60, 10), (60, 60)])
+    labels = read(("Tumor", mapping(lower)), ("stroma", mapping(upper))).rasterise(10, 10, 50, 50, 1)
+    np.testing.assert_array_equal(np.bincount(labels.ravel()), [25 * 49, 25 * 51])
+
+
 def test_holes_and_parts(read, expected):
     holed = Polygon([(10, 10), (50, 10), (50, 50), (10, 50)], [[(20, 20), (40, 20), (40, 40), (20, 40)]])
     annotation = read(("Tumor", mapping(MultiPolygon([holed, box(60, 60, 70, 70)]))))

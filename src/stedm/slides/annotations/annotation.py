@@ -17,6 +17,8 @@ REGION, IGNORE = -1, -2
 """What a shape stands for, where it is no class."""
 SUBPIXEL = 4
 """Bits of OpenCV's fixed-point coordinates."""
+NUDGE = 1e-6, 1.618e-6
+"""Level-0 pixels right and down, along no edge that anybody draws."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def paint(canvas: np.ndarray, polygon: Polygon, value: int, x0: float, y0: float
     cv2.fillPoly(filled, fixed, 1, shift=SUBPIXEL)
     cv2.polylines(border, fixed, True, 1, thickness=3, shift=SUBPIXEL)
     y, x = np.nonzero(border)
-    inside = shapely.contains_xy(polygon, x0 + (x + 0.5) * downsample + 1e-6, y0 + (y + 0.5) * downsample + 1e-6)
+    inside = shapely.contains_xy(
+        polygon, x0 + (x + 0.5) * downsample + NUDGE[0], y0 + (y + 0.5) * downsample + NUDGE[1]
+    )
     filled[y, x] = inside
     part[filled > 0] = value
