@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-POLL = 0.02
+POLL = 0.1
 SLIDES = {"A": "annotated", "U": "unannotated", "T": "test"}
 STUDY = """
 study: chaos
