@@ -132,7 +132,7 @@ def test_errors_of_the_system_have_no_traceback(capsys, monkeypatch, error, mess
 
 def test_a_mistyped_file_is_named(capsys, tmp_path):
     missing = str(tmp_path / "manifset.csv")
-    status, _, said = stedm(capsys, "synthesis", "grid", "--manifest", missing, "--out", str(tmp_path / "grid.csv"))
+    status, _, said = stedm(capsys, "synthesis", "grid", "--plan", missing, "--out", str(tmp_path / "grid.csv"))
     assert (status, said) == (2, f"{missing}: No such file or directory; is the path right, and the file whole?\n")
 
 
@@ -192,12 +192,19 @@ def test_the_page_of_a_table_escapes_what_it_shows(capsys, arms_table):
 
 def test_the_table_of_image_quality_has_a_column_for_each_generator(capsys, tmp_path):
     path = tmp_path / "image_quality.csv"
-    rows = ["styled,3,layout_iou,0.75,0.5,1,20", "plain,3,layout_iou,0.25,0,0.5,20", "styled,3,chance,0.1,,,20"]
-    path.write_text("\n".join(["generator,annotated_patients,metric,value,low,high,images", *rows]) + "\n")
+    columns = "generator,annotated_patients,metric,images_of,value,low,high,deviation,images,features"
+    rows = [
+        "styled,3,layout_iou,drawn,0.75,0.5,1,,20,",
+        "styled,3,layout_iou,real,0.9,0.8,1,,20,",
+        "plain,3,layout_iou,drawn,0.25,0,0.5,,18,",
+        "styled,3,kid,drawn,0.1,,,0.01,20,segmenter",
+    ]
+    path.write_text("\n".join([columns, *rows]) + "\n")
     _, text, _ = stedm(capsys, "statistics", "show", str(path))
-    header, first, _ = text.splitlines()
-    assert header.split() == ["metric", "annotated", "styled", "plain"]
-    assert first.split(maxsplit=2) == ["layout_iou", "3", "0.750 [0.500, 1.000] 0.250 [0.000, 0.500]"]
+    header, first, second = (" ".join(line.split()) for line in text.splitlines())
+    assert header == "metric annotated real patches styled plain images features"
+    assert first == "layout_iou 3 0.900 [0.800, 1.000] 0.750 [0.500, 1.000] 0.250 [0.000, 0.500] 18–20"
+    assert second == "kid 3 – 0.100 ± 0.010 – 20 segmenter"
 
 
 def test_another_table_is_refused(capsys, tmp_path):

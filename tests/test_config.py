@@ -161,6 +161,19 @@ def test_merging_goes_section_by_section():
         ({"synthesis": {"images": 3, "shards": 4}}, ["synthesis: 3 images cannot be drawn in 4 shards"]),
         ({"generators__styled__preset": ["demo"]}, ["generators.styled: preset ['demo'] is not one of paper"]),
         ({"generators__styled__preset": {}}, ["generators.styled: preset {} is not one of paper"]),
+        (
+            {"synthesis__filter": {"arm": "reel"}},
+            ["synthesis.filter.arm: there is no arm 'reel'; did you mean 'real'?"],
+        ),
+        ({"synthesis__filter": {"arm": "styled"}}, ["synthesis.filter.arm: the arm 'styled' learns from drawn images"]),
+        (
+            {"synthesis__filter": {"arm": "all"}, "arms__all": {"label": "all", "annotations": "all"}},
+            ["synthesis.filter.arm: the arm 'all' learns from drawn images or from annotations that the other"],
+        ),
+        (
+            {"synthesis__filter": {"arm": "real"}, "evaluation__judge_arm": "real"},
+            ["evaluation.judge_arm: the network of 'real' has chosen the images"],
+        ),
         ({"annotations": {"whole_slide": True}}, ["annotations: whole_slide needs fill"]),
         ({"evaluation__judge_arm": "styled"}, ["evaluation.judge_arm: the arm 'styled' has a generator"]),
     ],

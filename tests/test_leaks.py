@@ -1,6 +1,7 @@
 """No stage that prepares, trains or draws opens a file of a test patient: told from the files that are opened."""
 
 import pytest
+import segmentation_models_pytorch as smp
 from tiny import options, train
 
 from stedm.config import Device, Evaluation, Synthesis, TrainedFirstStage
@@ -9,7 +10,7 @@ from stedm.evaluation.quality import judge_images
 from stedm.first_stage import encode_latents, train_first_stage
 from stedm.store import PatchFile
 from stedm.style.bank import embed_patches
-from stedm.synthesis import draw_shard, plan_images
+from stedm.synthesis import draw_shard, plan_images, write_manifest
 
 
 @pytest.fixture
@@ -30,11 +31,15 @@ def test_generator_bank_and_synthesis(tiny_study, opened):
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
     embed_patches(chosen.style, generator, split, patches, tiny_study / "bank")
-    plan_images(Synthesis(images=4), split, patches, 0, tiny_study / "manifest.csv")
+    plan_images(Synthesis(images=4), split, patches, 0, tiny_study / "plan.csv")
     shard = tiny_study / "0.h5"
-    draw_shard(generator, tiny_study / "manifest.csv", 0, patches, tiny_study / "bank", ["stroma", "tumour"], shard)
-    quality = tiny_study / "quality.csv"
-    judge_images(Evaluation(), tiny_study / "manifest.csv", [shard], split, patches, None, 0, quality)
+    draw_shard(generator, tiny_study / "plan.csv", 0, patches, tiny_study / "bank", ["stroma", "tumour"], shard)
+    write_manifest(tiny_study / "plan.csv", [shard], tiny_study / "manifest.csv")
+    judge = tiny_study / "judge"
+    smp.Unet(
+        "tu-resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2
+    ).save_pretrained(judge)
+    judge_images(Evaluation(), tiny_study / "manifest.csv", [shard], split, patches, judge, 0, tiny_study / "quality")
     assert opened == {"A1", "A2", "U1", "U2", "0"}
 
 

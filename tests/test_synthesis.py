@@ -4,27 +4,49 @@ import pandas as pd
 import pytest
 from tiny import options, train
 
-from stedm.config import Affine, Synthesis
+from stedm.config import Affine, Filter, Synthesis
+from stedm.errors import UserError
 from stedm.store import PatchFile
 from stedm.style.bank import embed_patches
-from stedm.synthesis import draw_shard, plan_grid, plan_images, random_affine, warp_layout
+from stedm.synthesis import draw_shard, plan_grid, plan_images, random_affine, warp_layout, write_manifest
+from stedm.tables import read_table
 
 CLASSES = ["stroma", "tumour"]
 
 
 def plan(study, **over):
     chosen = Synthesis(**({"images": 20, "shards": 2, "style_images": 2} | over))
-    return plan_images(chosen, study / "split.csv", study / "patches", 0, study / "manifest.csv")
+    return plan_images(chosen, study / "split.csv", study / "patches", 0, study / "plan.csv")
 
 
-def test_every_unannotated_patient_is_drawn_equally_often_and_no_other(tiny_study):
-    manifest = plan(tiny_study)
+@pytest.mark.parametrize("pairing", ["group", "cycle"])
+def test_every_unannotated_patient_is_drawn_equally_often_and_no_other(tiny_study, pairing):
+    manifest = plan(tiny_study, pairing=pairing)
     assert manifest["style_slide"].value_counts().to_dict() == {"U1": 10, "U2": 10}
     assert set(manifest["layout_slide"]) == {"A1", "A2"}
 
 
-def test_a_manifest_is_the_same_each_time_and_more_images_leave_the_first_alone(tiny_study):
-    first, again, more = plan(tiny_study), plan(tiny_study), plan(tiny_study, images=30)
+def test_at_random_patients_are_drawn_with_equal_chances(tiny_study):
+    counts = plan(tiny_study, pairing="random", images=400)["style_slide"].value_counts()
+    assert counts.sum() == 400
+    assert 0 < abs(counts["U1"] - 200) < 3 * 10  # three deviations of the binomial distribution; not in turns
+
+
+def test_layouts_of_a_rare_class_are_drawn_as_often_as_those_of_the_other(tiny_study):
+    """One patch of sixteen of each annotated slide has tumour."""
+    for slide in ("A1", "A2"):
+        with h5py.File(tiny_study / f"patches/{slide}.h5", "a") as file:
+            file["class_fractions"][:] = [1, 0]
+            file["class_fractions"][5] = [0.5, 0.5]
+    manifest = plan(tiny_study, images=40)
+    assert manifest["layout_class"].value_counts().to_dict() == {"stroma": 20, "tumour": 20}
+    assert set(manifest.query("layout_class == 'tumour'")["layout_patch"]) == {5}
+
+
+@pytest.mark.parametrize("pairing", ["group", "cycle", "random"])
+def test_a_plan_is_the_same_each_time_and_more_images_leave_the_first_alone(tiny_study, pairing):
+    first, again, more = (plan(tiny_study, pairing=pairing, images=images) for images in (20, 20, 30))
+    assert (first["pairing"] == pairing).all()
     pd.testing.assert_frame_equal(first, again)
     same = [name for name in first if name != "shard"]
     pd.testing.assert_frame_equal(first[same], more[same].head(20))
@@ -45,8 +67,9 @@ def test_layouts_meet_styles_of_their_group(tiny_study):
     regroup(tiny_study, A1="x", A2="y", U1="x", U2="y")
     manifest = plan(tiny_study)
     assert set(zip(manifest["layout_slide"], manifest["style_slide"], strict=True)) == {("A1", "U1"), ("A2", "U2")}
-    mixed = plan(tiny_study, pairing="random", images=40)
-    assert len(set(zip(mixed["layout_slide"], mixed["style_slide"], strict=True))) == 4
+    for pairing in ("cycle", "random"):
+        mixed = plan(tiny_study, pairing=pairing, images=40)
+        assert len(set(zip(mixed["layout_slide"], mixed["style_slide"], strict=True))) == 4
 
 
 def test_a_group_without_layouts_takes_those_of_any(tiny_study):
@@ -73,10 +96,10 @@ def test_slides_may_be_called_by_numbers(tiny_study):
     chosen = options(style={"sampler": "none", "factor_colour": False}, training={"steps": 1}, sampling={"steps": 1})
     generator = train(tiny_study, chosen)
     plan(tiny_study, shards=1)
-    plan_grid(tiny_study / "manifest.csv", tiny_study / "grid.csv", 2, 2)
-    for manifest, count in (("manifest.csv", 20), ("grid.csv", 4)):
-        out = tiny_study / f"{manifest}.h5"
-        draw_shard(generator, tiny_study / manifest, 0, tiny_study / "patches", None, CLASSES, out)
+    plan_grid(tiny_study / "plan.csv", tiny_study / "grid.csv", 2, 2)
+    for planned, count in (("plan.csv", 20), ("grid.csv", 4)):
+        out = tiny_study / f"{planned}.h5"
+        draw_shard(generator, tiny_study / planned, 0, tiny_study / "patches", None, CLASSES, out)
         assert len(PatchFile(out)) == count
 
 
@@ -110,9 +133,9 @@ def drawn(tiny_study):
     embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", bank)
     plan(tiny_study)
 
-    def draw(shard, out):
+    def draw(shard, out, *filtered):
         path = tiny_study / out
-        draw_shard(generator, tiny_study / "manifest.csv", shard, tiny_study / "patches", bank, CLASSES, path)
+        draw_shard(generator, tiny_study / "plan.csv", shard, tiny_study / "patches", bank, CLASSES, path, *filtered)
         return PatchFile(path)
 
     return draw
@@ -127,9 +150,58 @@ def test_a_shard_redrawn_gives_the_same_images(drawn):
 
 def test_a_drawn_image_carries_its_layout_and_its_number(tiny_study, drawn):
     file = drawn(1, "a.h5")
-    manifest = pd.read_csv(tiny_study / "manifest.csv")
+    manifest = pd.read_csv(tiny_study / "plan.csv")
     row = manifest[manifest["shard"] == 1].iloc[3]
     source = PatchFile(tiny_study / f"patches/{row['layout_slide']}.h5").labels(row["layout_patch"])
     matrix = row[["a", "b", "c", "d", "e", "f"]].to_numpy(float).reshape(2, 3)
     np.testing.assert_array_equal(file.labels(3), warp_layout(source, matrix))
-    assert file.coords[:, 0].tolist() == list(range(10, 20))
+    assert file.coords.tolist() == [[number, 0] for number in range(10, 20)]
+
+
+def test_images_that_never_agree_with_their_layout_are_left_out_and_counted(tiny_study, drawn):
+    """A judge that agrees with images at its second look, or, where the layout starts with tumour, at none."""
+    plain = drawn(0, "plain.h5")
+    looks = {}
+
+    def agreement(images, layouts):
+        values = []
+        for image, layout in zip(images, layouts, strict=True):
+            looks.setdefault(layout.tobytes(), []).append(image.tobytes())
+            values.append(0.4 if len(looks[layout.tobytes()]) == 1 or layout[0, 0] == 1 else 0.5)
+        return np.array(values)
+
+    never = {int(image) for image, layout in zip(plain.coords[:, 0], labels(plain), strict=True) if layout[0, 0] == 1}
+    assert 0 < len(never) < 10
+    found = drawn(0, "0.h5", Filter(arm="real", iou=0.5, redraws=2), agreement)
+    assert set(found.coords[:, 0]) == set(range(10)) - never
+    assert set(found.coords[:, 1]) == {1}  # drawn anew once
+    assert {len(images) for images in looks.values()} == {2, 3}
+    assert all(len(set(images)) == len(images) for images in looks.values())  # from other noise each time
+
+    shards = [tiny_study / "0.h5", drawn(1, "1.h5").path]
+    manifest = write_manifest(tiny_study / "plan.csv", shards, tiny_study / "manifest.csv").set_index("image")
+    planned = read_table(tiny_study / "plan.csv").set_index("image")
+    assert set(manifest.index[~manifest["kept"]]) == never
+    assert manifest["redraws"].tolist() == [pd.NA if n in never else int(n < 10) for n in range(20)]
+    assert (manifest["seed"] - planned["seed"]).tolist() == [int(n < 10 and n not in never) for n in range(20)]
+    same = planned.columns.drop("seed")
+    pd.testing.assert_frame_equal(manifest[same], planned[same])
+
+
+def labels(file):
+    return [file.labels(index) for index in range(len(file))]
+
+
+def test_images_of_which_nothing_can_be_told_are_kept(drawn):
+    unknown = lambda images, layouts: np.full(len(images), np.nan)  # noqa: E731
+    assert len(drawn(0, "0.h5", Filter(arm="real"), unknown)) == 10
+
+
+def test_a_filter_that_keeps_nothing_and_shards_of_another_plan_are_errors(tiny_study, drawn):
+    drawn(0, "0.h5", Filter(arm="real", redraws=0), lambda images, layouts: np.zeros(len(images)))
+    with pytest.raises(UserError, match=r"plan\.csv: not one image agrees .* synthesis\.filter\.iou"):
+        write_manifest(tiny_study / "plan.csv", [tiny_study / "0.h5"], tiny_study / "manifest.csv")
+    other = drawn(1, "1.h5")
+    plan(tiny_study, images=5)
+    with pytest.raises(UserError, match=r"plan\.csv: has not the images of"):
+        write_manifest(tiny_study / "plan.csv", [other.path], tiny_study / "manifest.csv")

@@ -69,11 +69,12 @@ PATCHES = argument("--patches", "DIR", "patch files {slide}.h5")
 SPLIT = argument("--split", "CSV", "roles: slide, patient, group, role, labelled")
 SEED = argument("--seed", "N", "of everything random", type=int)
 WORK = argument("--work", "DIR", "checkpoints; a stopped run goes on from there")
+PLAN = argument("--plan", "CSV", "what to draw, one row an image")
+MANIFEST = argument("--manifest", "CSV", "what was drawn, one row an image")
 FOLDER = argument("--folder", "DIR", "the data set, downloaded and unpacked")
 PARTIAL: Argument = ("--partial", {"action": "store_true", "help": "leave out what has not been downloaded"})
 NEW_SHEET = out("CSV", "sample sheet; paths in it start from its own folder")
 FLOWER_PARTS = ["train", "val", "test"]
-MANIFEST = argument("--manifest", "CSV", "what to draw, one row an image")
 
 
 def command(name: str, *arguments: Argument) -> Callable[[Run], Run]:
@@ -364,7 +365,7 @@ def embed_patches(args: argparse.Namespace) -> None:
     embed_patches(style, args.generator, args.split, args.patches, args.out)
 
 
-@command("synthesis plan", sections("synthesis"), SPLIT, PATCHES, SEED, out("CSV", "manifest, one row an image"))
+@command("synthesis plan", sections("synthesis"), SPLIT, PATCHES, SEED, out("CSV", "plan, one row an image"))
 def plan_images(args: argparse.Namespace) -> None:
     """Plan the images to draw: layout, its affine, style set and seed of each."""
     from stedm.config import Synthesis
@@ -375,32 +376,62 @@ def plan_images(args: argparse.Namespace) -> None:
 
 @command(
     "synthesis grid",
-    argument("--manifest", "CSV", "of `stedm synthesis plan`; layouts and style sets are taken from it"),
-    out("CSV", "manifest of a few layouts in a few styles, each with each"),
+    argument("--plan", "CSV", "of `stedm synthesis plan`; layouts and style sets are taken from it"),
+    out("CSV", "plan of a few layouts in a few styles, each with each"),
 )
 def plan_grid(args: argparse.Namespace) -> None:
     """Plan a grid: a few layouts in a few styles, each with each."""
     from stedm.synthesis import plan_grid
 
-    plan_grid(args.manifest, args.out)
+    plan_grid(args.plan, args.out)
 
 
 @command(
     "synthesis draw",
-    sections("classes (names)"),
+    sections("classes (names), filter"),
     argument("--generator", "DIR", "generator (StyleLayoutPipeline folder)"),
-    MANIFEST,
-    argument("--shard", "K", "which shard of the manifest, from 0", type=int),
+    PLAN,
+    argument("--shard", "K", "which shard of the plan, from 0", type=int),
     PATCHES,
     optional("--style-bank", "DIR", "style embeddings {slide}.h5 (without: a generator without style)"),
+    optional("--judge", "DIR", "segmentation network that filters (without: all images are kept)"),
     out("H5", "drawn images, in the form of a patch file"),
 )
 def draw_shard(args: argparse.Namespace) -> None:
-    """Draw one shard of a manifest."""
+    """Draw one shard of a plan."""
+    from stedm.config import Filter
     from stedm.synthesis import draw_shard
 
-    classes = parse(args.options, classes=list[str]).classes
-    draw_shard(args.generator, args.manifest, args.shard, args.patches, args.style_bank, classes, args.out)
+    options = parse(args.options, classes=list[str], filter=Filter | None)
+    agreement = None
+    if args.judge:
+        from stedm.evaluation.layout import network_agreement
+
+        agreement = network_agreement(args.judge)
+    draw_shard(
+        args.generator,
+        args.plan,
+        args.shard,
+        args.patches,
+        args.style_bank,
+        options.classes,
+        args.out,
+        options.filter,
+        agreement,
+    )
+
+
+@command(
+    "synthesis manifest",
+    PLAN,
+    argument("--shards", "H5", "drawn images", nargs="+"),
+    out("CSV", "the plan with what became of each image: kept, redraws, seed"),
+)
+def write_manifest(args: argparse.Namespace) -> None:
+    """Put together what was planned and what was drawn."""
+    from stedm.synthesis import write_manifest
+
+    write_manifest(args.plan, args.shards, args.out)
 
 
 @command(
@@ -492,10 +523,10 @@ def score_slides(args: argparse.Namespace) -> None:
     PATCHES,
     optional("--judge", "DIR", "segmentation network that judges whether images follow their layout"),
     SEED,
-    out("CSV", "one row an image"),
+    out("DIR", "images.csv (one row an image) and sets.csv (all images together)"),
 )
 def judge_images(args: argparse.Namespace) -> None:
-    """Judge drawn images: do they follow their layout and their style?"""
+    """Judge drawn images: layout, style, diversity, copies of training patches, distance to real patches."""
     from stedm.config import Evaluation
     from stedm.evaluation.quality import judge_images
 
@@ -536,9 +567,9 @@ def compare_arms(args: argparse.Namespace) -> None:
 @command(
     "statistics images",
     sections("evaluation, generators (names), splits (names)"),
-    argument("--quality", "DIR", "tables {generator}/{split}.csv of drawn images"),
+    argument("--quality", "DIR", "tables {generator}/{split}/images.csv and sets.csv of drawn images"),
     SEED,
-    out("CSV", "means: generator, annotated_patients, metric, value, low, high, images"),
+    out("CSV", "generator, annotated_patients, metric, images_of, value, low, high, deviation, images, features"),
 )
 def compare_generators(args: argparse.Namespace) -> None:
     """Sum up the quality of drawn images by generator."""
@@ -546,8 +577,8 @@ def compare_generators(args: argparse.Namespace) -> None:
     from stedm.evaluation.quality import summarise_quality
 
     options = parse(args.options, evaluation=Evaluation, generators=list[str], splits=list[str])
-    files = [args.quality / name / f"{split}.csv" for name in options.generators for split in options.splits]
-    summarise_quality(options.evaluation, files, args.seed, args.out)
+    folders = [args.quality / name / split for name in options.generators for split in options.splits]
+    summarise_quality(options.evaluation, folders, args.seed, args.out)
 
 
 @command("statistics show", argument("table", "CSV", "arms.csv or image_quality.csv"))
@@ -643,6 +674,20 @@ def draw_examples(args: argparse.Namespace) -> None:
 
 
 @command(
+    "figures closest",
+    argument("--quality", "DIR", "of `stedm evaluation images`"),
+    argument("--shards", "H5", "drawn images", nargs="+"),
+    PATCHES,
+    FIGURE,
+)
+def draw_closest(args: argparse.Namespace) -> None:
+    """Drawn images beside the training patches that they are closest to."""
+    from stedm.figures.closest import draw_closest
+
+    draw_closest(args.quality, args.shards, args.patches, args.out)
+
+
+@command(
     "figures grid",
     sections("classes"),
     argument("--manifest", "CSV", "of `stedm synthesis grid`"),
@@ -657,6 +702,20 @@ def draw_grid(args: argparse.Namespace) -> None:
 
     classes = parse(args.options, classes=list[TissueClass]).classes
     draw_grid(classes=classes, out=args.out, **read_grid(args.manifest, args.images, args.patches))
+
+
+@command(
+    "figures contact-sheet",
+    SHEET,
+    PATCHES,
+    argument("--overviews", "DIR", "pictures {slide}.png of `stedm patches extract`"),
+    FIGURE,
+)
+def draw_contact_sheet(args: argparse.Namespace) -> None:
+    """All slides at a glance, with name, patient, group, number of patches and status."""
+    from stedm.figures.contact_sheet import draw_contact_sheet
+
+    draw_contact_sheet(args.sheet, args.patches, args.overviews, args.out)
 
 
 @command(

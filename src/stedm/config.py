@@ -35,6 +35,17 @@ def once(values: list[int]) -> list[int]:
     return values
 
 
+def expanded(value: str) -> str:
+    """A path with its `${VARIABLES}` replaced."""
+    value = os.path.expandvars(value)
+    if missing := re.findall(r"\$\{?(\w+)", value):
+        raise ValueError(f"the environment variable {missing[0]} is not set; set it, or write the folder itself")
+    return value
+
+
+PathName = Annotated[str, AfterValidator(expanded)]
+
+
 class Section(BaseModel):
     """A part of the configuration; unknown keys are mistakes."""
 
@@ -50,19 +61,9 @@ class Demo(Section):
 
 
 class Slides(Section):
-    sheet: str
-    root: str | None = None
+    sheet: PathName
+    root: PathName | None = None
     """Folder that relative paths of the sheet start from (default: the sheet's own); `${VARIABLES}` are expanded."""
-
-    @field_validator("sheet", "root")
-    @classmethod
-    def expand(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        expanded = os.path.expandvars(value)
-        if missing := re.findall(r"\$\{?(\w+)", expanded):
-            raise ValueError(f"the environment variable {missing[0]} is not set; set it, or write the folder itself")
-        return expanded
 
 
 class TissueClass(Section):
@@ -133,6 +134,9 @@ class Tissue(Section):
     """Smaller pieces are specks, in µm²."""
     min_hole: Positive = 20_000.0
     """Smaller holes are filled, in µm²."""
+    masks: PathName | None = None
+    """Folder of masks made elsewhere, one a slide (`<slide>.png`, `.tif`, `.geojson`), taken as they are: of the keys
+    above only `mpp` counts."""
 
 
 class Patches(Section):
@@ -142,6 +146,9 @@ class Patches(Section):
     """Read this level as it is, instead of a resolution: for images without a scale."""
     overlap: Annotated[int, Field(ge=0)] = 0
     min_tissue: Fraction = 0.5
+    coords: PathName | None = None
+    """Folder of coordinates that CLAM or TRIDENT wrote, one file a slide (`<slide>.h5`, `<slide>_patches.h5`): all of
+    their patches are cut, instead of those on a grid of ours."""
     storage: Literal["raw", "jpeg"] = "raw"
     """`raw`: pixels as they are, read 20 times faster; `jpeg`: an eighth of the space."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
@@ -155,6 +162,8 @@ class Patches(Section):
             raise ValueError("give either mpp (micrometres per pixel) or level, not both and not neither")
         if self.overlap >= self.size:
             raise ValueError(f"overlap ({self.overlap} px) must be smaller than size ({self.size} px)")
+        if self.coords is not None and self.overlap:
+            raise ValueError("overlap is of our grid; leave it out, coords says where patches lie")
         return self
 
 
@@ -351,11 +360,24 @@ class Affine(Section):
     translation: Fraction = 0.1
 
 
+class Filter(Section):
+    """Drawn images in which a segmentation network does not find their layout again are drawn anew, or left out."""
+
+    arm: Name
+    """Arm whose network judges: of real images, and of no more annotations than the generator had."""
+    iou: Fraction = 0.5
+    """Least mean IoU, over the layout's classes, of the layout and what the network sees."""
+    redraws: Annotated[int, Field(ge=0)] = 3
+    """How often an image is drawn anew, from other noise, before it is left out."""
+
+
 class Synthesis(Section):
     images: Count = 1000
     shards: Count = 1
-    pairing: Literal["group", "random"] = "group"
-    """Layouts meet styles of the same group, or of any."""
+    pairing: Literal["group", "cycle", "random"] = "group"
+    """`group`: layouts meet styles of the same group, and unannotated patients take turns; `cycle`: they take turns,
+    and layouts are of any group; `random`: patients are drawn at random too, as the paper's code does."""
+    filter: Filter | None = None
     affine: Affine = Affine()
     style_images: Count = 4
     """Size of the style sets for drawing."""
@@ -413,6 +435,10 @@ class Evaluation(Section):
     judge_arm: Name | None = None
     """Arm whose network judges whether drawn images follow their layout (default: none is judged)."""
     judged_images: Count = 400
+    features: str = "segmenter"
+    """Network by whose features drawn and real images are compared: `segmenter` (the encoder of judge_arm's network;
+    without one nothing is compared), `inception` (a download), a timm model, a hub id (`hf-hub:owner/name`), or its
+    folder."""
     bootstrap: Count = 10_000
 
 
@@ -454,6 +480,7 @@ class Study(Section):
                 f"evaluation.judge_arm: the arm {self.evaluation.judge_arm!r} has a generator and would judge images"
                 " like those that it learned from; name an arm of real images only"
             )
+        problems += self.filter_problems()
         names = [item.name for item in self.classes]
         problems += [f"classes: the name {name!r} is there twice" for name in set(names) if names.count(name) > 1]
         scored = self.evaluation.classes or []
@@ -468,6 +495,27 @@ class Study(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def filter_problems(self) -> list[str]:
+        """A filter must know no more than the arms that its images are for, and be judged by another network."""
+        if self.synthesis.filter is None:
+            return []
+        name = self.synthesis.filter.arm
+        arm = self.arms.get(name)
+        if arm is None:
+            return [f"synthesis.filter.arm: there is no arm {name!r}; {choices(name, self.arms)}"]
+        problems = []
+        if arm.generator is not None or arm.annotations == "all":
+            problems.append(
+                f"synthesis.filter.arm: the arm {name!r} learns from drawn images or from annotations that the other"
+                " arms do not have; name an arm of real images with annotations: annotated"
+            )
+        if name == self.evaluation.judge_arm:
+            problems.append(
+                f"evaluation.judge_arm: the network of {name!r} has chosen the images (synthesis.filter.arm) and cannot"
+                " judge them; name another arm"
+            )
+        return problems
 
     def claimed_twice(self) -> list[str]:
         """Names in annotations and values in masks that two classes claim."""

@@ -2,17 +2,20 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from stedm.config import Slides, choices
+from stedm.config import Patches, Slides, choices
 from stedm.errors import UserError
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
 ROLES = ("annotated", "unannotated", "validation", "test")
+MASKS = (".png", ".tif", ".tiff", ".geojson", ".json")
+COORDS = (".h5", "_patches.h5")
 NAME = re.compile(r"\w[\w.-]*")
 LONGEST_NAME = 100
 """Bytes; file names may have 255, of which endings and temporary names take some."""
@@ -145,6 +148,53 @@ def check_together(sheet: Path, slides: list[tuple[int, Slide]]) -> list[str]:
                     f" {line}; a patient has one {column}"
                 )
     return problems
+
+
+def companion(slide: str, folder: str, endings: Sequence[str], key: str) -> Path:
+    """The file of a slide in a folder that the user brings.
+
+    Raises:
+        UserError: there is none, or more than one; `key` of the configuration names the folder.
+    """
+    paths = [Path(folder) / f"{slide}{ending}" for ending in endings]
+    found = [path for path in paths if path.exists()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{key}, slide {slide!r}: {' and '.join(map(str, found))} are there; keep one of them")
+    raise UserError(f"{key}, slide {slide!r}: there is no file {paths[0]} (or ending in {', '.join(endings[1:])})")
+
+
+def tissue_file(slide: str, patches: Patches) -> Path | None:
+    """The tissue mask that the user brings for a slide."""
+    if patches.tissue is None or patches.tissue.masks is None:
+        return None
+    return companion(slide, patches.tissue.masks, MASKS, "patches.tissue.masks")
+
+
+def coords_file(slide: str, patches: Patches) -> Path | None:
+    """The coordinates that the user brings for a slide."""
+    return None if patches.coords is None else companion(slide, patches.coords, COORDS, "patches.coords")
+
+
+def find_companions(slides: Sequence[Slide], patches: Patches) -> dict[str, list[Path]]:
+    """Masks and coordinates that the user brings, by slide.
+
+    Raises:
+        UserError: all that are missing.
+    """
+    found: dict[str, list[Path]] = {}
+    problems = []
+    for slide in slides:
+        for find in (tissue_file, coords_file):
+            try:
+                path = find(slide.slide, patches)
+                found.setdefault(slide.slide, []).extend([] if path is None else [path])
+            except UserError as error:
+                problems += error.messages
+    if problems:
+        raise UserError(problems)
+    return found
 
 
 def write_sheet(path: Path, slides: list[Slide]) -> None:

@@ -1,8 +1,8 @@
-"""Synthesis: a manifest says what to draw; its shards can be drawn anywhere, and redrawn give the same images."""
+"""Synthesis: a plan says what to draw; its shards can be drawn anywhere, and drawn again give the same images."""
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from stedm.store import PatchFile, patch_file, write_patches
 from stedm.style.bank import StyleBank
 from stedm.tables import read_table
 
+Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Images (B, P, P, 3) uint8 and their layouts (B, P, P) uint8 → (B,) IoU in [0, 1] of what a network sees; NaN where
+the layout says nothing."""
 AFFINE = ["a", "b", "c", "d", "e", "f"]
 MIN_CLASS_SHARE = 0.05
 MIN_ANNOTATED_SHARE = 0.5
@@ -31,44 +34,52 @@ log = logging.getLogger(__name__)
 
 
 def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int, out: Path) -> pd.DataFrame:
-    """Write the manifest: for each image its layout, the layout's affine transform, its style set and its seed.
+    """Write the plan: for each image its layout, the layout's affine transform, its style set and its seed.
 
-    Unannotated patients take turns as style source, so that each is drawn equally often; the layout is one of an
-    annotated patient of the same group (`pairing: group`; of any where the group has no annotated patient), and
-    classes take turns: a layout is drawn among those with at least 5% of the class.
+    Unannotated patients take turns as style source, so that each is drawn equally often (`pairing: random` draws them);
+    the layout is one of an annotated patient of the same group (`pairing: group`; of any where the group has no
+    annotated patient), and classes take turns, so that the layouts of a rare one are drawn as often: a layout is drawn
+    among those with at least 5% of the class.
 
     Args:
         options: how many images, how they are paired, the affine transforms.
         split: table of roles.
         patches: folder of patch files.
         seed: of all draws.
-        out: the manifest's file (CSV): image, shard, group, layout_slide, layout_patch, a … f (rows of the 2×3 matrix
-            that takes pixels of the drawn layout to those of the source), style_slide, style_patient, style_patches
-            (separated by spaces), seed. provenance.json is written beside it.
+        out: the plan's file (CSV): image, shard, pairing, group (of the style), layout_class (whose turn it was),
+            layout_slide, layout_patch, a … f (rows of the 2×3 matrix that takes pixels of the drawn layout to those of
+            the source), style_slide, style_patient, style_patches (separated by spaces), seed. provenance.json is
+            written beside it.
 
     Returns:
-        The manifest.
+        The plan.
     """
     layouts = [file for files in files_by_patient(split, patches, "annotated").values() for file in files]
     styles = files_by_patient(split, patches, "unannotated")
     if not styles:
         raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
-    classes = layouts[0].class_fractions.shape[1]
+    classes = [str(name) for name in layouts[0].attributes["class_names"]]
     order = sorted(styles)
     rows = []
     for image in range(options.images):
         rng = np.random.default_rng([seed, image])
         turn, place = divmod(image, len(order))
-        patient = np.random.default_rng([seed, turn]).permutation(order)[place]
+        if options.pairing == "random":
+            patient = str(rng.choice(order))
+        else:
+            patient = str(np.random.default_rng([seed, turn]).permutation(order)[place])
         style = styles[patient][rng.integers(len(styles[patient]))]
-        layout, index = draw_layout(layouts, style, turn % classes, options.pairing, rng)
+        wanted = turn % len(classes)
+        layout, index = draw_layout(layouts, style, wanted, options.pairing, rng)
         chosen = rng.choice(len(style), options.style_images, replace=len(style) < options.style_images)
         matrix = random_affine(options.affine, int(layout.attributes["patch_size"]), rng)
         rows.append(
             {
                 "image": image,
                 "shard": image * options.shards // options.images,
+                "pairing": options.pairing,
                 "group": style.attributes["group"],
+                "layout_class": classes[wanted],
                 "layout_slide": layout.slide,
                 "layout_patch": index,
                 **dict(zip(AFFINE, matrix.ravel().round(6).tolist(), strict=True)),
@@ -78,28 +89,28 @@ def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int
                 "seed": int(rng.integers(2**31)),
             }
         )
-    manifest = pd.DataFrame(rows)
+    planned = pd.DataFrame(rows)
     with written_whole(out) as temporary:
-        manifest.to_csv(temporary, index=False)
+        planned.to_csv(temporary, index=False)
     files = [*layouts, *(file for some in styles.values() for file in some)]
     inputs = {file.slide: file.fingerprint for file in files}
     write_json(out.with_name("provenance.json"), provenance(options.model_dump(mode="json"), inputs, seed))
-    return manifest
+    return planned
 
 
-def plan_grid(manifest: Path, out: Path, rows: int = 4, columns: int = 6) -> pd.DataFrame:
-    """Write a manifest of a few layouts of another one in a few of its styles, each with each, all in one shard.
+def plan_grid(plan: Path, out: Path, rows: int = 4, columns: int = 6) -> pd.DataFrame:
+    """Write a plan of a few layouts of another one in a few of its styles, each with each, all in one shard.
 
     Layouts and styles are of as many patients as there are, evenly spaced among them; none is picked by hand. Images
     in a row start from the same noise, so that they differ by their style alone.
 
     Args:
-        manifest: CSV of `plan_images`.
-        out: the manifest's file; image r * columns + c has layout r and style c.
+        plan: CSV of `plan_images`.
+        out: the plan's file; image r * columns + c has layout r and style c.
         rows: how many layouts at most.
         columns: how many styles at most.
     """
-    table = read_table(manifest)
+    table = read_table(plan)
     styled = ["group", "style_slide", "style_patient", "style_patches"]
     layouts = evenly(table, "layout_slide", rows).drop(columns=[*styled, "image", "shard"])
     grid = layouts.merge(evenly(table, "style_patient", columns)[styled], how="cross")
@@ -124,7 +135,7 @@ def draw_layout(
     layouts: list[PatchFile], style: PatchFile, wanted: int, pairing: str, rng: np.random.Generator
 ) -> tuple[PatchFile, int]:
     """A slide and patch whose layout has the wanted class, or, where none has, any."""
-    paired = [file for file in layouts if pairing == "random" or file.attributes["group"] == style.attributes["group"]]
+    paired = [file for file in layouts if pairing != "group" or file.attributes["group"] == style.attributes["group"]]
     for pool, minimum in itertools.product((paired, layouts), (MIN_CLASS_SHARE, 0.0)):
         choices = [
             (file, np.flatnonzero((share.sum(1) >= MIN_ANNOTATED_SHARE) & (share[:, wanted] >= minimum)))
@@ -161,58 +172,122 @@ def warp_layout(layout: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def layout_of(row: "pd.Series[Any]", files: dict[str, PatchFile]) -> np.ndarray:
-    """(P, P) uint8 layout of a row of the manifest."""
+    """(P, P) uint8 layout of a row of the plan."""
     source = files[str(row["layout_slide"])].labels(int(row["layout_patch"]))
     return warp_layout(source, row[AFFINE].to_numpy(float).reshape(2, 3))
 
 
 def style_set(bank: StyleBank, row: "pd.Series[Any]", files: dict[str, PatchFile]) -> torch.Tensor:
-    """(n, D) embeddings of the style set of a row of the manifest."""
+    """(n, D) embeddings of the style set of a row of the plan."""
     return bank.embeddings(files[str(row["style_slide"])], [int(index) for index in str(row["style_patches"]).split()])
 
 
 def draw_shard(
     generator: Path,
-    manifest: Path,
+    plan: Path,
     shard: int,
     patches: Path,
     style_bank: Path | None,
     class_names: list[str],
     out: Path,
+    chosen: config.Filter | None = None,
+    agreement: Agreement | None = None,
 ) -> None:
-    """Draw the images of one shard of a manifest.
+    """Draw the images of one shard of a plan.
 
     Args:
         generator: folder of the pipeline.
-        manifest: CSV of `plan_images`.
+        plan: CSV of `plan_images`.
         shard: number of the shard.
         patches: folder of patch files.
         style_bank: folder of embeddings; None for a generator without style.
         class_names: of the layout.
-        out: patch file: `imgs` are drawn, `labels` the layouts they follow, `coords` the image numbers of the manifest.
+        out: patch file: `imgs` are drawn, `labels` the layouts they follow, `coords` the image's number in the plan and
+            how often it was drawn anew.
+        chosen: least agreement that an image must have, and how often it is drawn anew; None keeps all.
+        agreement: of images with their layouts, by a network; needed with `chosen`.
     """
-    table = read_table(manifest)
+    table = read_table(plan)
     table = table[table["shard"] == shard]
     pipeline = StyleLayoutPipeline.from_pretrained(generator).to(device())
     pipeline.set_progress_bar_config(disable=True)
     names = set(table["layout_slide"]) | set(table["style_slide"])
     files = {name: patch_file(patches, name) for name in names}
     size = int(next(iter(files.values())).attributes["patch_size"])
-
     bank = StyleBank(style_bank) if style_bank is not None else None
+
+    def draw(rows: "list[pd.Series[Any]]", redraw: int) -> tuple[np.ndarray, np.ndarray]:
+        layouts = np.stack([layout_of(row, files) for row in rows])
+        images = pipeline(
+            layout=torch.from_numpy(layouts),
+            style_embeddings=bank and torch.stack([style_set(bank, row, files) for row in rows]),
+            generator=[torch.Generator().manual_seed(int(row["seed"]) + redraw) for row in rows],
+        ).images
+        return to_pixels(images), layouts
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, int], float]]:
         for start in tqdm(range(0, len(table), pipeline.config.batch_size), unit="batch", disable=None):
             rows = [row for _, row in table.iloc[start : start + pipeline.config.batch_size].iterrows()]
-            layouts = np.stack([layout_of(row, files) for row in rows])
-            images = pipeline(
-                layout=torch.from_numpy(layouts),
-                style_embeddings=bank and torch.stack([style_set(bank, row, files) for row in rows]),
-                generator=[torch.Generator().manual_seed(int(row["seed"])) for row in rows],
-            ).images
-            for row, layout, image in zip(rows, layouts, to_pixels(images), strict=True):
-                yield image, layout, (int(row["image"]), 0), float((layout != IGNORE_INDEX).mean())
+            for row, redraw, image, layout in agreeing(rows, draw, chosen, agreement):
+                yield image, layout, (int(row["image"]), redraw), float((layout != IGNORE_INDEX).mean())
             log.info("drawn %d of %d", start + len(rows), len(table))
 
     attributes = {"slide": out.stem, "generator": str(generator.name), "status": "ok", "styled": bank is not None}
-    write_patches(out, drawn(), size, class_names, attributes)
+    kept = write_patches(out, drawn(), size, class_names, attributes)
+    log.info("kept %d of %d", kept, len(table))
+
+
+def agreeing(
+    rows: "list[pd.Series[Any]]",
+    draw: "Callable[[list[pd.Series[Any]], int], tuple[np.ndarray, np.ndarray]]",
+    chosen: config.Filter | None,
+    agreement: Agreement | None,
+) -> "Iterator[tuple[pd.Series[Any], int, np.ndarray, np.ndarray]]":
+    """Rows of the plan, how often each was drawn anew, its image and layout; without those that never agree.
+
+    Args:
+        rows: of the plan.
+        draw: images and layouts of rows, at a redraw.
+        chosen: as of `draw_shard`.
+        agreement: as of `draw_shard`.
+    """
+    for redraw in range(1 + (chosen.redraws if chosen else 0)):
+        images, layouts = draw(rows, redraw)
+        fails = np.zeros(len(rows), bool)
+        if chosen and agreement:
+            fails = agreement(images, layouts) < chosen.iou  # NaN, where nothing can be told, is no failure
+        for place in np.flatnonzero(~fails):
+            yield rows[place], redraw, images[place], layouts[place]
+        rows = [row for row, failed in zip(rows, fails, strict=True) if failed]
+        if not rows:
+            return
+
+
+def write_manifest(plan: Path, shards: Sequence[Path], out: Path) -> pd.DataFrame:
+    """Write the plan with what became of it.
+
+    Args:
+        plan: CSV of `plan_images`.
+        shards: patch files of `draw_shard`.
+        out: the manifest's file (CSV): the plan's columns, with the seed that the image was drawn from; kept, whether
+            it passed the filter (True without one); redraws, how often it was drawn anew (empty where it is not kept).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: the shards are of another plan; the filter has kept no image.
+    """
+    table = read_table(plan)
+    redraws = {int(image): int(redraw) for path in shards for image, redraw in PatchFile(path).coords}
+    if not set(redraws) <= set(table["image"]):
+        raise UserError(f"{plan}: has not the images of {shards[0].parent}; draw the shards again")
+    if not redraws:
+        raise UserError(f"{plan}: not one image agrees with its layout as synthesis.filter.iou asks; lower it")
+    table["kept"] = table["image"].isin(redraws)
+    table["redraws"] = table["image"].map(redraws).astype("Int64")
+    table["seed"] += table["redraws"].fillna(0)
+    log.info("%d of %d images kept, %d after a redraw", table["kept"].sum(), len(table), (table["redraws"] > 0).sum())
+    with written_whole(out) as temporary:
+        table.to_csv(temporary, index=False)
+    return table

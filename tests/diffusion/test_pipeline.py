@@ -64,13 +64,31 @@ def test_a_pipeline_that_is_saved_and_loaded_draws_the_same(pipeline, tmp_path):
     assert torch.equal(one, other)
 
 
-def test_half_precision_loads_and_draws(pipeline, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loads_and_draws_nearly_the_same(pipeline, tmp_path, dtype):
     pipeline.save_pretrained(tmp_path)
-    loaded = StyleLayoutPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    loaded = StyleLayoutPipeline.from_pretrained(tmp_path, dtype=dtype)
     loaded.set_progress_bar_config(disable=True)
     images = loaded(layouts(1), styles(1), generator=seeds(1)).images
-    assert images.dtype == torch.bfloat16
-    assert torch.isfinite(images).all()
+    assert images.dtype == dtype
+    full = pipeline(layouts(1), styles(1), generator=seeds(1)).images
+    assert (images.float() - full).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("kind", ["mean", "max", "linear", "set_transformer"])
+def test_a_batch_mixes_style_sets_of_different_sizes(pipeline, kind):
+    torch.manual_seed(0)
+    dim = pipeline.style_encoder.embedding_dim
+    pipeline.aggregator = StyleAggregator(kind, dim, 4, 16, 2)
+    sets = [styles(1, 1)[0], styles(1, 6)[0]]
+    together = pipeline(layouts(2), sets, generator=seeds(1, 2)).images
+    for index, one in enumerate(sets):
+        alone = pipeline(layouts(2)[index : index + 1], one[None], generator=seeds(index + 1)).images
+        torch.testing.assert_close(together[index : index + 1], alone, atol=1e-4, rtol=0)
+    with torch.no_grad():
+        embeddings = [pipeline.style_encoder(one) for one in sets]
+    embedded = pipeline(layouts(2), style_embeddings=embeddings, generator=seeds(1, 2)).images
+    torch.testing.assert_close(embedded, together, atol=1e-4, rtol=0)
 
 
 def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline):

@@ -4,23 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
-from scipy.spatial.distance import mahalanobis
-from skimage.color import rgb2lab
 
 from stedm.config import Evaluation
 from stedm.errors import UserError
+from stedm.evaluation import layout as judging
 from stedm.evaluation import quality
-from stedm.evaluation.quality import (
-    clustered,
-    colour_statistics,
-    judge_images,
-    layout_overlap,
-    shares_of_real_patches,
-    style_distances,
-    summarise_quality,
-    texture_statistics,
-)
-from stedm.store import write_patches
+from stedm.evaluation.quality import clustered, judge_images, summarise_quality
+from stedm.evaluation.sets import COLUMNS
+from stedm.store import PatchFile, write_patches
 
 NAMES = ["stroma", "tumour"]
 COLOURS = {"A": (200, 120, 180), "B": (120, 80, 160), "C": (230, 170, 190), "D": (180, 60, 120)}
@@ -34,7 +25,7 @@ def patch(patient, rng, blur=None):
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def layout(image):
+def layout():
     """Half stroma, half tumour, with the first rows unannotated."""
     labels = np.zeros((32, 32), np.uint8)
     labels[:, 16:] = 1
@@ -43,29 +34,31 @@ def layout(image):
 
 
 @pytest.fixture
-def study(tmp_path):
+def study(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     patches = tmp_path / "patches"
     rows = []
     for patient, role in (("A", "annotated"), ("B", "unannotated"), ("C", "unannotated"), ("D", "unannotated")):
         write_patches(
             patches / f"S{patient}.h5",
-            [(patch(patient, rng), None, (n, 0), 1.0) for n in range(20)],
+            [(patch(patient, rng), layout() if patient == "A" else None, (32 * n, 0), 1.0) for n in range(20)],
             32,
             NAMES,
-            {"slide": f"S{patient}", "patient": patient},
+            {"slide": f"S{patient}", "patient": patient, "downsample": 1.0},
         )
         rows.append((f"S{patient}", patient, "", role, role == "annotated"))
     rows.append(("ST", "T", "", "test", True))  # no patch file: test slides are not looked at
     columns = ["slide", "patient", "group", "role", "labelled"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "split.csv", index=False)
 
-    def judge(drawn, images=100, judge=None):
+    def judge(drawn, images=100, judge=None, extract=None):
         """`drawn` has (style patient, image), image numbers in its order, in two shards written out of order."""
+        monkeypatch.setattr(quality, "feature_extractor", lambda name, judge: extract)
         manifest = pd.DataFrame(
             {
                 "image": range(len(drawn)),
                 "layout_slide": "SA",
+                "layout_patch": 0,
                 "style_slide": [f"S{patient}" if patient else "" for patient, _ in drawn],
             }
         )
@@ -76,15 +69,15 @@ def study(tmp_path):
             shards.append(tmp_path / f"{number}.h5")
             write_patches(
                 shards[-1],
-                [(image, layout(image), (n, 0), 1.0) for n, image in members],
+                [(image, layout(), (n, 0), 1.0) for n, image in members],
                 32,
                 NAMES,
                 {"slide": str(number)},
             )
-        out = tmp_path / "image_quality" / "styled" / "n1-r0.csv"
+        out = tmp_path / "image_quality" / "styled" / "n1-r0"
         options = Evaluation(judged_images=images, bootstrap=500, batch_size=3)
         judge_images(options, tmp_path / "manifest.csv", shards, tmp_path / "split.csv", patches, judge, 0, out)
-        return pd.read_csv(out, keep_default_na=True)
+        return pd.read_csv(out / "images.csv", keep_default_na=True)
 
     return judge
 
@@ -96,7 +89,7 @@ def test_images_in_the_style_of_their_source_are_found_nearest_to_it(study):
         assert judged[f"{prefix}nearer_to_source"].all()
         assert judged[f"{prefix}nearest_is_source"].all()
         assert list(judged[f"{prefix}nearest_patient"]) == list("BCD" * 4)
-        assert (judged[f"{prefix}real_nearest_is_source"] >= 0.9).all()
+        assert (judged[f"real_{prefix}nearest_is_source"] >= 0.9).all()
     assert (judged["chance"] == 0.25).all()
     assert list(judged["style_patient"]) == list("BCD" * 4)
     assert judged["layout_iou"].isna().all()
@@ -141,85 +134,57 @@ def test_the_judge_network_is_asked_about_the_layout(study, tmp_path, monkeypatc
         tumour[..., 8:] = 1
         return np.stack([1 - tumour, tumour], 1)
 
-    monkeypatch.setattr(quality, "load_network", lambda folder: folder)
-    monkeypatch.setattr(quality, "predict_probabilities", predict)
+    monkeypatch.setattr(judging, "load_network", lambda folder: folder)
+    monkeypatch.setattr(judging, "predict_probabilities", predict)
     judged = study([("B", patch("B", np.random.default_rng(1)))] * 4, judge=tmp_path)
     np.testing.assert_allclose(judged["iou_stroma"], 8 / 16, rtol=1e-5)
     np.testing.assert_allclose(judged["iou_tumour"], 16 / 24, rtol=1e-5)
     np.testing.assert_allclose(judged["layout_iou"], (8 / 16 + 16 / 24) / 2, rtol=1e-5)
+    np.testing.assert_allclose(judged["real_layout_iou"], judged["layout_iou"], rtol=1e-5)  # of the same layout
 
 
-def test_a_class_that_is_not_in_the_layout_has_no_overlap_of_its_own():
-    layouts = np.zeros((1, 4, 4), np.uint8)
-    seen = np.zeros((1, 2, 4, 4), np.float32)
-    seen[0, 0] = 1
-    seen[0, 1, 0, 0] = 2  # one of sixteen pixels seen as tumour
-    found = layout_overlap(np.zeros((1, 4, 4, 3), np.uint8), layouts, NAMES, lambda images: seen, 8)
-    assert found["iou_stroma"].tolist() == found["layout_iou"].tolist() == [15 / 16]
-    assert found["iou_tumour"].isna().all()
+def thumbnail(images):
+    """A feature extractor that needs no network: means of blocks of 8 × 8 pixels."""
+    return images.reshape(-1, 4, 8, 4, 8, 3).mean((2, 4)).reshape(len(images), -1) - 128
 
 
-def test_distances_are_mahalanobis_distances_within_slides():
-    rng = np.random.default_rng(0)
-    shape = np.array([[3.0, 1.0], [0.0, 0.5]])  # patches of one slide vary along a slanted ellipse
-    slides = {"SA": rng.normal(size=(50, 2)) @ shape, "SB": rng.normal(size=(50, 2)) @ shape + (10, 10)}
-    image = np.array([9.0, 4.0])
-    found = style_distances(image[None], slides, {"SA": "A", "SB": "B"}, ["SA"], [("SB", "B")])
-    within = np.concatenate([values - values.mean(0) for values in slides.values()])
-    inverse = np.linalg.inv(within.T @ within / 100)
-    expected = mahalanobis(image, slides["SB"].mean(0), inverse)
-    assert found["distance_to_source"][0] == pytest.approx(expected, rel=1e-4)
+def test_copies_of_a_training_patch_are_told_and_named(study, tmp_path):
+    rng = np.random.default_rng(1)
+    source = PatchFile(tmp_path / "patches/SB.h5")
+    drawn = [("B", source.image(7))] + [("B", patch("A", rng) // 2 + 100) for _ in range(3)]
+    judged = study(drawn, extract=thumbnail)
+    assert judged["closest_slide"][0] == "SB" and judged["closest_patch"][0] == 7
+    assert judged["closest_distance"][0] == pytest.approx(0, abs=1e-6)
+    assert judged["close_to_training"].tolist() == [1, 0, 0, 0]
 
 
-def test_colour_statistics_are_moments_in_cielab():
-    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    lab = rgb2lab(image)
-    np.testing.assert_allclose(colour_statistics(image)[:3], lab.mean((0, 1)))
-    np.testing.assert_allclose(colour_statistics(image)[3:], lab.std((0, 1)))
-
-
-def test_texture_tells_fine_from_coarse_and_not_strong_from_weak():
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(64, 64))
-    fine, coarse = (gaussian_filter(noise, scale, mode="wrap") for scale in (0.5, 3))
-
-    def statistics(field, strength):
-        density = 0.7 + strength * field / field.std()
-        return texture_statistics(np.repeat((255 * np.exp(-density)).round().astype(np.uint8)[..., None], 3, 2))
-
-    weak, strong, other = statistics(fine, 0.05), statistics(fine, 0.15), statistics(coarse, 0.15)
-    assert np.linalg.norm(weak - strong) < 0.1 * np.linalg.norm(other - strong)
-    assert strong[0] > other[0] and strong[-1] < other[-1]
-    np.testing.assert_allclose(np.exp(strong).sum(), 1)
-    np.testing.assert_allclose(texture_statistics(np.full((16, 16, 3), 200, np.uint8)), np.log([0.25] * 4))
-
-
-def test_the_ceiling_is_how_often_real_patches_are_nearest_to_their_own_slide():
-    """Slide B's patches are of two kinds, one of which lies with slide A."""
-    a, b = np.zeros((8, 1)), np.tile([[10.0], [10.0], [0.0], [0.0]], (2, 1))
-    found = shares_of_real_patches({"SA": a, "SB": b, "SC": b[:1]}, {"SA": "A", "SB": "B", "SC": "C"}, ["SA"])
-    assert found.loc["SB", "real_nearer_to_source"] == 0.5  # centre of B at 5: half its patches are nearer to A
-    assert found.loc["SA", "real_nearest_is_source"] == 1
-    assert list(found.index) == ["SA", "SB"]  # one patch cannot be judged against itself
-
-
-def test_slides_of_one_patch_each_have_no_ceiling():
-    values = np.random.default_rng(0).normal(size=(2, 1, 6))
-    found = shares_of_real_patches({"SA": values[0], "SB": values[1]}, {"SA": "A", "SB": "B"}, ["SA"])
-    assert found.empty
-    assert found.dtypes.to_dict() == {"real_nearer_to_source": float, "real_nearest_is_source": float}
-    assert found.reindex(["SA", "SB"]).isna().all(axis=None)
+def test_drawn_sets_are_compared_with_real_patches_and_these_with_each_other(study, tmp_path):
+    rng = np.random.default_rng(1)
+    study([(patient, patch("A", rng)) for patient in "BCD" * 6], extract=thumbnail)
+    sets = pd.read_csv(tmp_path / "image_quality/styled/n1-r0/sets.csv").set_index(["images_of", "metric"])
+    assert sets.loc[("drawn", "fid"), "value"] > 10 * sets.loc[("real", "fid"), "value"]
+    assert sets.loc[("drawn", "precision"), "value"] < 0.2 < 0.8 < sets.loc[("real", "precision"), "value"]
+    assert (sets["images"] == 18).all() and (sets["features"] == "segmenter").all()
+    options = Evaluation(bootstrap=200)
+    summarise_quality(options, [tmp_path / "image_quality/styled/n1-r0"], 0, tmp_path / "summary.csv")
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index(["images_of", "metric"])
+    assert summary.loc[("drawn", "fid"), "value"] == sets.loc[("drawn", "fid"), "value"]
+    assert summary.loc[("real", "kid"), "deviation"] == sets.loc[("real", "kid"), "deviation"] > 0
+    assert summary.loc[("drawn", "diversity"), "features"] == "segmenter"
+    assert summary.loc[("real", "share_close_to_training"), "value"] == pytest.approx(0.05, abs=0.06)
 
 
 def test_patients_whose_names_look_like_nothing_are_clusters_of_images(tmp_path):
     """Two patients of ten equal images each: the interval is that of two values, not of eleven."""
-    columns = dict.fromkeys([*quality.SHARES.values()], np.nan) | {"layout_iou": [0.0] * 10 + [1.0] * 10}
+    columns = dict.fromkeys([*quality.MEANS.values()], np.nan) | {"layout_iou": [0.0] * 10 + [1.0] * 10}
+    folder = tmp_path / "styled" / "n1-r0"
+    folder.mkdir(parents=True)
+    pd.DataFrame(columns=COLUMNS).to_csv(folder / "sets.csv", index=False)
     widths = []
     for names in (("NA", "None"), ("A", "B")):
         table = pd.DataFrame({"style_patient": [names[0]] * 10 + [names[1]] * 10} | columns)
-        (tmp_path / "styled").mkdir(exist_ok=True)
-        table.to_csv(tmp_path / "styled" / "n1-r0.csv", index=False)
-        found = summarise_quality(Evaluation(bootstrap=200), [tmp_path / "styled" / "n1-r0.csv"], 0, tmp_path / "out")
+        table.to_csv(folder / "images.csv", index=False)
+        found = summarise_quality(Evaluation(bootstrap=200), [folder], 0, tmp_path / "out")
         row = found.set_index("metric").loc["layout_iou"]
         widths.append(row["high"] - row["low"])
     assert widths[0] == widths[1] > 0
@@ -240,8 +205,8 @@ def test_the_summary_counts_shares_and_the_level_of_chance(study, tmp_path):
     study([(patient, patch(patient if number else "A", rng)) for number, patient in enumerate("BBBBCCDD")])
     out = tmp_path / "image_quality.csv"
     options = Evaluation(bootstrap=500)
-    summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0.csv"], 0, out)
-    table = pd.read_csv(out).set_index("metric")
+    summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0"], 0, out)
+    table = pd.read_csv(out).query("images_of == 'drawn'").set_index("metric")
     assert set(table["generator"]) == {"styled"} and set(table["annotated_patients"]) == {1}
     assert table.loc["share_nearest_is_source", "value"] == 7 / 8
     assert table.loc["share_nearer_to_source", "value"] == 7 / 8

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +52,33 @@ def test_the_table_tells_what_a_slide_is(check, table, good):
     assert (row.annotation_format, row.annotated_area_px) == ("geojson", 10_000)
     assert row.annotated_area_mm2 == pytest.approx(10_000 * 16e-6)
     assert len(row.fingerprint) == 64
+
+
+def test_masks_and_coordinates_that_do_not_fit_are_errors_all_at_once(check, table, tmp_path, good):
+    (tmp_path / "brought").mkdir()
+    Image.new("L", (100, 90)).save(tmp_path / "brought/good.png")
+    with h5py.File(tmp_path / "brought/good.h5", "w") as file:
+        file["coords"] = np.zeros((1, 2), int)
+        file["coords"].attrs["patch_size_level0"] = 100
+    folder = str(tmp_path / "brought")
+    patches = PATCHES.model_copy(update={"tissue": Tissue(masks=folder), "coords": folder})
+    with pytest.raises(UserError) as error:
+        check(good, patches=patches)
+    assert ["good.png: the mask is" in line or "good.h5: its patches are" in line for line in error.value.messages] == [
+        True,
+        True,
+    ]
+    assert table().status["good"] == "error"
+
+
+def test_an_empty_mask_is_named(check, table, tmp_path, good):
+    Image.new("L", (100, 100)).save(tmp_path / "empty.png")
+    patches = PATCHES.model_copy(update={"tissue": Tissue(masks=str(tmp_path))})
+    Image.new("L", (100, 100), 255).save(tmp_path / "full.png")
+    (tmp_path / "good.geojson").rename(tmp_path / "a.json")  # of the same name, and no tissue mask
+    check(Slide("full", "p", good.path), Slide("empty", "p", good.path), patches=patches)
+    assert dict(table().status) == {"full": "ok", "empty": "no tissue"}
+    assert "mask, which is empty" in table().problem["empty"]
 
 
 def test_unreadable_slides_are_quarantined_and_the_study_goes_on(check, table, good, corrupt):

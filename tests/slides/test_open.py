@@ -193,4 +193,4 @@ def test_images_of_more_than_179_megapixels_are_no_attack(tmp_path):
     Image.new("1", (13_400, 13_400)).save(tmp_path / "a.png")
     with open_slide(slide(tmp_path / "a.png")) as opened:
         assert opened.dimensions == (13_400, 13_400)
-    assert read_values(tmp_path / "a.png").shape == (13_400, 13_400)
+    assert read_values(tmp_path / "a.png", most=13_400**2).shape == (13_400, 13_400)

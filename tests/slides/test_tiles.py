@@ -153,18 +153,33 @@ def test_a_resolution_between_levels_is_the_same_on_both_paths(write, extract, m
     assert fast.fingerprint == slow.fingerprint
 
 
-def test_any_number_of_threads_and_any_size_of_block_gives_the_same_patches(write, extract, monkeypatch):
+def test_any_number_of_threads_gives_the_same_patches_strip_by_strip(write, extract, monkeypatch):
     path = write()
-    monkeypatch.setattr("stedm.slides.patches.BLOCK_PIXELS", 3 * 130**2)
+    monkeypatch.setattr("stedm.slides.patches.STRIP", 130)
+    monkeypatch.setattr("stedm.slides.patches.BATCH_PIXELS", 3 * 50**2)
     one, three = (extract(path, threads, overlap=10) for threads in (1, 3))
     assert one.fingerprint == three.fingerprint
-    blocks = np.unique(one.coords // 80, axis=0)
-    assert len(blocks) > 10
-    assert sorted(map(tuple, one.coords)) == sorted((x, y) for y in range(0, 251, 40) for x in range(0, 371, 40))
+    corners = [(x, y) for y in range(0, 251, 40) for x in range(0, 371, 40)]
+    assert list(map(tuple, one.coords)) == sorted(corners, key=lambda corner: (corner[0] // 130, *corner[::-1]))
+
+
+def test_each_tile_is_decoded_once_and_none_is_kept_in_the_end(write, monkeypatch):
+    decoded = []
+    decode = TiledLevel.decode
+    monkeypatch.setattr(TiledLevel, "decode", lambda self, tile, out: decoded.append(tile) or decode(self, tile, out))
+    with open_slide(Slide("s1", "p1", write())) as opened:
+        corners = np.array([(x, y) for y in range(0, 251, 50) for x in range(0, 371, 50)])
+        opened.choose_reader(corners, 50)
+        opened.announce(corners, 50)
+        decoded.clear()
+        assert all(image is not None for image in opened.read_patches(corners, 50))
+        assert sorted(decoded) == list(range(7 * 5))
+        assert not opened._tiles._kept
 
 
 def test_results_come_in_the_order_of_the_items():
-    assert list(in_order(lambda item: item**2, range(100), threads=4)) == [item**2 for item in range(100)]
+    found = in_order(lambda item: iter([item, -item]), range(100), threads=4)
+    assert list(found) == [[item, -item] for item in range(100)]
 
 
 DAMAGE = {

@@ -1,8 +1,11 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from shapely.geometry import box, mapping
 
 from stedm.config import Tissue
+from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides import open_slide
 from stedm.slides.tissue import TissueMask, tissue_mask
@@ -86,6 +89,49 @@ def test_a_given_threshold_is_taken(found):
     image[200:800, 200:800] = (200, 160, 180)  # saturation 0.2
     assert found(image, saturation=0.19).mask.any()
     assert not found(image, saturation=0.21).mask.any()
+
+
+@pytest.fixture
+def brought(tmp_path, tiff):
+    """Tissue of a slide of 1,000 × 600 px, 1 µm/px, by a mask made elsewhere."""
+    path = tiff(tmp_path / "a.tif", np.full((600, 1000, 3), 245, np.uint8), 1.0)
+
+    def find(mask):
+        with open_slide(Slide("s", "p", path)) as opened:
+            return tissue_mask(opened, Tissue(mpp=2.0), mask)
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("size", "values"),
+    [((1000, 600), (0, 255)), ((125, 75), (0, 1)), ((333, 200), (0, 7)), ((500, 300), (0, 65535))],
+)
+def test_masks_of_any_size_are_taken(brought, tmp_path, size, values):
+    width, height = size
+    mask = np.full((height, width), values[0], np.uint16 if values[1] > 255 else np.uint8)
+    mask[: height // 2, width // 4 :] = values[1]
+    for path in (tmp_path / "m.png", tmp_path / "m.tif"):
+        Image.fromarray(mask).save(path)
+        tissue = brought(path)
+        assert tissue.mask.shape == (307, 512)
+        corners = np.array([[0, 0], [250, 0], [200, 250], [600, 400]])
+        np.testing.assert_allclose(tissue.fractions(corners, 100), [0, 1, 0.25, 0], atol=0.03)
+
+
+def test_a_geojson_of_tissue_with_a_hole_is_taken(brought, tmp_path, geojson):
+    outline = box(100, 100, 500, 500).difference(box(200, 200, 300, 300))
+    tissue = brought(geojson(tmp_path / "m.geojson", ("Whatever", mapping(outline))))
+    corners = np.array([[0, 0], [100, 100], [200, 200], [450, 450]])
+    np.testing.assert_allclose(tissue.fractions(corners, 100), [0, 1, 0, 0.25], atol=0.03)
+
+
+def test_a_mask_of_another_shape_or_place_is_refused(brought, tmp_path, geojson):
+    Image.new("L", (100, 63)).save(tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m\.png: the mask is 100 × 63 px, the slide 1000 × 600.*same sides"):
+        brought(tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m\.geojson: wrong coordinates"):
+        brought(geojson(tmp_path / "m.geojson", ("Tissue", (0, 0, 3000, 3000))))
 
 
 def test_shares_of_squares_are_exact():

@@ -26,13 +26,16 @@ SEGMENTATION = {
     "judge_images",
     "compare_generators",
     "draw_quality_table",
+    "draw_closest",
 }
 AFTER_PATCHES = {
+    "draw_contact_sheet",
     "make_split",
     "train_generator",
     "embed_styles",
     "plan_images",
     "draw_shard",
+    "write_manifest",
     "draw_pairs",
     "draw_examples",
     "draw_grid",
@@ -134,7 +137,8 @@ def test_a_strict_study_makes_strict_splits(study):
 def test_a_new_slide_is_extracted_alone(finished):
     row = finished.rows[0] | {"slide": "A3", "patient": "A3"}
     finished.write(finished.config, [*finished.rows, row])
-    assert finished.jobs("patches") == {"sample_sheet": 1, "check": 1, "extract_patches": 1, "patches": 1}
+    alone = {"sample_sheet": 1, "check": 1, "extract_patches": 1, "draw_contact_sheet": 1, "patches": 1}
+    assert finished.jobs("patches") == alone
 
 
 def test_a_changed_row_is_extracted_alone(finished):
@@ -165,6 +169,19 @@ def test_a_frozen_encoder_fills_the_style_bank_before_the_training(study):
     assert ("train_generator", "embed_styles") not in edges
 
 
+def test_a_filter_needs_its_network_before_the_drawing_and_changes_no_plan(finished):
+    edges = finished.edges()
+    assert ("train_segmentation", "draw_shard") not in edges
+    finished.change("synthesis.filter", {"arm": "real", "iou": 0.3})
+    finished.change("evaluation.judge_arm", None)
+    edges = finished.edges()
+    assert {("train_segmentation", "draw_shard"), ("draw_shard", "train_segmentation")} <= edges
+    jobs = finished.jobs()
+    assert jobs["draw_shard"] == 2
+    assert jobs["plan_images"] == jobs["train_generator"] == jobs["draw_pairs"] == jobs["draw_closest"] == 0
+    assert jobs["train_segmentation"] == 1  # not the one that filters
+
+
 def test_a_generator_without_style_has_no_style_bank(study):
     study.change("generators.styled.style", {"sampler": "none", "factor_colour": False})
     jobs = study.jobs()
@@ -187,7 +204,7 @@ def test_new_patches_are_trained_on(finished):
     assert set(finished.jobs()) == AFTER_PATCHES
 
 
-def test_only_splits_list_all_patch_files(finished):
+def test_only_splits_and_the_contact_sheet_list_all_patch_files(finished):
     """Each job that lists them costs the study of a thousand slides a thousand edges."""
     summary = finished.snakemake("--configfile", "study.yaml", "--detailed-summary").stdout
     rules = {
@@ -195,7 +212,22 @@ def test_only_splits_list_all_patch_files(finished):
         for row in csv.DictReader(summary.splitlines(), delimiter="\t")
         if "results/tiny/patches/A1.h5" in row["input-file(s)"].split(",")
     }
-    assert rules == {"make_split"}
+    assert rules == {"make_split", "draw_contact_sheet"}
+
+
+def test_masks_and_coordinates_are_inputs_of_their_slides_patches(study):
+    (study.path / "masks").mkdir()
+    (study.path / "coords").mkdir()
+    for slide in [row["slide"] for row in study.rows]:
+        (study.path / f"masks/{slide}.geojson").touch()
+        (study.path / f"coords/{slide}_patches.h5").touch()
+    study.change("patches.tissue", {"masks": "masks"})
+    study.change("patches.coords", "coords")
+    target = "results/tiny/patches/A1.h5"
+    study.snakemake("--configfile", "study.yaml", "--quiet", "all", "--", target)
+    summary = study.snakemake("--configfile", "study.yaml", "--detailed-summary", "--", target).stdout
+    inputs = {row["output_file"]: row["input-file(s)"] for row in csv.DictReader(summary.splitlines(), delimiter="\t")}
+    assert set(inputs[target].split(",")) == {"A1.png", "A1-mask.png", "masks/A1.geojson", "coords/A1_patches.h5"}
 
 
 def test_every_command_of_the_rules_is_one_that_stedm_takes(study):

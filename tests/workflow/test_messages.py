@@ -47,3 +47,16 @@ def test_values_given_on_the_command_line_are_checked_too(study):
     answer = study.snakemake("--configfile", "study.yaml", "--config", "seed=never", "--dry-run")
     assert answer.returncode == 1
     assert "seed: " in answer.stderr
+
+
+def test_masks_and_coordinates_that_are_missing_are_all_named(study):
+    (study.path / "masks").mkdir()
+    for row in study.rows[1:]:
+        (study.path / f"masks/{row['slide']}.png").touch()
+    (study.path / "masks/A2.geojson").touch()
+    study.change("patches.tissue", {"masks": "masks"})
+    lines = stopped(study)
+    assert lines == [
+        "patches.tissue.masks, slide 'A1': there is no file masks/A1.png (or ending in .tif, .tiff, .geojson, .json)",
+        "patches.tissue.masks, slide 'A2': masks/A2.png and masks/A2.geojson are there; keep one of them",
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stedm.config import validate
 from stedm.errors import UserError
-from stedm.sheet import read_sheet, write_sheet
+from stedm.sheet import find_companions, read_sheet, write_sheet
 from stedm.versions import VERSIONS
 
 # Idle threads must sleep: spinning ones take the core that another training needs.
@@ -15,17 +15,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def read_study():
-    """The validated study and its slides by name; what is wrong with either stops the workflow, without a traceback."""
+    """The validated study, its slides by name, and the masks and coordinates brought for them; what is wrong with any of
+    them stops the workflow, without a traceback."""
     source = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
     try:
         study = validate(config, source)
         slides = read_sheet(study.slides, made_here=study.demo is not None)
+        companions = find_companions(slides, study.patches)
     except UserError as error:
         sys.exit("\n".join(error.messages))
-    return study, {slide.slide: slide for slide in slides}
+    return study, {slide.slide: slide for slide in slides}, companions
 
 
-STUDY, SLIDES = read_study()
+STUDY, SLIDES, COMPANIONS = read_study()
 RESULTS = Path("results") / STUDY.study
 PATCHES = RESULTS / "patches"
 WORK = RESULTS / "work"
@@ -64,8 +66,9 @@ def patch_files():
 
 
 def slide_files(*slides):
-    """Image and annotation files of slides."""
-    return [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation) if file is not None]
+    """Image and annotation files of slides, and the masks and coordinates that the user brings."""
+    files = [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation, *COMPANIONS[slide])]
+    return [file for file in files if file is not None]
 
 
 def demo_pattern(column):
@@ -151,6 +154,24 @@ def synthetic_images(wildcards):
     return [] if generator is None else shards(generator, wildcards.split)
 
 
+def planning(wildcards):
+    """What of the section matters to what is planned; a new filter draws anew and plans nothing again."""
+    return section(synthesis=STUDY.synthesis.model_dump(mode="json", exclude={"filter"}))(wildcards)
+
+
+def drawing(wildcards):
+    """Names of the classes, and the filter."""
+    chosen = STUDY.synthesis.filter
+    return section(classes=STUDY.class_names, filter=chosen and chosen.model_dump(mode="json"))(wildcards)
+
+
+def filtering_network(wildcards):
+    """The network that drawn images must agree with; nothing where the study filters none."""
+    chosen = STUDY.synthesis.filter
+    seed = STUDY.segmentation.seeds[0]
+    return [] if chosen is None else [RESULTS / f"segmentation/{chosen.arm}/{wildcards.split}/seed{seed}"]
+
+
 def judge(wildcards):
     """The network that judges whether drawn images follow their layout; nothing where the study names none."""
     arm = STUDY.evaluation.judge_arm
@@ -166,7 +187,7 @@ def windows(wildcards):
 
 def judging(wildcards):
     """What of the section matters to how drawn images are judged."""
-    evaluation = STUDY.evaluation.model_dump(mode="json", include={"judged_images", "batch_size"})
+    evaluation = STUDY.evaluation.model_dump(mode="json", include={"judged_images", "batch_size", "features"})
     return section(evaluation=evaluation)(wildcards)
 
 
@@ -179,10 +200,12 @@ def evaluations():
 
 def generator_figures():
     """Tables and figures of drawn images; nothing where the study has no generator."""
+    compared = STUDY.evaluation.features != "segmenter" or STUDY.evaluation.judge_arm is not None
     styled = [name for name, generator in STUDY.generators.items() if generator.style.sampler != "none"]
     return [
         *expand(RESULTS / "figures/examples-{generator}.png", generator=STUDY.generators),
         *expand(RESULTS / "figures/grid-{generator}.png", generator=styled),
+        *(expand(RESULTS / "figures/closest-{generator}.png", generator=STUDY.generators) if compared else []),
         *([RESULTS / "figures/image_quality.html"] if STUDY.generators else []),
     ]
 

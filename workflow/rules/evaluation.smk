@@ -36,7 +36,7 @@ rule judge_images:
         split=RESULTS / "splits/{split}.csv",
         judge=judge,
     output:
-        table=RESULTS / "image_quality/{generator}/{split}.csv",
+        tables=directory(RESULTS / "image_quality/{generator}/{split}"),
     log:
         LOGS / "judge_images/{generator}-{split}.log",
     benchmark:
@@ -58,4 +58,4 @@ rule judge_images:
     shell:
         "stedm evaluation images --options {params.options:q} --manifest {input.manifest} --shards {input.shards}"
         " --split {input.split} --patches {params.patches} --judge {input.judge} --seed {params.seed}"
-        " --out {output.table} > {log} 2>&1"
+        " --out {output.tables} > {log} 2>&1"

@@ -2,6 +2,35 @@
 # `snakemake figures` computes nothing again. Pictures show the first split.
 
 
+rule draw_contact_sheet:
+    input:
+        sheet=RESULTS / "slides.csv",
+        patches=patch_files(),
+        overviews=expand(RESULTS / "overviews/{slide}.png", slide=SLIDES),
+    output:
+        figure=report(
+            RESULTS / "figures/contact_sheet.png",
+            category="Slides",
+            labels={"what": "slides, tissue, patches and annotation"},
+            caption="../report/contact_sheet.rst",
+        ),
+        pdf=RESULTS / "figures/contact_sheet.pdf",
+    log:
+        LOGS / "figures/contact_sheet.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        patches=PATCHES,
+        overviews=RESULTS / "overviews",
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the contact sheet of all slides"
+    shell:
+        "stedm figures contact-sheet --sheet {input.sheet} --patches {params.patches} --overviews {params.overviews}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule draw_arms_table:
     input:
         table=RESULTS / "tables/arms.csv",
@@ -157,6 +186,33 @@ rule draw_examples:
         " --patches {params.patches} --out {output.figure} > {log} 2>&1"
 
 
+rule draw_closest:
+    input:
+        quality=RESULTS / f"image_quality/{{generator}}/{SPLITS[0]}",
+        shards=lambda wildcards: shards(wildcards.generator, SPLITS[0]),
+    output:
+        figure=report(
+            RESULTS / "figures/closest-{generator}.png",
+            category="Drawn images",
+            labels={"what": "drawn images and the training patches closest to them", "generator": "{generator}"},
+            caption="../report/closest.rst",
+        ),
+        pdf=RESULTS / "figures/closest-{generator}.pdf",
+    log:
+        LOGS / "figures/closest-{generator}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        patches=PATCHES,
+        version=VERSIONS["figures"],
+    message:
+        "Drawing the figure of closest training patches: generator {wildcards.generator}"
+    shell:
+        "stedm figures closest --quality {input.quality} --shards {input.shards} --patches {params.patches}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule draw_grid:
     input:
         manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.csv",
@@ -215,6 +271,7 @@ rule draw_histories:
 
 rule figures:
     input:
+        rules.draw_contact_sheet.output,
         rules.compare_arms.output,
         rules.draw_arms_table.output,
         rules.draw_scores.output,

@@ -35,6 +35,7 @@ rule patches:
     input:
         rules.check.output,
         patch_files(),
+        RESULTS / "figures/contact_sheet.png",
     localrule: True
     message:
         "Patches are in {PATCHES}"

@@ -34,7 +34,7 @@ rule compare_arms:
 
 rule compare_generators:
     input:
-        quality=expand(RESULTS / "image_quality/{generator}/{split}.csv", generator=STUDY.generators, split=SPLITS),
+        quality=expand(RESULTS / "image_quality/{generator}/{split}", generator=STUDY.generators, split=SPLITS),
     output:
         table=report(
             RESULTS / "tables/image_quality.csv",

@@ -1,5 +1,6 @@
 """Drawing: a diffusers pipeline from layouts and styles to images."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from stedm.first_stage import decode
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
 from stedm.style.moments import restore_colour, set_moments
+
+StyleSets = Tensor | Sequence[Tensor]
 
 
 @dataclass
@@ -80,8 +83,8 @@ class StyleLayoutPipeline(DiffusionPipeline):
     def __call__(
         self,
         layout: Tensor,
-        style_images: Tensor | None = None,
-        style_embeddings: Tensor | None = None,
+        style_images: StyleSets | None = None,
+        style_embeddings: StyleSets | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -90,8 +93,9 @@ class StyleLayoutPipeline(DiffusionPipeline):
 
         Args:
             layout: (B, H, W) integer labels; 255 where the content is left open.
-            style_images: (B, n, 3, h, w) in [-1, 1], a style set for each image; any n.
-            style_embeddings: (B, n, D), in place of the images (from a style bank).
+            style_images: (B, n, 3, h, w) in [-1, 1], a style set for each image, any n; or, for sets of different
+                sizes, B tensors (n, 3, h, w).
+            style_embeddings: (B, n, D) or B tensors (n, D), in place of the images (from a style bank).
             num_inference_steps: steps of the sampler.
             guidance_scale: weight of style (Ho & Salimans 2022); 1 draws without guidance. The layout stands in both
                 branches.
@@ -103,11 +107,11 @@ class StyleLayoutPipeline(DiffusionPipeline):
         Raises:
             ValueError: neither or both of style images and embeddings for a generator that has style; wrong shapes.
         """
-        embeddings = self.embeddings(layout, style_images, style_embeddings)
+        sets = self.embeddings(layout, style_images, style_embeddings)
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        null = self.null_embedding(embeddings)
+        null = self.null_embedding(sets[0])
         guided = scale > 1 and self.config.styled
-        conditions = self.aggregator(torch.cat([embeddings, null.expand_as(embeddings)]) if guided else embeddings)
+        conditions = each_set(self.aggregator, [*sets, *(null.expand_as(one) for one in sets)] if guided else sets)
         layout = layout.to(self.device)
 
         factor = self.unet.config.factor
@@ -126,7 +130,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
             latents = self.scheduler.step(prediction, time, latents).prev_sample
         images = decode(self.first_stage, latents.to(self.unet.dtype))
         if self.config.factor_colour:
-            images = restore_colour(images, set_moments(embeddings))
+            images = restore_colour(images, torch.cat([set_moments(one[None]) for one in sets]))
         self.maybe_free_model_hooks()
         return DrawnImages(images=images.clamp(-1, 1))
 
@@ -135,32 +139,39 @@ class StyleLayoutPipeline(DiffusionPipeline):
         low, high = self.config.guidance_interval
         return low <= float(time) / self.scheduler.config.num_train_timesteps <= high
 
-    def embeddings(self, layout: Tensor, style_images: Tensor | None, style_embeddings: Tensor | None) -> Tensor:
-        """(B, n, D) style embeddings of what the caller gave."""
+    def embeddings(
+        self, layout: Tensor, style_images: StyleSets | None, style_embeddings: StyleSets | None
+    ) -> list[Tensor]:
+        """The style embeddings (n, D) of each image's set."""
         factor = self.unet.config.factor
         if layout.ndim != 3 or layout.shape[1] % factor or layout.shape[2] % factor:
             raise ValueError(
                 f"layout must be (B, H, W) with H and W multiples of {factor}; it is {tuple(layout.shape)}"
             )
         if not self.config.styled:
-            return self.aggregator.null.expand(len(layout), 1, -1)
+            return [self.aggregator.null[None]] * len(layout)
         if (style_images is None) == (style_embeddings is None):
             raise ValueError("give style_images or style_embeddings, one of the two")
         if style_images is not None:
             if self.style_encoder is None:
                 raise ValueError("the frozen style encoder is not kept here: give style_embeddings, from its bank")
-            flat = style_images.flatten(0, 1).to(self.device, self.unet.dtype)
-            style_embeddings = self.style_encoder(flat).unflatten(0, style_images.shape[:2])
+            flat = torch.cat(list(style_images)).to(self.device, self.unet.dtype)
+            style_embeddings = self.style_encoder(flat).split([len(one) for one in style_images])
         assert style_embeddings is not None
         if len(style_embeddings) != len(layout):
             raise ValueError(f"{len(layout)} layouts, but {len(style_embeddings)} style sets")
-        return style_embeddings.to(self.device, self.unet.dtype)
+        return [one.to(self.device, self.unet.dtype) for one in style_embeddings]
 
     def null_embedding(self, like: Tensor) -> Tensor:
         """(D,) embedding that stands for no style."""
         if self.config.null_style == "learned" or self.style_encoder is None:
             return self.aggregator.null
         return self.style_encoder(grey_image(like))[0]
+
+
+def each_set(function: Callable[[Tensor], Iterable[Tensor]], sets: Sequence[Tensor]) -> list[Tensor]:
+    """What a function of sets of one size (B, n, D) makes of sets (n, D) that differ in size, side by side."""
+    return [torch.cat(parts) for parts in zip(*(function(one[None]) for one in sets), strict=True)]
 
 
 def grey_image(like: Tensor, size: int = 64) -> Tensor:

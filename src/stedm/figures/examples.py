@@ -30,10 +30,11 @@ def draw_examples(
         count: how many images at most.
     """
     table = read_table(manifest)
-    first = table.sort_values("image").groupby("style_patient", sort=True).head(1).sort_values("style_patient")
-    chosen = first.iloc[np.unique(np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int))]
     files = [PatchFile(path) for path in shards]
     places = {int(image): (file, index) for file in files for index, image in enumerate(file.coords[:, 0])}
+    kept = table[table["image"].isin(places)].sort_values("image")
+    first = kept.groupby("style_patient", sort=True).head(1).sort_values("style_patient")
+    chosen = first.iloc[np.unique(np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int))]
     styled = bool(files[0].attributes.get("styled", True))
     names = [name for name in ROWS if styled or name != "style"]
     cell = min(26 * MM, (WIDTH - 14 * MM) / len(chosen))

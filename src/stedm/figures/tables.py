@@ -19,7 +19,9 @@ td:first-child, th:first-child { text-align: left; }
 
 
 def readable(path: Path) -> pd.DataFrame:
-    """`arms.csv` or `image_quality.csv` as text: values with their 95% interval, one row an arm or a metric.
+    """`arms.csv` or `image_quality.csv` as text, one row an arm or a metric.
+
+    Values are with their 95% interval, or ± their deviation.
 
     Raises:
         UserError: it is neither.
@@ -50,17 +52,29 @@ def readable_arms(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable_quality(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a metric and number of annotated patients, one column a generator."""
-    table = table.assign(text=with_interval(table, "value", "low", "high"))
+    """One row a metric and number of annotated patients, one column for real patches and one a generator.
+
+    Generators are compared with as good as the same real patches; those of the first are shown.
+    """
+    real = table["images_of"] == "real"
+    text = table["deviation"].map(" ± {:.3f}".format).where(table["deviation"].notna(), "")
+    table = table.assign(
+        text=with_interval(table, "value", "low", "high") + text, column=table["generator"].mask(real, "real patches")
+    )
     index = ["metric", "annotated_patients"]
-    wide = table.pivot_table(index=index, columns="generator", values="text", aggfunc="first", sort=False)
-    wide = wide.fillna("–").rename_axis(columns=None).reset_index()
-    return wide.rename(columns={"annotated_patients": "annotated"})
+    wide = table.pivot_table(index=index, columns="column", values="text", aggfunc="first", sort=False)
+    wide = wide[sorted(wide, key=lambda name: name != "real patches")]
+    counts = table[~real].groupby(index)["images"].agg(["min", "max"]).reindex(wide.index).fillna(0).astype(int)
+    wide["images"] = [f"{low}" if low == high else f"{low}–{high}" for low, high in counts.to_numpy()]
+    wide["features"] = table.groupby(index)["features"].first()
+    return wide.fillna("–").rename_axis(columns=None).reset_index().rename(columns={"annotated_patients": "annotated"})
 
 
-def with_interval(table: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
-    rows = table[[value, low, high]].itertuples(index=False)
-    return ["–" if pd.isna(row[0]) else f"{row[0]:.3f} [{row[1]:.3f}, {row[2]:.3f}]" for row in rows]
+def with_interval(table: pd.DataFrame, value: str, low: str, high: str) -> "pd.Series[str]":
+    """Value and interval as text; – where there is no value, and no interval where that is missing."""
+    interval = " [" + table[low].map("{:.3f}".format) + ", " + table[high].map("{:.3f}".format) + "]"
+    text = table[value].map("{:.3f}".format) + interval.where(table[low].notna(), "")
+    return text.where(table[value].notna(), "–")
 
 
 def write_page(table: pd.DataFrame, title: str, out: Path) -> None:

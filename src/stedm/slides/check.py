@@ -13,8 +13,9 @@ from tqdm import tqdm
 from stedm.config import Annotations, Patches, TissueClass
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, written_whole
-from stedm.sheet import Slide
+from stedm.sheet import Slide, coords_file, tissue_file
 from stedm.slides.annotations import read_annotation
+from stedm.slides.coords import read_coords
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide, patch_level
 from stedm.slides.tissue import tissue_mask
 
@@ -157,6 +158,9 @@ def check_readable(
                 f"{named(slide)}: is {across:.0f} px across at the resolution of the patches, less than one of"
                 f" {patches.size} px; set a smaller patches.size, or a finer patches.mpp"
             )
+        brought = coords_file(slide.slide, patches)
+        if brought is not None:
+            read_coords(brought, opened.dimensions, patches.size * downsample)
     except UserError as error:
         problems += error.messages
     if slide.annotation is not None:
@@ -168,16 +172,20 @@ def check_readable(
             notes += [f"{slide.annotation}: {note}" for note in annotation.notes]
         except UserError as error:
             problems += error.messages
-    tissue = tissue_mask(opened, patches.tissue)
-    finding.tissue_fraction = tissue.share
+    try:
+        tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
+        finding.tissue_fraction = tissue.share
+    except UnreadableSlide:
+        raise
+    except UserError as error:
+        problems += error.messages
     if problems:
         finding.status, finding.problem = "error", "\n".join(problems)
-    elif not tissue.mask.any():
+    elif not tissue.mask.any() and patches.coords is None:
         assert patches.tissue is not None
         key = "max_saturation" if patches.tissue.saturation == "otsu" else "saturation"
+        remedy = f"lower patches.tissue.{key}" if patches.tissue.masks is None else "mend its mask, which is empty"
         finding.status = "no tissue"
-        finding.problem = (
-            f"{named(slide)}: no tissue is found on it; lower patches.tissue.{key}, or take it out of the sheet"
-        )
+        finding.problem = f"{named(slide)}: no tissue is found on it; {remedy}, or take it out of the sheet"
     else:
         finding.problem = "\n".join([finding.problem, *notes] if finding.problem else notes)

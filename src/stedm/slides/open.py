@@ -4,7 +4,7 @@ Coordinates are level-0 pixels, x to the right and y down; a downsample is level
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -160,35 +160,41 @@ class OpenedSlide:
         below = y0 + round(top * downsample)
         return [read(x0, y0, w, top, downsample), read(x0, below, w, h - top, downsample)], 0
 
-    def read_patches(self, corners: np.ndarray, size: int) -> list[np.ndarray | None]:
-        """Patches near each other, at `level` and `downsample`; may be called by several threads.
+    def read_patches(self, corners: np.ndarray, size: int) -> Iterator[np.ndarray | None]:
+        """Patches at `level` and `downsample`; may be called by several threads.
 
         Args:
             corners: (N, 2) int, level-0 x, y of their upper left.
             size: of their sides, in their own pixels.
 
-        Returns:
-            N arrays (size, size, 3) uint8 RGB, as `read_region` gives them; None where a tile is broken.
+        Yields:
+            (size, size, 3) uint8 RGB, as `read_region` gives them; None where a tile is broken.
         """
         side, factor = self.patch_side(size)
-        if self._tiles is None or side**2 > BLOCK:
-            return [self._read_patch(x, y, size) for x, y in corners.tolist()]
-        places = np.rint(corners / self.level_downsamples[self.level]).astype(np.int64)
-        return [
-            None if pixels is None else resampled(pixels, size, size, factor)
-            for pixels in self._tiles.read_squares(places, side)
-        ]
+        for x, y in corners.tolist():
+            try:
+                if self._tiles is None or side**2 > BLOCK:
+                    yield self.read_region(x, y, size, size, self.downsample)
+                else:
+                    yield resampled(self._tiles.read_square(*self._place(x, y), side), size, size, factor)
+            except (UnreadableSlide, BrokenTile):
+                yield None
+
+    def announce(self, corners: np.ndarray, size: int) -> None:
+        """Say which patches will be read, and these alone, so that tiles which several of them need are kept."""
+        if self._tiles is not None:
+            side, _ = self.patch_side(size)
+            self._tiles.announce([self._place(x, y) for x, y in corners.tolist()], side)
+
+    def _place(self, x: int, y: int) -> tuple[int, int]:
+        """The pixel of the patches' level that is nearest to level-0 coordinates."""
+        downsample = self.level_downsamples[self.level]
+        return round(x / downsample), round(y / downsample)
 
     def patch_side(self, size: int) -> tuple[int, float]:
         """Pixels of the level along a patch's side, and how many of them make one pixel of the patch."""
         _, factor = self.level_for(self.downsample)
         return max(1, round(size * factor)), factor
-
-    def _read_patch(self, x: int, y: int, size: int) -> np.ndarray | None:
-        try:
-            return self.read_region(x, y, size, size, self.downsample)
-        except UnreadableSlide:
-            return None
 
     def choose_reader(self, corners: np.ndarray, size: int) -> None:
         """Take the fast path for the patches' level, if it is a tiled JPEG TIFF and random patches are OpenSlide's.
@@ -219,7 +225,7 @@ class OpenedSlide:
             return "tiles are left out of a level below the first, which OpenSlide fills from the finer one"
         judged = 0
         for x, y in corners[: 10 * JUDGED].tolist():
-            place = round(x / downsample), round(y / downsample)
+            place = self._place(x, y)
             try:
                 expected = self._read(x, y, self.level, side, side).astype(np.int16)
                 difference = np.abs(tiles.read(*place, side, side) - expected)
@@ -237,8 +243,7 @@ class OpenedSlide:
         """A region of a level, (h, w, 3) uint8; x0, y0 in level-0 pixels."""
         try:
             if self._tiles is not None and level == self.level:
-                downsample = self.level_downsamples[level]
-                return self._tiles.read(round(x0 / downsample), round(y0 / downsample), w, h)
+                return self._tiles.read(*self._place(x0, y0), w, h)
             return on_white(self._read_handle(x0, y0, level, w, h))
         except (openslide.OpenSlideError, OSError, BrokenTile) as error:
             raise UnreadableSlide(

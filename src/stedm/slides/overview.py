@@ -1,5 +1,6 @@
 """A picture of a slide: tissue outline, patches and annotation, to look at."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from stedm.slides.tissue import TissueMask
 LONGEST = 1100
 """Pixels of the thumbnail's longer side."""
 DPI = 150
-NO_VERSION = {"Software": None}
+NO_VERSION: dict[str, str | None] = {"Software": None}
 """The same picture is the same file, whatever the version of matplotlib."""
 FAST = {"compress_level": 3}
+PICTURE = "Picture"
+"""Text in the PNG that says where in it the slide is, without title and legend: left, upper, right, lower pixel."""
 TINT = 0.3
 TISSUE = "#007a33"
 GRID = "#1a1a1a"
@@ -74,7 +77,7 @@ def draw_empty(path: Path, title: str, text: str) -> None:
     """A picture that says why there is none."""
     axes = canvas(900, 300)
     axes.set_title(title, fontsize=9, parse_math=False)
-    axes.text(450, 150, text, ha="center", va="center", wrap=True, fontsize=8, parse_math=False)
+    axes.text(450, 150, textwrap.fill(text, 85), ha="center", va="center", fontsize=8, parse_math=False)
     axes.set(xlim=(0, 900), ylim=(300, 0), xticks=[], yticks=[])
     save(path, axes)
 
@@ -91,10 +94,13 @@ def canvas(width: int, height: int) -> Axes:
 def save(path: Path, axes: Axes) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
+    width, height = figure.get_size_inches()
+    box = figure.get_tightbbox().padded(0.1)
+    left, upper = -box.x0, box.y1 - height
+    edges = [round(edge * DPI) for edge in (left, upper, left + width, upper + height)]
+    metadata = NO_VERSION | {PICTURE: " ".join(map(str, edges))}
     with written_whole(path) as temporary:
-        figure.savefig(
-            temporary, format="png", bbox_inches="tight", pad_inches=0.1, metadata=NO_VERSION, pil_kwargs=FAST
-        )
+        figure.savefig(temporary, format="png", bbox_inches=box, metadata=metadata, pil_kwargs=FAST)
 
 
 def tinted(image: np.ndarray, labels: np.ndarray, classes: Sequence[TissueClass]) -> np.ndarray:

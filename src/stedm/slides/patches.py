@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,15 +14,19 @@ from tqdm import tqdm
 from stedm import __version__
 from stedm.config import IGNORE_INDEX, Annotations, Patches, TissueClass
 from stedm.files import file_fingerprint
-from stedm.sheet import Slide
+from stedm.sheet import Slide, coords_file, tissue_file
 from stedm.slides.annotations import Annotation, read_annotation
+from stedm.slides.coords import read_coords
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide
 from stedm.slides.overview import draw_empty, draw_overview
-from stedm.slides.tissue import tissue_mask
+from stedm.slides.tissue import TissueMask, tissue_mask
 from stedm.store import PatchFile, write_patches
 
-BLOCK_PIXELS = 25_000_000
-"""Of a block's canvas and its patches: 75 MB for each thread, and tiles at the edges are a tenth of what it decodes."""
+STRIP = 16_384
+"""Pixels of the level. A row of tiles is kept while the patches above and below it are read: narrow strips, less
+memory; wide ones, fewer tiles that are needed by two."""
+BATCH_PIXELS = 2**22
+"""Of the patches that a thread reads at a time."""
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -84,13 +88,12 @@ def extract_readable(
         annotation = None
         if slide.annotation is not None:
             annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
-        tissue = tissue_mask(opened, patches.tissue)
-        corners = grid(opened, patches)
-        shares = tissue.fractions(corners, patches.size * opened.downsample)
-        kept = shares >= patches.min_tissue
-        corners, shares = corners[kept], shares[kept]
+        tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
+        corners, shares = places(opened, patches, tissue)
         if not len(corners):
             message = f"no patch has {patches.min_tissue:.0%} of tissue; lower patches.min_tissue or patches.size"
+            if patches.coords is not None:
+                message = f"{coords_file(slide.slide, patches)} has no patch on the slide"
             attributes |= {"status": "no tissue", "problem": message}
             log.warning("%s: %s", slide.slide, message)
         opened.choose_reader(corners, patches.size)
@@ -107,6 +110,20 @@ def extract_readable(
         draw_overview(overview, opened, patches, tissue, annotation, classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
     return count
+
+
+def places(opened: OpenedSlide, patches: Patches, tissue: TissueMask) -> tuple[np.ndarray, np.ndarray]:
+    """Upper left corners (N, 2) of the patches, and their shares of tissue (N,): all of those that the user brings, or
+    those of our grid that have enough tissue."""
+    side = patches.size * opened.downsample
+    brought = coords_file(opened.slide.slide, patches)
+    if brought is not None:
+        corners = read_coords(brought, opened.dimensions, side)
+        return corners, tissue.fractions(corners, side)
+    corners = grid(opened, patches)
+    shares = tissue.fractions(corners, side)
+    kept = shares >= patches.min_tissue
+    return corners[kept], shares[kept]
 
 
 def grid(opened: OpenedSlide, patches: Patches) -> np.ndarray:
@@ -129,15 +146,16 @@ def read_patches(
     size: int,
     threads: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]]:
-    """Images, labels (None where nothing is annotated), corners and shares of tissue, block by block.
+    """Images, labels (None where nothing is annotated), corners and shares of tissue, in the order of reading.
 
     Patches on broken tiles are left out.
     """
-    blocks = in_blocks(opened, corners, size)
-    images = in_order(lambda block: opened.read_patches(corners[block], size), blocks, threads)
+    opened.announce(corners, size)
+    batches = in_batches(opened, corners, size)
+    images = in_order(lambda batch: opened.read_patches(corners[batch], size), batches, threads)
     with tqdm(total=len(corners), desc=opened.slide.slide, disable=None, leave=False) as progress:
-        for block, block_images in zip(blocks, images, strict=True):
-            for index, image in zip(block.tolist(), block_images, strict=True):
+        for batch, batch_images in zip(batches, images, strict=True):
+            for index, image in zip(batch.tolist(), batch_images, strict=True):
                 if image is None:
                     continue
                 x, y = corners[index].tolist()
@@ -147,32 +165,32 @@ def read_patches(
                     if (labels == IGNORE_INDEX).all():
                         labels = None
                 yield image, labels, (x, y), float(shares[index])
-            progress.update(len(block))
+            progress.update(len(batch))
 
 
-def in_blocks(opened: OpenedSlide, corners: np.ndarray, size: int) -> list[np.ndarray]:
-    """Numbers of the patches (N, 2) corners by blocks that lie together, row by row, and so within each block.
-
-    A block and its patches take about `BLOCK_PIXELS` while they are read.
-    """
-    side, factor = opened.patch_side(size)
-    edge = int((BLOCK_PIXELS / (1 + 2 / factor**2)) ** 0.5)
-    places = np.rint(corners / opened.level_downsamples[opened.level])
-    columns, rows = (places // max(edge - side, side)).T
-    order = np.lexsort((corners[:, 0], corners[:, 1], columns, rows))
-    ends = np.flatnonzero((np.diff(rows[order]) != 0) | (np.diff(columns[order]) != 0)) + 1
-    return np.split(order, ends) if len(order) else []
+def in_batches(opened: OpenedSlide, corners: np.ndarray, size: int) -> list[np.ndarray]:
+    """Numbers of the patches (N, 2) corners in the order of reading: row by row, in strips from left to right."""
+    strips = corners[:, 0] // (STRIP * opened.level_downsamples[opened.level])
+    order = np.lexsort((corners[:, 0], corners[:, 1], strips))
+    length = max(1, BATCH_PIXELS // size**2)
+    return [order[start : start + length] for start in range(0, len(order), length)]
 
 
-def in_order(read: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
-    """Results of `read`, in the order of the items; `threads` work on the next ones meanwhile."""
+def in_order(
+    read: Callable[[Item], Iterator[Result]], items: Sequence[Item], threads: int
+) -> Iterator[Iterable[Result]]:
+    """What `read` gives for each item, in the order of the items; `threads` work on the next ones meanwhile."""
     if threads == 1:
         yield from map(read, items)
         return
+
+    def read_all(item: Item) -> list[Result]:
+        return list(read(item))
+
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Future[list[Result]]] = deque()
         for item in items:
-            waiting.append(pool.submit(read, item))
+            waiting.append(pool.submit(read_all, item))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:

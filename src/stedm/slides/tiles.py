@@ -1,13 +1,14 @@
 """The fast path: patches from the JPEG tiles of a TIFF level, without OpenSlide.
 
 OpenSlide spends two thirds of its time compositing, and on a grid of patches it decodes a tile for each patch that
-touches it. Here the tiles of a block of patches are decoded once each onto one canvas, and the patches are cut out of
-it. libjpeg-turbo lets other threads run meanwhile. Coordinates are pixels of the level.
+touches it. Here a tile is decoded once, and kept until the last patch that was announced has taken its part of it.
+libjpeg-turbo lets other threads run meanwhile. Coordinates are pixels of the level.
 """
 
 import os
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -47,6 +48,9 @@ class TiledLevel:
     counts: np.ndarray
     head: bytes
     _file: BinaryIO
+    _wanted: Counter[int] = field(default_factory=Counter)
+    _kept: dict[int, np.ndarray] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.local = field(default_factory=threading.local)
 
     @classmethod
@@ -73,96 +77,98 @@ class TiledLevel:
     def columns(self) -> int:
         return -(-self.width // self.tile_width)
 
-    def touched(self, x: int, y: int, w: int, h: int) -> np.ndarray:
+    def touched(self, x: int, y: int, w: int, h: int) -> list[int]:
         """Numbers of the tiles that lie in a window, row by row."""
-        columns = np.arange(max(0, x // self.tile_width), -(-min(x + w, self.width) // self.tile_width))
-        rows = np.arange(max(0, y // self.tile_height), -(-min(y + h, self.height) // self.tile_height))
-        return (rows[:, None] * self.columns + columns).ravel()
+        columns = range(max(0, x // self.tile_width), -(-min(x + w, self.width) // self.tile_width))
+        rows = range(max(0, y // self.tile_height), -(-min(y + h, self.height) // self.tile_height))
+        return [row * self.columns + column for row in rows for column in columns]
 
-    def read(self, x: int, y: int, w: int, h: int) -> np.ndarray:
+    def announce(self, corners: Iterable[tuple[int, int]], side: int) -> None:
+        """Say which squares will be read, x, y of their upper left: tiles are kept until the last has its part."""
+        for x, y in corners:
+            self._wanted.update(self.touched(x, y, side, side))
+
+    def read(self, x: int, y: int, w: int, h: int, out: np.ndarray | None = None) -> np.ndarray:
         """A window as (h, w, 3) uint8 RGB, white beyond the level and where a tile was left out.
+
+        Args:
+            x: left edge.
+            y: upper edge.
+            w: width.
+            h: height.
+            out: where to write it; new memory without.
 
         Raises:
             BrokenTile: one that it needs.
         """
-        canvas = np.empty((h, w, 3), np.uint8)
-        if broken := self.paint(canvas, x, y, self.touched(x, y, w, h)):
+        window = np.empty((h, w, 3), np.uint8) if out is None else out
+        window[: max(0, -y)] = window[max(0, self.height - y) :] = 255
+        window[:, : max(0, -x)] = window[:, max(0, self.width - x) :] = 255
+        broken = [tile for tile in self.touched(x, y, w, h) if not self._paint(window, x, y, tile)]
+        if broken:
             raise BrokenTile(f"{len(broken)} broken tiles")
-        return canvas
+        return window
 
-    def read_squares(self, corners: np.ndarray, side: int) -> Iterator[np.ndarray | None]:
-        """Squares near each other, of which each tile is decoded once.
+    def read_square(self, x: int, y: int, side: int) -> np.ndarray:
+        """As `read`; overwritten by this thread's next call."""
+        return self.read(x, y, side, side, self._reused("square", (side, side, 3)))
 
-        Args:
-            corners: (N, 2) int x, y of the upper left corners. The canvas covers them all.
-            side: of the squares.
+    def _paint(self, window: np.ndarray, x: int, y: int, tile: int) -> bool:
+        """Paint a tile onto a window (h, w, 3) with upper left x, y; False where it is broken."""
+        try:
+            pixels = self._take(tile)
+        except BrokenTile:
+            return False
+        row, column = divmod(tile, self.columns)
+        top, left = row * self.tile_height - y, column * self.tile_width - x
+        # The last tiles are clipped to the level: OpenSlide shows nothing of their rest.
+        y0, y1 = max(0, top), min(top + self.tile_height, self.height - y, window.shape[0])
+        x0, x1 = max(0, left), min(left + self.tile_width, self.width - x, window.shape[1])
+        window[y0:y1, x0:x1] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+        return True
 
-        Yields:
-            (side, side, 3) uint8 RGB, overwritten by this thread's next call; None where a tile is broken.
-        """
-        left, upper = corners.min(0).tolist()
-        width, height = (corners.max(0) - (left, upper) + side).tolist()
-        touched = [self.touched(x, y, side, side) for x, y in corners.tolist()]
-        canvas = self._canvas(width, height)
-        broken = self.paint(canvas, left, upper, np.unique(np.concatenate(touched)))
-        for (x, y), tiles in zip((corners - (left, upper)).tolist(), touched, strict=True):
-            yield None if broken.intersection(tiles.tolist()) else canvas[y : y + side, x : x + side]
+    def _take(self, tile: int) -> np.ndarray:
+        """A tile's pixels, kept or decoded; kept on while announced squares want it."""
+        with self._lock:
+            self._wanted[tile] = wanted = max(0, self._wanted[tile] - 1)
+            pixels = self._kept.get(tile) if wanted else self._kept.pop(tile, None)
+        if pixels is None:
+            shape = self.tile_height, self.tile_width, 3
+            pixels = self.decode(tile, np.empty(shape, np.uint8) if wanted else self._reused("tile", shape))
+            with self._lock:
+                if self._wanted[tile] > 0:  # still: another thread may have been the last
+                    self._kept[tile] = pixels
+        return pixels
 
-    def paint(self, canvas: np.ndarray, x: int, y: int, tiles: np.ndarray) -> set[int]:
-        """Decode tiles onto a canvas (h, w, 3) whose upper left is at x, y.
-
-        Returns:
-            Numbers of the tiles that are broken; their pixels on the canvas mean nothing.
-        """
-        bottom, right = self.height - y, self.width - x
-        canvas[: max(0, -y)] = canvas[max(0, bottom) :] = 255
-        canvas[:, : max(0, -x)] = canvas[:, max(0, right) :] = 255
-        broken = set()
-        for tile in tiles.tolist():
-            row, column = divmod(tile, self.columns)
-            top, left = row * self.tile_height - y, column * self.tile_width - x
-            # The last tiles are clipped to the level: OpenSlide shows nothing of their rest.
-            y0, y1 = max(0, top), min(top + self.tile_height, bottom, len(canvas))
-            x0, x1 = max(0, left), min(left + self.tile_width, right, canvas.shape[1])
-            try:
-                canvas[y0:y1, x0:x1] = self.decode(tile)[y0 - top : y1 - top, x0 - left : x1 - left]
-            except BrokenTile:
-                broken.add(tile)
-        return broken
-
-    def decode(self, tile: int) -> np.ndarray:
-        """A tile's pixels, (h, w, 3) uint8; overwritten by this thread's next call.
+    def decode(self, tile: int, out: np.ndarray) -> np.ndarray:
+        """A tile's pixels, (tile_height, tile_width, 3) uint8, written to `out`.
 
         Raises:
             BrokenTile: it is not what the file says it is.
         """
-        shape = self.tile_height, self.tile_width, 3
-        if not self.counts[tile]:
-            return np.broadcast_to(np.uint8(255), shape)
         count = int(self.counts[tile])
+        if not count:
+            out[:] = 255
+            return out
         data = os.pread(self._file.fileno(), count, int(self.offsets[tile]))
         if len(data) < count or not data.startswith(b"\xff\xd8"):
             raise BrokenTile(f"tile {tile} is cut short or no JPEG")
-        data = self.head + data[2:]
         try:
-            if simplejpeg.decode_jpeg_header(data)[:2] != shape[:2]:
-                raise BrokenTile(f"tile {tile} is of another size")
             # Strict: libjpeg fills what is missing with grey, and calls that a warning.
-            return simplejpeg.decode_jpeg(data, buffer=self._buffer(shape))
+            pixels = simplejpeg.decode_jpeg(self.head + data[2:], buffer=out)
         except ValueError as error:
             raise BrokenTile(f"tile {tile}: {error}") from error
+        if pixels.shape != out.shape:
+            raise BrokenTile(f"tile {tile} is of another size")
+        return pixels
 
-    def _canvas(self, width: int, height: int) -> np.ndarray:
-        """This thread's canvas: fresh memory costs as much as a tenth of the decoding."""
-        size = width * height * 3
-        if getattr(self._thread, "canvas", np.empty(0)).size < size:
-            self._thread.canvas = np.empty(size, np.uint8)
-        return self._thread.canvas[:size].reshape(height, width, 3)
-
-    def _buffer(self, shape: tuple[int, int, int]) -> np.ndarray:
-        if not hasattr(self._thread, "buffer"):
-            self._thread.buffer = np.empty(shape, np.uint8)
-        return self._thread.buffer
+    def _reused(self, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+        """This thread's memory of that name: it stays in the processor's cache, as fresh memory does not."""
+        found = getattr(self._thread, name, None)
+        if found is None or found.shape != shape:
+            found = np.empty(shape, np.uint8)
+            setattr(self._thread, name, found)
+        return found
 
 
 def is_level(page: tifffile.TiffPage, size: tuple[int, int]) -> bool:

@@ -1,12 +1,17 @@
 """Where a slide has tissue: saturated pixels at low power, without holes and specks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from stedm.config import Tissue
+from stedm.slides.annotations import Annotation, MaskAnnotation, PolygonAnnotation, Shape
+from stedm.slides.annotations.drawing import polygons_of
+from stedm.slides.annotations.mask import mask_scale, read_values
+from stedm.slides.annotations.read import check_coordinates, read_drawn
 from stedm.slides.open import OpenedSlide
 
 BLACK = 25
@@ -22,7 +27,7 @@ class TissueMask:
     Attributes:
         mask: (h, w) bool.
         downsample: level-0 pixels per pixel of the mask.
-        threshold: saturation in [0, 1] above which pixels count as tissue; 0 where no mask was asked for.
+        threshold: saturation in [0, 1] above which pixels count as tissue; 0 where none was looked for.
     """
 
     mask: np.ndarray
@@ -51,11 +56,14 @@ class TissueMask:
         return np.clip(area / (side / self.downsample) ** 2, 0, 1)
 
 
-def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
-    """Find the tissue of a slide; all of it where `options` is None.
+def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None = None) -> TissueMask:
+    """Find the tissue of a slide; all of it where `options` is None; what `brought` says where it is given.
 
     A slide without a scale is looked at with 512 px along its longer side, and there a speck or hole is what covers
     less than a thousandth of the slide.
+
+    Raises:
+        UserError: the mask that was brought is damaged, or another slide's.
     """
     width, height = slide.dimensions
     if options is None:
@@ -63,6 +71,8 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
     most = max(1.0, max(width, height) / SMALLEST)
     downsample = most if slide.mpp is None else min(max(1.0, options.mpp / slide.mpp), most)
     size = max(1, round(width / downsample)), max(1, round(height / downsample))
+    if brought is not None:
+        return TissueMask(read_tissue(brought, slide.dimensions, size, downsample), downsample, 0.0)
     image, broken = slide.read_readable(0, 0, *size, downsample)
     values = saturation(image)
     if options.saturation == "otsu":
@@ -79,6 +89,24 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None) -> TissueMask:
     mask = without_small(mask, speck)
     mask = ~without_small(~mask, hole)
     return TissueMask(mask, downsample, float(threshold))
+
+
+def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], downsample: float) -> np.ndarray:
+    """A tissue mask made elsewhere, as (h, w) bool of this size (w, h), a pixel of which covers `downsample` of the
+    slide's.
+
+    GeoJSON: inside of its polygons, whatever their class. An image of the slide's shape: not 0.
+    """
+    brought: Annotation
+    if path.suffix in (".geojson", ".json"):
+        _, drawn = read_drawn(path, "", dimensions)
+        polygons, _, _ = polygons_of(path, drawn)
+        check_coordinates(path, polygons, dimensions)
+        brought = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
+    else:
+        values = read_values(path, most=4 * dimensions[0] * dimensions[1])
+        brought = MaskAnnotation((values > 0).astype(np.uint8), mask_scale(path, values.shape, dimensions))
+    return brought.rasterise(0, 0, *size, downsample) == 1
 
 
 def saturation(image: np.ndarray) -> np.ndarray:

@@ -55,14 +55,17 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         Returns:
             (B, `embedding_dim`); the last six are channel means and standard deviations of the image.
         """
-        prepared = images
-        if self.preparation is not None:
-            size = self.preparation["size"]
-            if size is not None and images.shape[-1] != size:
-                prepared = F.interpolate(prepared, (size, size), mode="bicubic", antialias=True)
-            mean, deviation = (images.new_tensor(self.preparation[key])[:, None, None] for key in ("mean", "std"))
-            prepared = (prepared * 0.5 + 0.5 - mean) / deviation
+        prepared = images if self.preparation is None else prepare(images, self.preparation)
         return torch.cat([self.head(self.network(prepared)), image_moments(images)], -1)
+
+
+def prepare(images: Tensor, preparation: dict[str, Any]) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] as a timm model wants them: of its size, its mean and deviation removed."""
+    size = preparation["size"]
+    if size is not None and images.shape[-1] != size:
+        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+    mean, deviation = (images.new_tensor(preparation[key])[:, None, None] for key in ("mean", "std"))
+    return (images * 0.5 + 0.5 - mean) / deviation
 
 
 def convolutions() -> nn.Sequential:
@@ -114,7 +117,7 @@ def from_timm(name: str, pretrained: bool, frozen: bool) -> tuple[nn.Module, int
         )
     except Exception as error:  # timm and the hub raise a dozen types for a wrong name or no network
         raise UserError(
-            f"style.encoder.name: timm cannot make {name!r} ({error}). Give the name of a timm model, a hub id"
+            f"the encoder {name!r}: timm cannot make it ({error}). Give the name of a timm model, a hub id"
             " (hf-hub:owner/name; needs the network or a filled cache), or a folder with config.json and weights"
         ) from error
     settings = resolve_model_data_config(network)

@@ -50,6 +50,42 @@ def test_masks_may_be_smaller_by_a_whole_number(tmp_path, classes, annotations, 
     assert (annotation.rasterise(-3, 200, 3, 3, 1) == 255).all()
 
 
+def test_damaged_sizes_are_refused_before_they_are_decoded(tmp_path, classes, annotations):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((80, 100), np.uint8))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(2_000_000_000)
+    with pytest.raises(UserError, match=r"a\.tif: cannot be read as a mask \(it has 200,000,000,000 values"):
+        read_annotation(tmp_path / "a.tif", classes, annotations, SIZE)
+
+
+def test_masks_may_be_smaller_by_any_factor(tmp_path, classes, annotations):
+    """A mask at 1.5 times the slide's resolution, its last column cut off, as levels of pyramids are."""
+    values = np.zeros((53, 66), np.uint8)
+    values[20:30, 10:40] = 1
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    annotation = read_annotation(tmp_path / "a.tif", classes, annotations, SIZE)
+    assert annotation.bounds == pytest.approx((0, 0, 100, 80), abs=0.5)
+    tumour = annotation.rasterise(0, 0, 100, 80, 1) == 1
+    rows, columns = np.flatnonzero(tumour.any(1)), np.flatnonzero(tumour.any(0))
+    assert (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) == pytest.approx((30, 45, 15, 60), abs=1)
+
+
+def test_palettes_of_tiffs_are_read_by_their_numbers(tmp_path, classes, annotations):
+    image = Image.new("P", SIZE, 0)
+    image.putpalette([9, 9, 9, 0, 0, 255])
+    image.paste(1, (0, 0, 50, 80))
+    image.save(tmp_path / "a.tif")
+    labels = read_annotation(tmp_path / "a.tif", classes, annotations, SIZE).rasterise(0, 0, 100, 80, 1)
+    assert (labels[:, :50] == 1).all()
+    assert (labels[:, 50:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "I;16"])
+def test_masks_of_one_bit_and_of_sixteen(tmp_path, classes, annotations, mode):
+    Image.new(mode, SIZE, 1).save(tmp_path / "a.png")
+    assert (read_annotation(tmp_path / "a.png", classes, annotations, SIZE).labels == 1).all()
+
+
 def test_masks_of_another_size_are_refused(tmp_path, classes, annotations):
     for shape in ((80, 99), (100, 80), (53, 60), (20, 30), (160, 200)):
         tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8))

@@ -109,7 +109,7 @@ class PolygonAnnotation(Annotation):
         classes = self._union({item.label for item in self.shapes if item.label >= 0})
         if self.has_regions:
             classes = shapely.intersection(classes, regions)
-        return shapely.difference(classes, ignored)
+        return classes if ignored.is_empty else shapely.difference(classes, ignored)
 
     def _union(self, labels: set[int]) -> BaseGeometry:
         return shapely.disjoint_subset_union_all([item.polygon for item in self.shapes if item.label in labels])

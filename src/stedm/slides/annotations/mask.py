@@ -21,7 +21,7 @@ def read_mask(path: Path, classes: Sequence[TissueClass], dimensions: tuple[int,
 
     Values that belong to no class are not annotated; they are counted.
     """
-    values = read_values(path)
+    values = read_values(path, most=4 * dimensions[0] * dimensions[1])
     scale = mask_scale(path, values.shape, dimensions)
     labels = np.full(values.shape, IGNORE_INDEX, np.uint8)
     for label, item in enumerate(classes):
@@ -42,14 +42,23 @@ def read_mask(path: Path, classes: Sequence[TissueClass], dimensions: tuple[int,
     return MaskAnnotation(labels, scale, notes)
 
 
-def read_values(path: Path) -> np.ndarray:
-    """Pixels of a mask as they are stored, (h, w) integer."""
+def read_values(path: Path, most: int) -> np.ndarray:
+    """Pixels of a mask as they are stored, (h, w) integer; refused before they are decoded where they are too many.
+
+    Args:
+        path: PNG or TIFF.
+        most: how many values it may have. Damaged files claim billions.
+    """
     try:
         if path.suffix.lower() == ".png":
             with Image.open(path, formats=("PNG",)) as image:
+                check_count(image.width * image.height, most)
                 values = np.asarray(image)
         else:
-            values = np.asarray(tifffile.imread(path, series=0, level=0))
+            with tifffile.TiffFile(path) as file:
+                level = file.series[0].levels[0]
+                check_count(level.size, most)
+                values = np.asarray(level.asarray())
     except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
         raise UserError(f"{path}: cannot be read as a mask ({error}); export it again") from error
     if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
@@ -60,6 +69,11 @@ def read_values(path: Path) -> np.ndarray:
             " (grey or palette) is needed"
         )
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def check_count(count: int, most: int) -> None:
+    if count > most:
+        raise ValueError(f"it has {count:,} values, many more than the slide has pixels")
 
 
 def mask_scale(path: Path, size: Sequence[int], dimensions: tuple[int, int]) -> float:

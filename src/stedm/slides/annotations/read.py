@@ -149,9 +149,12 @@ def annotation_of(
 
 def depths(polygons: np.ndarray) -> np.ndarray:
     """(N,) how many others each polygon lies in."""
-    shapely.prepare(polygons)
-    outer, inner = shapely.STRtree(polygons).query(polygons, predicate="contains")
-    return np.bincount(inner[outer != inner], minlength=len(polygons))
+    outer, inner = shapely.STRtree(polygons).query(polygons)
+    boxes = np.asarray(shapely.box(*shapely.bounds(polygons).T))
+    candidates = (outer != inner) & shapely.covers(boxes[outer], boxes[inner])  # few, where most shapes are cells
+    outer, inner = outer[candidates], inner[candidates]
+    shapely.prepare(polygons[outer])
+    return np.bincount(inner[shapely.contains(polygons[outer], polygons[inner])], minlength=len(polygons))
 
 
 def labels_of(

@@ -1,0 +1,54 @@
+"""Do drawn images follow their layout? The layout's overlap with what an independent network sees in the image."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stedm.evaluation.metrics import confusion, iou
+from stedm.segmentation.predict import load_network, predict_probabilities
+from stedm.segmentation.windows import Predict
+
+
+def network_predictor(folder: Path) -> Predict:
+    """Class probabilities by the network in a folder."""
+    network = load_network(folder)
+    return lambda images: predict_probabilities(network, images)
+
+
+def network_agreement(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """(B,) mean IoU over the layout's classes, by the network in a folder, of images and their layouts."""
+    predict = network_predictor(folder)
+    return lambda images, layouts: mean_of_classes(class_overlap(images, layouts, predict))
+
+
+def class_overlap(images: np.ndarray, layouts: np.ndarray, predict: Predict) -> np.ndarray:
+    """(B, C) IoU of each class in images (B, P, P, 3) and their layouts (B, P, P); NaN for a class not in the layout.
+
+    Seeing such a class costs the classes that are there.
+    """
+    probabilities = predict(images)
+    values = []
+    for layout, found in zip(layouts, probabilities.argmax(1), strict=True):
+        matrix = confusion(layout, found, probabilities.shape[1])
+        values.append(np.where(matrix.sum(1) > 0, iou(matrix), np.nan))
+    return np.array(values)
+
+
+def mean_of_classes(values: np.ndarray) -> np.ndarray:
+    """(B,) means of (B, C) without NaN; NaN where there is nothing else."""
+    return pd.DataFrame(values).mean(axis=1).to_numpy()
+
+
+def layout_overlap(
+    images: np.ndarray, layouts: np.ndarray, class_names: Sequence[str], predict: Predict | None, batch_size: int
+) -> pd.DataFrame:
+    """Columns layout_iou, the mean over the layout's classes, and iou_{class}; NaN without `predict`."""
+    values = np.full((len(images), len(class_names)), np.nan)
+    for start in range(0, len(images) if predict else 0, batch_size):
+        assert predict
+        batch = slice(start, start + batch_size)
+        values[batch] = class_overlap(images[batch], layouts[batch], predict)
+    columns = {f"iou_{name}": values[:, label] for label, name in enumerate(class_names)}
+    return pd.DataFrame({"layout_iou": mean_of_classes(values), **columns})
