@@ -1,7 +1,7 @@
 """How long a network waits for its slide, and how much memory that takes.
 
     python benchmarks/inference.py                                        # share of time not in the network
-    python benchmarks/inference.py --blocks 16 --mpp 0.5 --patch 512 --no-network     # memory: 61,440 × 61,440 px
+    python benchmarks/inference.py --blocks 16 --mpp 1 --patch 512 --no-network     # memory: 61,440 × 61,440 px
 
 The slide is the demo's tissue at 0.25 µm/px, tiled JPEG with levels 1, 4 and 16, 43% of it tissue. The network is the
 demo's (a U-Net, tu-resnet18 of depth 4) for what it costs; what it says is replaced by a threshold on the stain, so

@@ -136,7 +136,7 @@ def predict_slides(
             write_json(out / f"{slide.slide}.json", made_from)
         except (UserError, OSError) as error:
             log.error("%s: failed: %s", place, error)
-            problems += error.messages if isinstance(error, UserError) else [f"{slide.path}: {error}"]
+            problems += error.messages if isinstance(error, UserError) else [f"{slide.path}: {error.strerror or error}"]
     if problems:
         raise UserError(problems)
 
