@@ -99,6 +99,7 @@ def write_level(
         photometric="rgb" if colours == "RGB" else "ycbcr",
         subsampling=None if colours == "RGB" else (2, 2),
         compression="jpeg",
+        compressionargs={"outcolorspace": "RGB"} if colours == "RGB" else None,  # else it says YCbCr
         description=f"Aperio Image Library v11.2.1\n{size}x{size} (240x240) JPEG/RGB Q={quality}"
         f"|AppMag = 40|MPP = {MPP}",
         metadata=None,

@@ -210,7 +210,7 @@ class Device(Section):
 class NoFirstStage(Section):
     kind: Literal["none"] = "none"
     unshuffle: Literal[1, 2, 4, 8] = 1
-    """Fold blocks of n×n pixels into channels (`torch.nn.functional.pixel_unshuffle`)."""
+    """Fold blocks of n×n pixels into channels, as their cosine coefficients."""
 
 
 class TrainedFirstStage(Section):
@@ -267,7 +267,7 @@ class Style(Section):
     exclude_overlap: bool = True
     """Never show pixels of the target in its own style set."""
     factor_colour: bool = False
-    """Train on images freed of their style set's channel means and deviations, and put them back after drawing."""
+    """Train on images freed of their style set's colours (mean and covariance), and put them back after drawing."""
 
     @model_validator(mode="after")
     def one_image(self) -> Self:
@@ -422,6 +422,16 @@ class Arm(Section):
     annotations: Literal["annotated", "all"] = "annotated"
     """`all`: the annotations of the unannotated patients too, where the sheet has them: the upper bound."""
     stain_augmentation: bool = False
+    synthetic_fraction: Fraction | None = None
+    """Share of synthetic images in each batch (default: the segmentation section's)."""
+    synthetic_images: Count | None = None
+    """Train on the first so many drawn images (default: all)."""
+
+    @model_validator(mode="after")
+    def synthetic_needs_generator(self) -> Self:
+        if self.generator is None and (self.synthetic_fraction is not None or self.synthetic_images is not None):
+            raise ValueError("synthetic_fraction and synthetic_images are for arms with a generator: name one")
+        return self
 
 
 class Evaluation(Section):
@@ -469,6 +479,12 @@ class Study(Section):
             f"arms.{name}.generator: there is no generator {arm.generator!r}; {choices(arm.generator, self.generators)}"
             for name, arm in self.arms.items()
             if arm.generator is not None and arm.generator not in self.generators
+        ]
+        problems += [
+            f"arms.{name}.synthetic_images: {arm.synthetic_images} of {self.synthesis.images} drawn images"
+            " (synthesis.images) cannot be had; draw more, or lower it"
+            for name, arm in self.arms.items()
+            if (arm.synthetic_images or 0) > self.synthesis.images
         ]
         for key in ("reference_arm", "judge_arm"):
             arm_name = getattr(self.evaluation, key)

@@ -1,6 +1,6 @@
 """The first stage: between images and the latents that the generator works on.
 
-`none` folds pixels into channels and standardises; `trained` is an autoencoder trained here on the patches of the
+`none` folds pixels into channels and scales them; `trained` is an autoencoder trained here on the patches of the
 training patients; `pretrained` one from a folder or the hub. Latents have unit variance.
 """
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from scipy.fft import dct
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from stedm.hdf5 import new_file
 from stedm.images import dihedral, to_images
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
+from stedm.style.moments import image_moments, remove_colour, root, set_colour
 from stedm.training import Batch, train, weights_fingerprint
 from stedm.versions import VERSIONS
 
@@ -38,25 +40,53 @@ log = logging.getLogger(__name__)
 
 
 class PixelFirstStage(ModelMixin, ConfigMixin):
-    """No autoencoder: pixels, standardised and folded into channels (`torch.nn.functional.pixel_unshuffle`).
+    """No autoencoder: blocks of pixels as the coefficients of their discrete cosine transform.
+
+    Neighbouring pixels are alike, so their differences are small beside their mean, and what the network gets wrong
+    drowns them; scaled alike, they are all it learns. Half-way between, texture and structure are both learned.
 
     Args:
-        factor: pixels along each side of a folded block.
+        factor: pixels along each side of a block.
         mean: of each colour channel of the training images in [-1, 1].
-        deviation: likewise.
+        colour: (3, 3) matrix that colours are multiplied with first.
+        deviation: what each of the 3 · factor² coefficients (channel, vertical and horizontal frequency) is divided by.
     """
 
     @register_to_config
-    def __init__(self, factor: int, mean: list[float] = [0, 0, 0], deviation: list[float] = [1, 1, 1]):  # noqa: B006
+    def __init__(
+        self,
+        factor: int,
+        mean: list[float] = [0, 0, 0],  # noqa: B006
+        colour: list[list[float]] = [[1, 0, 0], [0, 1, 0], [0, 0, 1]],  # noqa: B006
+        deviation: list[float] | None = None,
+    ):
         super().__init__()
+        cosines = torch.from_numpy(dct(np.eye(factor), axis=0, norm="ortho"))
+        self.register_buffer("cosines", torch.kron(cosines, cosines).float())
         self.register_buffer("shift", torch.tensor(mean, dtype=torch.float32)[:, None, None])
-        self.register_buffer("scale", torch.tensor(deviation, dtype=torch.float32)[:, None, None])
+        self.register_buffer("matrix", torch.tensor(colour, dtype=torch.float32))
+        scale = torch.ones(3 * factor**2) if deviation is None else torch.tensor(deviation, dtype=torch.float32)
+        self.register_buffer("scale", scale[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, 3 · f², H/f, W/f)."""
+        colours = torch.einsum("ij,bjhw->bihw", self.matrix, images - self.shift)
+        blocks = F.pixel_unshuffle(colours, self.config.factor).unflatten(1, (3, -1))
+        return torch.einsum("ij,bcjhw->bcihw", self.cosines, blocks).flatten(1, 2) / self.scale
+
+    def inverse(self, latents: Tensor) -> Tensor:
+        """Inverse of `forward`."""
+        coefficients = (latents * self.scale).unflatten(1, (3, -1))
+        blocks = torch.einsum("ji,bcjhw->bcihw", self.cosines, coefficients).flatten(1, 2)
+        colours = F.pixel_shuffle(blocks, self.config.factor)
+        back = torch.linalg.inv(self.matrix.float()).to(colours.dtype)
+        return torch.einsum("ij,bjhw->bihw", back, colours) + self.shift
 
 
 def encode(first_stage: FirstStage, images: Tensor) -> Tensor:
     """Images (B, 3, H, W) → latents (B, C, H/f, W/f) of unit variance."""
     if isinstance(first_stage, PixelFirstStage):
-        return F.pixel_unshuffle((images - first_stage.shift) / first_stage.scale, first_stage.config.factor)
+        return first_stage(images)
     encoded = first_stage.encode(images)
     latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
     return (latents - (first_stage.config.get("shift_factor") or 0)) * first_stage.config.scaling_factor
@@ -65,23 +95,45 @@ def encode(first_stage: FirstStage, images: Tensor) -> Tensor:
 def decode(first_stage: FirstStage, latents: Tensor) -> Tensor:
     """Latents → images; inverse of `encode`, up to what the autoencoder loses."""
     if isinstance(first_stage, PixelFirstStage):
-        return F.pixel_shuffle(latents, first_stage.config.factor) * first_stage.scale + first_stage.shift
+        return first_stage.inverse(latents)
     shift = first_stage.config.get("shift_factor") or 0
     return first_stage.decode(latents / first_stage.config.scaling_factor + shift).sample
 
 
-def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile] | None) -> PixelFirstStage:
-    """Pixels standardised by the training patches; as they are where the colour has been factored out (no files)."""
-    if files is None:
-        return PixelFirstStage(options.unshuffle)
-    images = sample_images(files)
-    mean, deviation = images.mean((0, 2, 3)), images.std((0, 2, 3))
-    return PixelFirstStage(options.unshuffle, mean.tolist(), deviation.tolist())
+def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], factor_colour: bool) -> PixelFirstStage:
+    """Pixels with the statistics of the training patches; of patches freed of their own slide's colour if asked for.
+
+    White colours get the covariance of an average slide, or the network would work as hard on the noise of the one
+    direction that no stain absorbs in as on the tissue.
+    """
+    if not factor_colour:
+        images = sample_images(files)
+        return scaled(PixelFirstStage(options.unshuffle, images.mean((0, 2, 3)).tolist()), images)
+    freed, roots = [], []
+    for file in evenly_spaced(files):
+        images = sample_images([file])
+        mean, covariance = set_colour(image_moments(images)[None])
+        freed.append(remove_colour(images, mean.expand(len(images), -1), covariance.expand(len(images), -1, -1)))
+        roots.append(root(covariance[0], 1))
+    average = torch.stack(roots).mean(0)
+    return scaled(PixelFirstStage(options.unshuffle, colour=average.tolist()), torch.cat(freed))
+
+
+def scaled(stage: PixelFirstStage, images: Tensor) -> PixelFirstStage:
+    """The same with coefficients scaled half-way to one deviation, and of unit variance over images (N, 3, P, P)."""
+    deviation = stage(images).std((0, 2, 3))
+    settings = dict(stage.config) | {"deviation": (deviation * deviation.mean()).sqrt().tolist()}
+    return PixelFirstStage(**{name: settings[name] for name in ("factor", "mean", "colour", "deviation")})
+
+
+def evenly_spaced(files: list[PatchFile]) -> list[PatchFile]:
+    """At most some hundred files."""
+    return files[:: -(-len(files) // SCALE_PATCHES)]
 
 
 def sample_images(files: list[PatchFile]) -> Tensor:
     """At most some hundred images (N, 3, P, P), evenly from slides that are evenly spaced."""
-    files = files[:: -(-len(files) // SCALE_PATCHES)]
+    files = evenly_spaced(files)
     each = max(1, SCALE_PATCHES // len(files))
     chosen = [
         file.image(int(index))

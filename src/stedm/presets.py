@@ -65,8 +65,8 @@ DEMO: dict[str, Any] = {
     },
     "objective": {"prediction": "sample", "min_snr_gamma": 5.0, "snr_floor": 0.3},
     "training": {
-        "steps": 1500,
-        "batch_size": 16,
+        "steps": 3000,
+        "batch_size": 8,
         "learning_rate": 1e-3,
         "warmup_steps": 50,
         "decay": "linear",

@@ -15,7 +15,7 @@ from stedm.config import Device, Generator, NoFirstStage, Objective
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule
 from stedm.diffusion.training import GeneratorModel, files_by_patient, loss_weights, train_generator
-from stedm.first_stage import pixel_first_stage, training_files
+from stedm.first_stage import PixelFirstStage, training_files
 from stedm.images import dihedral, to_images
 from stedm.store import PatchFile
 
@@ -105,7 +105,7 @@ def test_the_style_encoder_learns(tiny_study):
     moved = {}
     for name, chosen in (("ours", options()), ("as_released", options(as_released=True))):
         torch.manual_seed(0)
-        model = GeneratorModel(chosen, 2, pixel_first_stage(NoFirstStage(unshuffle=4), None))
+        model = GeneratorModel(chosen, 2, PixelFirstStage(4))
         start = {key: value.clone() for key, value in model.style_encoder.state_dict().items()}
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
         model(batches(tiny_study, chosen)[0]).backward()

@@ -45,6 +45,15 @@ def test_batches_have_the_asked_share_of_synthetic_images(real, drawn, options):
     assert (Batches(real, drawn, options(), REAL, seed=0)[0]["image"][:, 0, 0, 0] < 200).all()
 
 
+def test_an_arm_may_ask_for_another_share_and_fewer_synthetic_images(real, drawn, options):
+    few = config.Arm(label="few", generator="styled", synthetic_fraction=0.25, synthetic_images=5)
+    batches = Batches(real, drawn, options(), few, seed=0)
+    seen = [corner for step in range(30) for corner in corners(batches[step]) if corner[0] >= 200]
+    assert len(seen) == 30 * 2
+    assert {red for red, _ in seen} == {200}  # the first shard has five images
+    assert len({green for _, green in seen}) == 5
+
+
 def test_arms_see_the_same_real_patches_in_the_same_order(real, drawn, options):
     without, with_drawn, stained, other_generator = (
         Batches(real, shards, options(), arm, seed=3)

@@ -46,6 +46,7 @@ def write(tmp_path, tissue):
                     photometric="rgb" if subsampling == "RGB" else "ycbcr",
                     subsampling=SAMPLES.get(subsampling),
                     compression="jpeg",
+                    compressionargs={"outcolorspace": "RGB"} if subsampling == "RGB" else None,
                     subfiletype=int(number > 0 and not aperio),
                     description=APERIO.format(w=width, h=height) if aperio else None,
                     resolution=None if aperio else (20_000, 20_000),
@@ -53,6 +54,8 @@ def write(tmp_path, tissue):
                     metadata=None,
                     extratags=[(347, 7, len(tables), tables, True)],
                 )
+        with tifffile.TiffFile(path) as file:
+            assert file.pages[0].photometric == (2 if subsampling == "RGB" else 6)
         return path
 
     return run
@@ -149,6 +152,17 @@ def test_a_resolution_between_levels_is_the_same_on_both_paths(write, extract, m
     fast = extract(path, mpp=0.7)
     monkeypatch.setattr(open_module, "TILED", ())
     slow = extract(path, threads=2, mpp=0.7)
+    assert (fast.attributes["reader"], slow.attributes["reader"]) == ("tiles generic-tiff", "openslide generic-tiff")
+    assert fast.fingerprint == slow.fingerprint
+
+
+@pytest.mark.parametrize("size", [48, 50])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_whole_factors_are_the_same_on_both_paths(write, extract, monkeypatch, size, factor):
+    path = write(levels=1)
+    fast = extract(path, mpp=0.5 * factor, size=size // factor * 2)
+    monkeypatch.setattr(open_module, "TILED", ())
+    slow = extract(path, threads=2, mpp=0.5 * factor, size=size // factor * 2)
     assert (fast.attributes["reader"], slow.attributes["reader"]) == ("tiles generic-tiff", "openslide generic-tiff")
     assert fast.fingerprint == slow.fingerprint
 

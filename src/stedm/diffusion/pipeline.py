@@ -15,7 +15,7 @@ from stedm.diffusion.model import StyleLayoutUNet
 from stedm.first_stage import decode
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
-from stedm.style.moments import restore_colour, set_moments
+from stedm.style.moments import restore_colour, set_colour
 
 StyleSets = Tensor | Sequence[Tensor]
 
@@ -41,7 +41,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         style_encoder: embeds style images; None for a generator without style, or one that learned from the cached
             embeddings of a frozen encoder.
         styled: takes style.
-        factor_colour: the style set's channel means and deviations are put back after drawing.
+        factor_colour: the style set's colour (`stedm.style.moments`) is put back after drawing.
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
         num_inference_steps, guidance_scale, guidance_interval: what `__call__` uses where it is not told otherwise.
         batch_size: images that are drawn at a time where many are wanted.
@@ -130,7 +130,8 @@ class StyleLayoutPipeline(DiffusionPipeline):
             latents = self.scheduler.step(prediction, time, latents).prev_sample
         images = decode(self.first_stage, latents.to(self.unet.dtype))
         if self.config.factor_colour:
-            images = restore_colour(images, torch.cat([set_moments(one[None]) for one in sets]))
+            means, covariances = zip(*(set_colour(one[None]) for one in sets), strict=True)
+            images = restore_colour(images, torch.cat(means), torch.cat(covariances))
         self.maybe_free_model_hooks()
         return DrawnImages(images=images.clamp(-1, 1))
 

@@ -35,7 +35,8 @@ def normalised(images: Tensor) -> Tensor:
 
 def synthetic_count(options: config.Segmentation, arm: config.Arm) -> int:
     """Synthetic images in each batch of an arm."""
-    return round(options.synthetic_fraction * options.training.batch_size) if arm.generator else 0
+    fraction = options.synthetic_fraction if arm.synthetic_fraction is None else arm.synthetic_fraction
+    return round(fraction * options.training.batch_size) if arm.generator else 0
 
 
 class Batches(Dataset[dict[str, Tensor]]):
@@ -48,7 +49,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         real: patch files of the slides trained on; their patches without annotated pixels are left out.
         synthetic: shards of drawn images; unused by an arm without generator.
         options: batch size and share of synthetic images.
-        arm: whether there are synthetic images, and stain augmentation.
+        arm: whether there are synthetic images, how many, their share; and stain augmentation.
         seed: of all draws.
     """
 
@@ -68,6 +69,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         self.patients = [patients[name] for name in sorted(patients)]
         self.synthetic = list(synthetic)
         self.starts = np.cumsum([0, *(len(file) for file in synthetic)])
+        self.synthetic_images = min(int(self.starts[-1]), arm.synthetic_images or int(self.starts[-1]))
         self.synthetic_count = synthetic_count(options, arm)
         self.size = options.training.batch_size
         self.steps = options.training.steps
@@ -94,7 +96,7 @@ class Batches(Dataset[dict[str, Tensor]]):
 
     def place(self, rng: np.random.Generator, synthetic: bool) -> Place:
         if synthetic:
-            number = int(rng.integers(self.starts[-1]))
+            number = int(rng.integers(self.synthetic_images))
             shard = int(np.searchsorted(self.starts, number, side="right")) - 1
             return self.synthetic[shard], number - int(self.starts[shard])
         places = self.patients[rng.integers(len(self.patients))]

@@ -53,7 +53,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
             images: (B, 3, H, W) in [-1, 1].
 
         Returns:
-            (B, `embedding_dim`); the last six are channel means and standard deviations of the image.
+            (B, `embedding_dim`); the last nine are `stedm.style.moments.image_moments`.
         """
         prepared = images if self.preparation is None else prepare(images, self.preparation)
         return torch.cat([self.head(self.network(prepared)), image_moments(images)], -1)
