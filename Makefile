@@ -16,10 +16,10 @@ SNAKEMAKE := snakemake --profile profiles/local
 ALONE := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 9 .snakemake.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test lint clean environment
+.PHONY: help demo report test test-slurm lint clean environment
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: environment  ## run the default study (16 minutes on two cores) and print its report and table
 	@$(ALONE) sh -c '$(if $(ALONE),rmdir .snakemake/locks 2>/dev/null || $(SNAKEMAKE) --quiet all --unlock;) $(SNAKEMAKE)' \
@@ -32,7 +32,13 @@ report: environment  ## write the report of the default study and print its tabl
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: environment lint  ## lint, then the test suite
-	@pytest
+	@pytest -m "not slurm"
+
+# Without root or apt the tests are skipped and say why.
+test-slurm: environment  ## the study on a real SLURM of one machine; as root on Debian, whose packages it installs
+	@if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then python tests/slurm/testbed.py install; \
+		else echo 'Not root, or no apt-get here: SLURM is not installed.' >&2; fi
+	@pytest tests/slurm
 
 lint: environment  ## ruff, mypy, snakefmt and snakemake --lint
 	ruff check .

@@ -12,6 +12,11 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+
+
+container: IMAGE  # for --sdm apptainer alone
+
+
 include: "workflow/rules/slides.smk"
 include: "workflow/rules/patches.smk"
 include: "workflow/rules/splits.smk"

@@ -6,7 +6,7 @@ HERE = Path(__file__).parent
 HEAD = """\
 # Conda environment for `snakemake --sdm conda`, for sites where the jobs cannot see the virtual environment that make
 # builds. Written by envs/from_lock.py: same pins as requirements.lock. It has not been solved by conda in our tests.
-# The package itself is not in it: install it into the environment with `pip install --no-deps <checkout>`.
+# The package itself is not in it: stedm.post-deploy.sh beside it installs the checkout.
 channels:
   - conda-forge
 dependencies:

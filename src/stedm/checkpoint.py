@@ -2,13 +2,14 @@
 
 State lives in a work folder that the workflow does not know as an output (it deletes those after a failure), named by
 the fingerprint of the configuration section and of the inputs, so that a changed configuration never continues a stale
-checkpoint. Randomness is set anew at each step as a function of (seed, rank, step): a resumed run is the run.
+checkpoint. Randomness is set anew at each step as a function of (seed, step): a resumed run is the run.
 """
 
 import contextlib
 import fcntl
 import logging
 import os
+import platform
 import random
 import signal
 import time
@@ -24,6 +25,7 @@ import torch
 
 from stedm.errors import Interrupted
 from stedm.files import make_folder, written_whole
+from stedm.processes import rank
 
 KEPT = 2
 STOP_SIGNALS = signal.SIGTERM, signal.SIGUSR1
@@ -63,6 +65,9 @@ class WorkFolder:
 def work_folder(path: Path) -> Iterator[WorkFolder]:
     """Own a work folder: refuse a second writer, and turn SIGTERM and SIGUSR1 into a request to save and stop.
 
+    Of several processes of one training the first owns it. The lock holds between nodes where the file system has
+    `flock` between nodes: NFS 4, Lustre mounted with `flock`, BeeGFS with `tuneUseGlobalFileLocks`.
+
     Raises:
         Interrupted: another process is writing there.
         UserError: the folder cannot be written to.
@@ -73,20 +78,33 @@ def work_folder(path: Path) -> Iterator[WorkFolder]:
     def request_stop(number: int, frame: FrameType | None) -> None:
         folder.stop_requested = True
 
-    with (path / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Interrupted(f"{path}: another process is training there; wait for it, or stop it") from error
-        LOCKS.add(lock)
-        for left in path.glob(".step-*.tmp"):  # by a writer that was killed
-            left.unlink()
+    with (path / "lock").open("a+", encoding="utf-8") as lock:
+        if rank() == 0:
+            take(lock, path)
         previous = {number: signal.signal(number, request_stop) for number in STOP_SIGNALS}
         try:
             yield folder
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def take(lock: IO[str], path: Path) -> None:
+    """Lock a work folder and write down who has it; what killed writers left there goes."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        raise Interrupted(
+            f"{path}: another process is training there ({lock.read()}); wait for it, or stop it"
+        ) from error
+    LOCKS.add(lock)
+    job = os.environ.get("SLURM_JOB_ID")
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {platform.node()}" + (f", SLURM job {job}" if job else ""))
+    lock.flush()
+    for left in path.glob(".step-*.tmp"):
+        left.unlink()
 
 
 LOCKS: WeakSet[IO[str]] = WeakSet()
@@ -121,13 +139,9 @@ class Clock:
 
 
 def seed_everything(*parts: int) -> torch.Generator:
-    """Seed Python, NumPy and torch from (seed, rank, step, …); returns a CPU generator seeded alike."""
+    """Seed Python, NumPy and torch from (seed, step, …); returns a CPU generator seeded alike."""
     seed = int(np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global state)
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
-
-
-def rank() -> int:
-    return int(os.environ.get("RANK", "0"))

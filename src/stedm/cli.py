@@ -69,6 +69,7 @@ PATCHES = argument("--patches", "DIR", "patch files {slide}.h5")
 SPLIT = argument("--split", "CSV", "roles: slide, patient, group, role, labelled")
 SEED = argument("--seed", "N", "of everything random", type=int)
 WORK = argument("--work", "DIR", "checkpoints; a stopped run goes on from there")
+PROCESSES = argument("--processes", "N", "share each batch, one for each GPU (1)", type=int, default=1, required=False)
 PLAN = argument("--plan", "CSV", "what to draw, one row an image")
 MANIFEST = argument("--manifest", "CSV", "what was drawn, one row an image")
 FOLDER = argument("--folder", "DIR", "the data set, downloaded and unpacked")
@@ -257,7 +258,14 @@ def make_split(args: argparse.Namespace) -> None:
 
 
 @command(
-    "first-stage train", sections("first_stage, device"), SPLIT, PATCHES, SEED, WORK, out("DIR", "AutoencoderKL folder")
+    "first-stage train",
+    sections("first_stage, device"),
+    SPLIT,
+    PATCHES,
+    SEED,
+    WORK,
+    PROCESSES,
+    out("DIR", "AutoencoderKL folder"),
 )
 def train_first_stage(args: argparse.Namespace) -> None:
     """Train the autoencoder on the training patients' patches."""
@@ -324,6 +332,7 @@ def describe_preset(args: argparse.Namespace) -> None:
     optional("--style-bank", "DIR", "style embeddings {slide}.h5 of a frozen style encoder"),
     SEED,
     WORK,
+    PROCESSES,
     out("DIR", "StyleLayoutPipeline folder, with history.csv and provenance.json"),
 )
 def train_generator(args: argparse.Namespace) -> None:
@@ -442,6 +451,7 @@ def write_manifest(args: argparse.Namespace) -> None:
     argument("--synthetic", "H5", "shards of drawn images", nargs="*", default=[], required=False),
     SEED,
     WORK,
+    PROCESSES,
     out("DIR", "smp folder, with history.csv and provenance.json"),
 )
 def train_segmentation(args: argparse.Namespace) -> None:
@@ -819,7 +829,12 @@ def explain_failure(error: OSError) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    if getattr(args, "processes", 1) > 1 and "WORLD_SIZE" not in os.environ:
+        from stedm.processes import launch
+
+        launch(args.processes, sys.argv[1:] if argv is None else argv)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # one process speaks for all
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
         args.run(args)
     except UserError as error:

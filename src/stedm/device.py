@@ -1,6 +1,7 @@
 """The one place that names devices."""
 
 import contextlib
+import os
 
 import torch
 
@@ -8,8 +9,10 @@ from stedm.config import Device
 
 
 def device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """CUDA where there is one, else the CPU; of several processes each has a GPU of its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def autocast(options: Device) -> contextlib.AbstractContextManager[object]:

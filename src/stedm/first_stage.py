@@ -24,6 +24,7 @@ from stedm.errors import UserError
 from stedm.files import fingerprint, provenance, write_json, written_whole
 from stedm.hdf5 import new_file
 from stedm.images import dihedral, to_images
+from stedm.processes import drawn, rank
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
 from stedm.style.moments import image_moments, remove_colour, root, set_colour
@@ -207,14 +208,17 @@ def train_first_stage(
 
     def objective(autoencoder: FirstStage, batch: Batch) -> Tensor:
         posterior = autoencoder.encode(batch["images"]).latent_dist
-        drawn = autoencoder.decode(posterior.sample()).sample
-        return F.l1_loss(drawn, batch["images"]) + options.kl_weight * posterior.kl().mean()
+        noise = drawn(torch.randn, posterior.mean.shape).to(posterior.mean)
+        images = autoencoder.decode(posterior.mean + posterior.std * noise).sample
+        return F.l1_loss(images, batch["images"]) + options.kl_weight * posterior.kl().mean()
 
     used = options.model_dump(exclude=LEAVES_RESULTS_ALONE)
     key = fingerprint(VERSIONS["first_stage"], used, precision.model_dump(), seed, split.stem, inputs)
     batches = ImageBatches(files, options.training.batch_size, seed)
     trained: FirstStage
     trained, history = train(model, objective, batches, options.training, precision, seed, work / key)
+    if rank() > 0:
+        return
     set_scale(trained, files)
     with written_whole(out) as temporary:
         trained.save_pretrained(temporary)

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from stedm import config
-from stedm.checkpoint import Clock, leave_stopping_to_the_training, rank, seed_everything, work_folder
+from stedm.checkpoint import Clock, leave_stopping_to_the_training, seed_everything, work_folder
 from stedm.device import autocast, device, to_device
 from stedm.errors import Interrupted, UserError
+from stedm.processes import own_items
 
 Batch = dict[str, Tensor]
 HISTORY_ROWS = 200
@@ -36,8 +38,10 @@ def train(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a model, or go on from the newest checkpoint in the work folder.
 
-    Randomness at a step is a function of (seed, rank, step) and so are the batches, so a training that was killed and
-    resumed ends with the same weights, to the bit on one CPU.
+    Randomness at a step is a function of (seed, step) and so are the batches, so a training that was killed and resumed
+    ends with the same weights, to the bit on one CPU. Several processes (see `processes`) share each batch and train
+    what one trains, up to rounding; the first one writes the checkpoints. Batch normalisation takes its statistics from
+    the whole batch on CUDA, and from each process's items on the CPU.
 
     Args:
         model: its parameters that require gradients are trained.
@@ -50,14 +54,21 @@ def train(
 
     Returns:
         The exponential moving average of the model, on the device in eval mode, and the history: step, loss (mean
-        since the row before), seconds, images_seen.
+        since the row before), seconds, images_seen. The same in all processes.
 
     Raises:
         Interrupted: a signal asked to stop, and the state is saved; or another process trains there.
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or the processes cannot share a batch evenly.
     """
+    accelerator = Accelerator(cpu=device().type == "cpu")
+    if options.batch_size % accelerator.num_processes:
+        raise UserError(
+            f"training.batch_size: {options.batch_size} items cannot be shared by {accelerator.num_processes} processes"
+        )
     model = model.to(device()).train()
     average = AveragedModel(model, multi_avg_fn=ema_with_warmup(options.ema_decay), use_buffers=True)
+    if accelerator.num_processes > 1 and device().type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=options.learning_rate,
@@ -66,6 +77,7 @@ def train(
     )
     history: list[list[float]] = []
     with work_folder(work) as folder:
+        accelerator.wait_for_everyone()  # the first process has the folder now, or has refused it
         start = 0
         losses: list[float] = []
         if (state := folder.newest()) is not None:
@@ -76,6 +88,8 @@ def train(
             log.info("going on from step %d of %d (%s)", start, options.steps, work)
 
         def save(step: int) -> None:
+            if not accelerator.is_main_process:
+                return
             folder.save(
                 step,
                 {
@@ -89,19 +103,21 @@ def train(
 
         if precision.compile and device().type == "cuda":
             model.compile()
+        loss_of = accelerator.prepare(LossOf(model, objective))
         clock = Clock(options.checkpoint_minutes)
         since = time.monotonic()
         every = max(1, options.steps // HISTORY_ROWS)
         for step, batch in progress(start, options.steps, batches, options.workers):
-            seed_everything(seed, rank(), step)
+            seed_everything(seed, 0, step)  # not the rank: all processes draw alike
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, options)
             with autocast(precision):
-                loss = objective(model, to_device(batch))
+                loss = loss_of(to_device({name: own_items(values) for name, values in batch.items()}))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
-            losses.append(loss.item())
+            mean_loss, stop = accelerator.reduce(loss.new_tensor([loss.item(), folder.stop_requested]), "mean").tolist()
+            losses.append(mean_loss)
             if not np.isfinite([losses[-1], norm.item()]).all():  # before the step, so that no checkpoint has it
                 last = folder.checkpoints()[-1].name if folder.checkpoints() else "none"
                 raise UserError(
@@ -114,13 +130,26 @@ def train(
                 now = time.monotonic()
                 history.append([step + 1, float(np.mean(losses)), now - since, (step + 1) * options.batch_size])
                 losses, since = [], now
-            if folder.stop_requested:
+            if stop:
                 save(step + 1)
+                accelerator.wait_for_everyone()  # or torchrun would stop the first process while it writes
                 raise Interrupted(f"{work}: stopped by a signal after step {step + 1}; run again to go on from there")
             if step + 1 == options.steps or clock.due():
                 save(step + 1)
+    accelerator.end_training()
     table = pd.DataFrame(history, columns=["step", "loss", "seconds", "images_seen"])
     return average.module.eval(), table.astype({"step": int, "images_seen": int})
+
+
+class LossOf(nn.Module):
+    """The objective as a module, which is what processes are synchronised around."""
+
+    def __init__(self, model: nn.Module, objective: Callable[[nn.Module, Batch], Tensor]):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.objective(self.model, batch)
 
 
 def ema_with_warmup(decay: float) -> Callable[[Any, Any, Any], None]:

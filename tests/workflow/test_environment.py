@@ -1,6 +1,7 @@
 """What must stay in step: lock, environment, package, profiles, and the comments of config.yaml."""
 
 import importlib.util
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -77,9 +78,20 @@ def test_the_cluster_profile_sends_every_rule_that_asks_for_a_gpu_to_one():
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", text, re.M | re.S))
     profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text(encoding="utf-8"))
-    assert {name for name, body in rules.items() if "gpu=1" in body} == set(profile["set-resources"])
-    assert all(resources["slurm_partition"] == "gpu" for resources in profile["set-resources"].values())
-    assert set(profile["set-threads"]) <= set(rules)
+    on_gpu = {name for name, resources in profile["set-resources"].items() if "slurm_partition" in resources}
+    assert {name for name, body in rules.items() if "gpu=1" in body} == on_gpu
+    for name in on_gpu:
+        assert profile["set-resources"][name]["slurm_partition"] == "gpu"
+        assert profile["set-resources"][name]["nodes"] == 1
+    assert set(profile["set-threads"]) | set(profile["groups"]) <= set(rules)
+    assert not set(profile["groups"]) & on_gpu  # jobs in a group would share the first GPU
+
+
+def test_every_key_of_the_cluster_profile_is_explained():
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8").splitlines()
+    for above, line in itertools.pairwise(lines):
+        if re.match(r"[a-z]", line):
+            assert "#" in line or above.startswith("#"), line
 
 
 def test_config_yaml_has_every_key_of_a_study():
@@ -211,3 +223,22 @@ def test_the_glioma_study_fits_its_sheet(monkeypatch, tmp_path):
     tested = study.splits.repeats * study.splits.test_patients
     assert tested % len(labelled) == 0  # over the repeats each is tested equally often
     assert study.splits.annotated_patients == [len(labelled) - study.splits.test_patients]
+
+
+def test_jobs_run_in_the_container_where_one_is_asked_for(study):
+    """With a stand-in for Apptainer that notes the image and runs the command."""
+    apptainer = study.path / "apptainer"
+    apptainer.write_text(
+        """#!/bin/bash
+[ "$1" = --version ] && echo apptainer version 1.3.0 && exit
+while [ "$1" != bash ]; do [[ "$1" = *.sif ]] && echo "$1" >> images; shift; done
+exec "$@"
+"""
+    )
+    apptainer.chmod(0o755)
+    (study.path / "singularity").symlink_to(apptainer)
+    done = study.snakemake("--configfile", "study.yaml", "--sdm", "apptainer", "--", "patches")
+    assert done.returncode == 0, done.stdout + done.stderr
+    images = (study.path / "images").read_text().splitlines()
+    assert len(images) > len(study.rows)  # the slides, and the check
+    assert set(images) == {str(ROOT / "envs/stedm.sif")}

@@ -34,6 +34,7 @@ WORK = RESULTS / "work"
 LOGS = RESULTS / "logs"
 BENCHMARKS = RESULTS / "benchmarks"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/stedm.yaml")
+IMAGE = str(Path(workflow.basedir) / "envs/stedm.sif")
 SPLITS = [
     f"n{number}-r{repeat}" for number in STUDY.splits.annotated_patients for repeat in range(STUDY.splits.repeats)
 ]
@@ -86,8 +87,8 @@ def demo_pattern(column):
     return pattern
 
 
-def megabytes(number):
-    """Memory of a job in MB, more at each attempt."""
+def growing(number):
+    """Memory in MB or minutes of a job, more at each attempt."""
     return lambda wildcards, attempt: number * attempt
 
 

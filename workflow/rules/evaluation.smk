@@ -17,8 +17,8 @@ rule score_slides:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=240,
+        mem_mb=growing(4_000),
+        runtime=growing(240),
     params:
         options=windows,
         version=VERSIONS["evaluation"],
@@ -46,8 +46,8 @@ rule judge_images:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=120,
+        mem_mb=growing(4_000),
+        runtime=growing(120),
     params:
         options=judging,
         patches=PATCHES,

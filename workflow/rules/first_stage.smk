@@ -17,8 +17,8 @@ if STUDY.first_stage.kind == "trained":
         threads: 1
         resources:
             gpu=1,
-            mem_mb=megabytes(4_000),
-            runtime=720,
+            mem_mb=growing(4_000),
+            runtime=growing(720),
         params:
             options=section("first_stage", "device"),
             seed=STUDY.seed,
@@ -29,7 +29,7 @@ if STUDY.first_stage.kind == "trained":
             "Training the first stage: split {wildcards.split}"
         shell:
             "stedm first-stage train --options {params.options:q} --split {input.split} --patches {params.patches}"
-            " --seed {params.seed} --work {params.work} --out {output.model} > {log} 2>&1"
+            " --seed {params.seed} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 if STUDY.first_stage.kind == "pretrained":
@@ -44,8 +44,8 @@ if STUDY.first_stage.kind == "pretrained":
         conda:
             ENVIRONMENT
         resources:
-            mem_mb=megabytes(4_000),
-            runtime=30,
+            mem_mb=growing(4_000),
+            runtime=growing(30),
         params:
             options=section("first_stage"),
             patches=PATCHES,
@@ -72,8 +72,8 @@ rule encode_latents:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=240,
+        mem_mb=growing(4_000),
+        runtime=growing(240),
     params:
         options=section("device"),
         patches=PATCHES,

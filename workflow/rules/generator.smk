@@ -19,8 +19,8 @@ rule train_generator:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=1_440,
+        mem_mb=growing(4_000),
+        runtime=growing(1_440),
     params:
         options=generator_options,
         seed=STUDY.seed,
@@ -32,7 +32,7 @@ rule train_generator:
     shell:
         "stedm generator train --options {params.options:q} --split {input.split} --patches {params.patches}"
         " --first-stage {input.first_stage} --latents {input.latents} --style-bank {input.style_bank}"
-        " --seed {params.seed} --work {params.work} --out {output.model} > {log} 2>&1"
+        " --seed {params.seed} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 rule generators:

@@ -18,8 +18,8 @@ rule extract_patches:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=megabytes(1_000),
-        runtime=60,
+        mem_mb=growing(1_000),
+        runtime=growing(60),
     params:
         options=section("classes", "annotations", "patches"),
         row=row,

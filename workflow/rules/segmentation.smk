@@ -16,8 +16,8 @@ rule train_segmentation:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=480,
+        mem_mb=growing(4_000),
+        runtime=growing(480),
     params:
         options=segmentation_options,
         patches=PATCHES,
@@ -27,7 +27,7 @@ rule train_segmentation:
         "Training the segmentation network: arm {wildcards.arm}, split {wildcards.split}, seed {wildcards.seed}"
     shell:
         "stedm segmentation train --options {params.options:q} --split {input.split} --patches {params.patches}"
-        " --synthetic {input.synthetic} --seed {wildcards.seed} --work {params.work} --out {output.model} > {log} 2>&1"
+        " --synthetic {input.synthetic} --seed {wildcards.seed} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 rule segmentation:

@@ -25,11 +25,9 @@ if STUDY.demo is not None:
             LOGS / "demo_slide/{slide}.log",
         benchmark:
             BENCHMARKS / "demo_slide/{slide}.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
-        resources:
-            mem_mb=megabytes(2_000),
-            runtime=10,
         params:
             options=section("demo"),
             row=row,
@@ -55,8 +53,8 @@ rule check:
         ENVIRONMENT
     threads: 4
     resources:
-        mem_mb=megabytes(4_000),
-        runtime=60,
+        mem_mb=growing(2_000),
+        runtime=growing(60),
     params:
         options=section("classes", "annotations", "patches", "strict"),
         rows=rows,

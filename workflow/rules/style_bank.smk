@@ -17,8 +17,8 @@ rule embed_styles:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=120,
+        mem_mb=growing(4_000),
+        runtime=growing(120),
     params:
         options=encoder_options,
         patches=PATCHES,

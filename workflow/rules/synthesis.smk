@@ -40,8 +40,8 @@ rule draw_shard:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=240,
+        mem_mb=growing(4_000),
+        runtime=growing(240),
     params:
         options=drawing,
         patches=PATCHES,
@@ -88,8 +88,8 @@ rule draw_pairs:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=megabytes(4_000),
-        runtime=60,
+        mem_mb=growing(4_000),
+        runtime=growing(60),
     params:
         options=section(classes=STUDY.class_names, filter=None),
         patches=PATCHES,

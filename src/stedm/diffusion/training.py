@@ -1,6 +1,7 @@
 """Training of a generator."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from stedm.first_stage import (
     load_first_stage,
     pixel_first_stage,
 )
+from stedm.processes import drawn, rank
 from stedm.store import open_cache
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
@@ -70,12 +72,12 @@ class GeneratorModel(nn.Module):
         embeddings = self.embed(batch)
         colour = set_colour(embeddings.detach()) if self.options.style.factor_colour else None
         clean = self.clean_latents(batch, colour)
-        keep = torch.rand(size, 1, 1) >= self.options.style.dropout
+        keep = drawn(torch.rand, (size, 1, 1)) >= self.options.style.dropout
         embeddings = torch.where(keep.to(clean.device), embeddings, self.null(embeddings))
         tokens, pooled = self.aggregator(embeddings)
 
-        time = torch.randint(0, self.options.objective.timesteps, (size,)).to(clean.device)
-        noise = torch.randn(clean.shape).to(clean.device)
+        time = drawn(partial(torch.randint, self.options.objective.timesteps), (size,)).to(clean.device)
+        noise = drawn(torch.randn, clean.shape).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, time)
         prediction = self.unet(noisy, time, batch["layout"], tokens, pooled)
         match self.options.objective.prediction:
@@ -203,6 +205,8 @@ def train_generator(
     average, history = train(
         model, lambda module, batch: module(batch), batches, options.training, precision, seed, work / key
     )
+    if rank() > 0:
+        return
     pipeline = StyleLayoutPipeline(
         unet=average.unet,
         aggregator=average.aggregator,

@@ -14,6 +14,7 @@ from stedm import config
 from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.files import fingerprint, provenance, write_json, written_whole
+from stedm.processes import all_items, rank
 from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
 from stedm.splits import read_split, slides_of
@@ -84,7 +85,8 @@ def train_network(
     identity = {**used, "segmentation": options.model_dump(mode="json", exclude=free)}
 
     def objective(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return segmentation_loss(model(normalised(batch["image"])), batch["label"], options.loss)
+        scores = model(normalised(batch["image"]))
+        return segmentation_loss(all_items(scores), all_items(batch["label"]), options.loss)  # Dice is of the batch
 
     network, history = train(
         network,
@@ -95,6 +97,8 @@ def train_network(
         seed,
         work / fingerprint(VERSIONS["segmentation"], identity, split.stem, patients, inputs, seed),
     )
+    if rank() > 0:
+        return
     with written_whole(out) as folder:
         network.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)  # type: ignore[operator]
         history.to_csv(folder / "history.csv", index=False)

@@ -1,0 +1,138 @@
+"""The study on a real SLURM: it finishes, and what goes wrong on a cluster costs no more than it must.
+
+Each test goes on in the folder that the one before left. All take some eight minutes on two cores.
+"""
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import testbed
+
+pytestmark = pytest.mark.slurm
+
+QUERY = ["sacct", "-n", "-P", "-X", "-o", "JobID,Partition,State,AllocTRES,Timelimit,Comment"]
+STEPS = {"cancelled": 500, "overtime": 2500, "unpowered": 1500}  # differ, or two trainings would be one
+
+
+def jobs(pattern: str) -> list[dict[str, str]]:
+    """Jobs that have ended and whose comment (rule and wildcards) matches, in the order they were submitted."""
+    lines = subprocess.run(QUERY, check=True, capture_output=True, text=True).stdout.splitlines()
+    rows = [
+        dict(zip(("id", "partition", "state", "tres", "limit", "comment"), line.split("|"), strict=True))
+        for line in lines
+    ]
+    return [row for row in rows if re.search(pattern, row["comment"])]
+
+
+def running(pattern: str) -> list[str]:
+    """Ids of the running jobs whose comment matches."""
+    lines = testbed.output("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()
+    return [line.split()[0] for line in lines if re.search(pattern, line)]
+
+
+def wait_for_checkpoint(study, generator):
+    """Wait until a training has saved its state; the id of its job."""
+    testbed.wait_until(lambda: "step" in study.log(generator), f"the training of {generator}", 600)
+    time.sleep(3)
+    (job,) = running(f"train_generator.*{generator}")
+    return job
+
+
+def resumed_at(study, generator, steps):
+    """The step at which the last attempt of a training went on."""
+    went_on = re.findall(rf"going on from step (\d+) of {steps} ", study.log(generator))
+    assert went_on, study.log(generator)
+    return int(went_on[-1])
+
+
+def whole_history(study, generator, steps):
+    """Whether the history of a training, over all its attempts, has no gap and nothing twice."""
+    history = pd.read_csv(study.results / f"generators/{generator}/n2-r0/history.csv")
+    return history["step"].is_monotonic_increasing and history["step"].is_unique and history["step"].iloc[-1] == steps
+
+
+def environment(job: str) -> dict[str, str]:
+    """What a command of ours finds in its environment in a job."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            pairs = (process / "environ").read_text().split("\0")
+            command = (process / "cmdline").read_text()
+        except OSError:  # it has ended
+            continue
+        if f"SLURM_JOB_ID={job}" in pairs and "generator\0train" in command:
+            return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    raise AssertionError(f"no training in job {job}")
+
+
+def test_the_study_finishes_though_accounting_and_controller_are_away_for_half_a_minute(study, cost):
+    started = time.monotonic()
+    driver = study.start()
+    testbed.wait_until(lambda: running("train_generator"), "the training of the generator", 900)
+    testbed.stop_daemon("slurmdbd")
+    testbed.stop_daemon("slurmctld")
+    time.sleep(30)
+    testbed.start_slurmdbd()
+    testbed.start_slurmctld()
+    study.finish(driver)
+    assert (study.results / "tables/arms.csv").exists()
+    done = jobs("")
+    assert {job["state"] for job in done} == {"COMPLETED"}
+    cost(
+        "slurmdbd and slurmctld down for 30 s",
+        f"no job lost of {len(done)}; study of {time.monotonic() - started:.0f} s",
+    )
+
+
+def test_jobs_ran_where_the_profile_sends_them(study):
+    on_gpu = jobs("train_|embed_|draw_|score_|judge_")
+    assert len(on_gpu) >= 10
+    assert {job["partition"] for job in on_gpu} == {"gpu"}
+    assert all("gres/gpu=1" in job["tres"] for job in on_gpu)
+    assert {job["limit"] for job in jobs("train_generator")} == {"1-00:00:00"}
+    others = [job for job in jobs("") if job not in on_gpu]
+    assert len(others) == 2  # the check, and all slides in one; what takes seconds ran without SLURM
+    assert {job["partition"] for job in others} == {"cpu"}
+    assert not any("gpu" in job["tres"] for job in others)
+
+
+def test_cancelled_overtime_and_unpowered_trainings_go_on_where_they_were(study, cost):
+    resources = study.profile["set-resources"]
+    resources["train_generator"] = resources["train_generator"] | {
+        "runtime": "2 if wildcards.generator == 'overtime' and attempt == 1 else 60",
+        "gpu": "2 if wildcards.generator == 'unpowered' else 1",  # a node of its own, and two processes
+    }
+    driver = study.train(STEPS)
+    unpowered = wait_for_checkpoint(study, "unpowered")
+    assert environment(unpowered)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    cancelled = wait_for_checkpoint(study, "cancelled")
+    assert environment(cancelled)["CUDA_VISIBLE_DEVICES"] in ("0", "1")
+    subprocess.run(["scancel", cancelled], check=True)
+    testbed.wait_until(lambda: cancelled not in running("") and running("cancelled"), "the retry", 600)
+    node = testbed.output("squeue", "-h", "-j", unpowered, "-o", "%N")
+    testbed.kill_node(node)
+    study.finish(driver)
+    testbed.start_node(node)
+    for generator, state in {"cancelled": "CANCELLED", "overtime": "FAILED|TIMEOUT", "unpowered": "NODE_FAIL"}.items():
+        first, *others = jobs(f"train_generator.*{generator}")
+        assert re.match(state, first["state"]), first
+        assert [job["state"] for job in others] == ["COMPLETED"]
+        step = resumed_at(study, generator, STEPS[generator])
+        assert 0 < step < STEPS[generator]
+        assert whole_history(study, generator, STEPS[generator])
+        cost(generator, f"{first['state']}; went on from step {step} of {STEPS[generator]}")
+
+
+def test_a_rerun_beside_an_orphan_job_never_writes_with_it(study, cost):
+    steps = 700
+    driver = study.train({"orphan": steps})
+    job = wait_for_checkpoint(study, "orphan")
+    driver.kill()
+    driver.wait()
+    assert running("orphan") == [job]
+    study.finish(study.start("--unlock"))
+    study.finish(study.train({"orphan": steps}))
+    assert whole_history(study, "orphan", steps)
