@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-POLL = 0.02
+POLL = 0.1
 SLIDES = {"A": "annotated", "U": "unannotated", "T": "test"}
 STUDY = """
 study: chaos
@@ -63,8 +63,8 @@ evaluation: {judge_arm: real, bootstrap: 50}
 """
 STAGES = (
     *("demo slide", "check", "patches extract", "splits make", "first-stage train", "first-stage encode"),
-    *("generator train", "style-bank embed", "synthesis plan", "synthesis draw", "segmentation train"),
-    *("evaluation score", "evaluation images", "statistics arms", "statistics images", "figures"),
+    *("generator train", "style-bank embed", "synthesis plan", "synthesis draw", "synthesis manifest"),
+    *("segmentation train", "evaluation score", "evaluation images", "statistics arms", "statistics images", "figures"),
 )
 """Commands that kills are aimed at, in the order of a study."""
 VICTIMS = ("group", "group", "driver", "job")

@@ -61,7 +61,8 @@ def strike(way, at_step, rng, first_step):
     """
     seed_everything, save = training.seed_everything, torch.save
 
-    def seeded(seed, rank, step):
+    def seeded(*parts):
+        step = parts[-1]
         if first_step.value < 0:
             first_step.value = step
         if step == at_step and way == "kill":
@@ -69,7 +70,7 @@ def strike(way, at_step, rng, first_step):
         if step == at_step and way == "stop":
             # From another process: workers that are told to stop by their parent die without complaint.
             subprocess.run([sys.executable, "-c", STOP, str(os.getpid())], check=True, start_new_session=True)
-        return seed_everything(seed, rank, step)
+        return seed_everything(*parts)
 
     def saved(state, file):
         save(state, file)

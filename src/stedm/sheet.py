@@ -17,6 +17,8 @@ ROLES = ("annotated", "unannotated", "validation", "test")
 MASKS = (".png", ".tif", ".tiff", ".geojson", ".json")
 COORDS = (".h5", "_patches.h5")
 NAME = re.compile(r"\w[\w.-]*")
+LONGEST_NAME = 100
+"""Bytes; file names may have 255, of which endings and temporary names take some."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
                 f"{column} {values[column]!r} is not usable as a name; use letters, digits, '.', '_' and '-',"
                 " a letter or digit first"
             )
+        elif (length := len(values[column].encode())) > LONGEST_NAME:
+            problems.append(f"{column} is {length} bytes long; use a name of at most {LONGEST_NAME}")
     paths: dict[str, Path | None] = {"path": None, "annotation": None}
     for column in paths:
         if text := values.get(column, ""):

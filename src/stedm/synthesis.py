@@ -17,7 +17,7 @@ from stedm.config import IGNORE_INDEX
 from stedm.device import device
 from stedm.diffusion.pipeline import StyleLayoutPipeline
 from stedm.errors import UserError
-from stedm.files import written_whole
+from stedm.files import provenance, write_json, written_whole
 from stedm.first_stage import files_by_patient
 from stedm.images import to_pixels
 from stedm.store import PatchFile, patch_file, write_patches
@@ -48,7 +48,8 @@ def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int
         seed: of all draws.
         out: the plan's file (CSV): image, shard, pairing, group (of the style), layout_class (whose turn it was),
             layout_slide, layout_patch, a … f (rows of the 2×3 matrix that takes pixels of the drawn layout to those of
-            the source), style_slide, style_patient, style_patches (separated by spaces), seed.
+            the source), style_slide, style_patient, style_patches (separated by spaces), seed. provenance.json is
+            written beside it.
 
     Returns:
         The plan.
@@ -91,6 +92,9 @@ def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int
     planned = pd.DataFrame(rows)
     with written_whole(out) as temporary:
         planned.to_csv(temporary, index=False)
+    files = [*layouts, *(file for some in styles.values() for file in some)]
+    inputs = {file.slide: file.fingerprint for file in files}
+    write_json(out.with_name("provenance.json"), provenance(options.model_dump(mode="json"), inputs, seed))
     return planned
 
 

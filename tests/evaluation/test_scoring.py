@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from stedm.config import Annotations, Evaluation, Patches, TissueClass
@@ -40,7 +41,7 @@ def study(tmp_path, monkeypatch):
         tumour = (images[..., 2] > images[..., 0]).astype(np.float32)
         return np.stack([1 - tumour, tumour], 1)
 
-    monkeypatch.setattr(scoring, "load_network", lambda folder: None)
+    monkeypatch.setattr(scoring, "load_network", lambda folder: torch.nn.Identity())
     monkeypatch.setattr(scoring, "predict_probabilities", predict)
     slides, rows = [], []
 

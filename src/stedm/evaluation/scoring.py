@@ -15,15 +15,17 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from stedm.config import IGNORE_INDEX, Annotations, Evaluation, Patches, TissueClass
+from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion
-from stedm.files import written_whole
+from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.segmentation.predict import load_network, predict_probabilities
 from stedm.segmentation.windows import Predict, gaussian_weights, stitch
 from stedm.sheet import Slide, slides_by_name
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
 from stedm.splits import read_split
+from stedm.training import weights_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def score_slides(
         split: the split's table.
         sheet: sheet that `write_sheet` wrote.
         out: folder to make: `confusion.csv` (slide, patient, role, true, predicted, pixels; all pairs of classes) and
-            `maps/{slide}.png` (predicted labels; 255 where no window lay).
+            `maps/{slide}.png` (predicted labels; 255 where no window lay), with provenance.json.
 
     Returns:
         The table of confusions.
@@ -88,6 +90,15 @@ def score_slides(
             ]
         result = pd.DataFrame(rows)
         result.to_csv(folder / "confusion.csv", index=False)
+        used = {
+            "evaluation": options.model_dump(mode="json", include={"overlap", "batch_size"}),
+            "classes": [item.model_dump(mode="json") for item in classes],
+            "annotations": annotations.model_dump(mode="json"),
+            "patches": patches.model_dump(mode="json"),
+        }
+        inputs = {slide: file_fingerprint(slides[slide].path) for slide in table["slide"]}
+        inputs["model"] = weights_fingerprint(network)
+        write_json(folder / "provenance.json", provenance(used, inputs, None, device_name()))
     return result
 
 

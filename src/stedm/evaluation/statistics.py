@@ -21,7 +21,7 @@ from scipy import stats
 from stedm.config import Arm, Evaluation
 from stedm.errors import UserError
 from stedm.evaluation.metrics import dice, iou
-from stedm.files import written_whole
+from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.tables import read_table
 
 SPLIT = re.compile(r"n(\d+)-r(\d+)")
@@ -41,7 +41,7 @@ def compare_arms(
     seed: int,
     out_dir: Path,
 ) -> None:
-    """Write `scores.csv`, `patients.csv`, `arms.csv` and `comparisons.csv`.
+    """Write `scores.csv`, `patients.csv`, `arms.csv` and `comparisons.csv`, with provenance.json.
 
     Args:
         options: reference arm and number of bootstrap resamples.
@@ -74,6 +74,8 @@ def compare_arms(
     for name, table in tables.items():
         with written_whole(out_dir / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
+    inputs = {"/".join(map(str, run_of(path))): file_fingerprint(path) for path in confusions}
+    write_json(out_dir / "provenance.json", provenance(options.model_dump(mode="json"), inputs, seed))
 
 
 def first_columns(table: pd.DataFrame, *names: str) -> pd.DataFrame:

@@ -1,0 +1,246 @@
+"""Broken input of every kind that a user gives: only our own error may come of it, never a traceback.
+
+Some hundred examples each, always the same. New ones by the thousand:
+
+    pytest tests/test_fuzz.py --hypothesis-profile long
+"""
+
+import contextlib
+import copy
+import json
+import warnings
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stedm.cli import parse
+from stedm.config import Annotations, Patches, Slides, TissueClass, load
+from stedm.errors import UserError
+from stedm.sheet import read_sheet
+from stedm.slides.annotations import read_annotation
+from stedm.store import PatchFile, write_patches
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+SHEET = b"""slide,patient,path,annotation,group,mpp,split
+A,p1,slides.csv,slides.csv,solid,0.25,test
+B,p2,slides.csv,,nested,,annotated
+"""
+STUDY = {
+    "study": "tiny",
+    "slides": {"sheet": "slides.csv"},
+    "classes": [
+        {"name": "rest", "color": "#ffffff", "mask_values": [0]},
+        {"name": "tumour", "color": "#000000", "annotations": ["Tumor"], "mask_values": ["1-3"]},
+    ],
+    "annotations": {"fill": "rest", "regions": ["Region*"]},
+    "patches": {"size": 64, "mpp": 0.5},
+    "splits": {"source": "sheet", "annotated_patients": [2]},
+    "first_stage": {"kind": "none", "unshuffle": 4},
+    "generators": {"styled": {"preset": "demo", "style": {"sampler": "multi_patch"}, "training": {"steps": 1}}},
+    "synthesis": {"images": 4, "affine": {"scale": [0.8, 1.2]}},
+    "segmentation": {"training": {"steps": 1}, "seeds": [0, 1]},
+    "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "generator": "styled"}},
+    "evaluation": {"judge_arm": "real"},
+}
+SQUARE = [[[10, 10], [90, 10], [90, 90], [10, 90], [10, 10]], [[20, 20], [30, 20], [30, 30], [20, 20]]]
+GEOJSON = {
+    "type": "FeatureCollection",
+    "features": [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": SQUARE},
+            "properties": {"objectType": "annotation", "classification": {"name": "Tumor", "color": [1, 2, 3]}},
+        },
+        {
+            "type": "Feature",
+            "geometry": {"type": "MultiPolygon", "coordinates": [SQUARE]},
+            "properties": {"classification": {"names": ["Region", "1"]}},
+        },
+    ],
+}
+COCO = {
+    "images": [{"id": 1, "file_name": "a.tiff", "width": 100, "height": 100}],
+    "categories": [{"id": 1, "name": "Tumor"}, {"id": 2, "name": "rest"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[10, 10, 90, 10, 90, 90, 10, 90]]},
+        {"id": 2, "image_id": 1, "category_id": 2, "segmentation": {"size": [100, 100], "counts": [2000, 300, 7700]}},
+    ],
+}
+ASAP = b"""<?xml version="1.0"?>
+<ASAP_Annotations>
+  <Annotations>
+    <Annotation Name="a" Type="Polygon" PartOfGroup="Tumor" Color="#F4FA58"><Coordinates>
+      <Coordinate Order="0" X="10.5" Y="10" /><Coordinate Order="1" X="90" Y="10" />
+      <Coordinate Order="2" X="50" Y="90" />
+    </Coordinates></Annotation>
+  </Annotations>
+  <AnnotationGroups><Group Name="Tumor" PartOfGroup="None" Color="#64FE2E"><Attributes /></Group></AnnotationGroups>
+</ASAP_Annotations>"""
+APERIO = b"""<?xml version="1.0"?>
+<Annotations MicronsPerPixel="0.25">
+  <Annotation Id="1" Name="Tumor" LineColor="65280"><Regions>
+    <Region Id="1" Type="0" NegativeROA="0" Text=""><Vertices>
+      <Vertex X="10" Y="10" Z="0" /><Vertex X="90.5" Y="10" Z="0" /><Vertex X="50" Y="90" Z="0" />
+    </Vertices></Region>
+  </Regions></Annotation>
+</Annotations>"""
+CLASSES = [
+    TissueClass(name="rest", color="#ffffff"),
+    TissueClass(name="tumour", color="#000000", annotations=["Tumor"]),
+]
+SIZE = 100, 100
+PIECES = [b"", b'"', b"\n", b",", b"\0", b"\xff", b"-1e999"]
+VALUES = [SQUARE, {}, [], "", -1, 1e308]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@contextlib.contextmanager
+def only_our_error():
+    """Nothing, or a `UserError` of messages that say something."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, of numbers that are refused
+            yield
+    except UserError as error:
+        assert error.messages
+        assert all(message.strip() for message in error.messages)
+
+
+@st.composite
+def broken_bytes(draw, whole):
+    """Some bytes with pieces of it cut out, put in, replaced or repeated."""
+    data = bytearray(whole)
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(data)))
+        end = min(len(data), start + draw(st.integers(0, 8)))
+        data[start:end] = draw(
+            st.binary(max_size=8) | st.sampled_from([b"", b'"', b"\n", b",", b"\0", b"\xff", b"-1e999"])
+        )
+    return bytes(data[: draw(st.none() | st.integers(0, len(data)))])
+
+
+def places(value, path=()):
+    """Paths to all values within a JSON-like one."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield from places(item, (*path, key))
+
+
+@st.composite
+def broken_values(draw, whole):
+    """A JSON-like value of which some parts are replaced, left out, or another part of it."""
+    value = copy.deepcopy(whole)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from([place for place in places(value) if place] or [()]))
+        if not path:
+            return draw(ANY_JSON)
+        *way, last = path
+        parent = value
+        for key in way:
+            parent = parent[key]
+        if draw(st.booleans()):
+            parent[last] = draw(
+                ANY_JSON | st.sampled_from([copy.deepcopy(item) for item in (SQUARE, {}, [], "", -1, 1e308)])
+            )
+        else:
+            del parent[last]
+    return value
+
+
+@given(broken_bytes(SHEET))
+def test_sheets(folder, data):
+    (folder / "slides.csv").write_bytes(data)
+    with only_our_error():
+        read_sheet(Slides(sheet=str(folder / "slides.csv")))
+
+
+@given(broken_bytes(yaml.safe_dump(STUDY).encode()))
+def test_configurations_that_are_hardly_yaml(folder, data):
+    (folder / "study.yaml").write_bytes(data)
+    with only_our_error():
+        load(folder / "study.yaml")
+
+
+@given(broken_values(STUDY))
+def test_configurations_of_wrong_values(folder, data):
+    (folder / "study.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    with only_our_error():
+        load(folder / "study.yaml")
+
+
+@given(broken_values({"patches": STUDY["patches"], "annotations": STUDY["annotations"]}))
+def test_options_of_commands(data):
+    with only_our_error():
+        parse(json.dumps(data), patches=Patches, annotations=Annotations)
+
+
+def read(path):
+    """Read an annotation and use it, as a study does."""
+    with only_our_error():
+        annotation = read_annotation(path, CLASSES, Annotations(regions=["Region*"], fill="rest"), SIZE, "a.tiff")
+        assert annotation.rasterise(-5.5, 0, 16, 16, 7.3).shape == (16, 16)
+        assert annotation.area >= 0
+        assert annotation.bounds is None or len(annotation.bounds) == 4
+
+
+@given(broken_values(GEOJSON))
+def test_geojson_of_wrong_values(folder, data):
+    (folder / "a.geojson").write_text(json.dumps(data), encoding="utf-8")
+    read(folder / "a.geojson")
+
+
+@given(broken_bytes(json.dumps(GEOJSON).encode()))
+def test_geojson_that_is_hardly_json(folder, data):
+    (folder / "a.geojson").write_bytes(data)
+    read(folder / "a.geojson")
+
+
+@given(broken_values(COCO))
+def test_coco_of_wrong_values(folder, data):
+    (folder / "a.json").write_text(json.dumps(data), encoding="utf-8")
+    read(folder / "a.json")
+
+
+@pytest.mark.parametrize("whole", [ASAP, APERIO], ids=["asap", "aperio"])
+@given(data=st.data())
+def test_xml(folder, whole, data):
+    (folder / "a.xml").write_bytes(data.draw(broken_bytes(whole)))
+    read(folder / "a.xml")
+
+
+@pytest.fixture(scope="module", params=[None, 90], ids=["pixels", "jpeg"])
+def patches(request, folder):
+    """The bytes of a patch file."""
+    path = folder / "whole.h5"
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    some = [(image, np.zeros((16, 16), np.uint8), (16 * index, 0), 1.0) for index in range(3)]
+    attributes = {"slide": "A", "patient": "A", "group": "", "status": "ok"}
+    write_patches(path, some, 16, ["rest", "tumour"], attributes, jpeg_quality=request.param)
+    return path.read_bytes()
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_patch_files(folder, patches, data):
+    content = bytearray(patches)
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / "broken.h5").write_bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+    with only_our_error():
+        file = PatchFile(folder / "broken.h5")
+        assert file.slide is not None
+        for index in range(len(file)):
+            file.image(index)
+            file.labels(index)
