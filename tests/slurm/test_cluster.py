@@ -130,7 +130,7 @@ def test_cancelled_overtime_and_unpowered_trainings_go_on_where_they_were(study,
 
 
 def test_a_rerun_beside_an_orphan_job_never_writes_with_it(study, cost):
-    steps = 700
+    steps = 400
     driver = study.train({"orphan": steps})
     job = wait_for_checkpoint(study, "orphan")
     (owner,) = [lock for lock in study.results.glob("work/generator/*/lock") if f"SLURM job {job}" in lock.read_text()]
