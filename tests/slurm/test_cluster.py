@@ -144,7 +144,9 @@ def test_a_rerun_beside_an_orphan_job_never_writes_with_it(study, cost):
     refused = f"another process is training there (process {process} on {socket.gethostname()}, SLURM job {job})"
     testbed.wait_until(lambda: refused in study.log("orphan"), "the refusal of the second job", 600)
     os.kill(process, signal.SIGCONT)
-    study.finish(driver)
+    driver.wait(timeout=600)  # well, or not, where the orphan job outlasted its retries
+    testbed.wait_until(lambda: not running("orphan"), "the end of the orphan job", 600)
+    study.finish(study.train({"orphan": steps}))
     first, second, *_ = jobs("orphan")
     assert whole_history(study, "orphan", steps)
     cost("killed Snakemake, second run beside its job", f"job {first['state']}, the second one {second['state']}")
