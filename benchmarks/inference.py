@@ -96,6 +96,7 @@ def encode(tile: np.ndarray) -> bytes:
 
 def measure(slide: Path, mpp: float, size: int, unet: nn.Module | None, batch_size: int, out: Path) -> dict[str, float]:
     """Predict the slide and time it."""
+    torch.set_num_threads(1)  # more would not be seen in the CPU time of the thread that calls the network
     dataset = predict.Dataset(classes=CLASSES, patches=Patches(size=size, mpp=mpp))
     network = Network(unet).to(device(), memory_format=torch.channels_last).eval()
     spent = {"wall": 0.0, "cpu": 0.0, "windows": 0}
