@@ -83,10 +83,15 @@ def test_the_study_finishes_though_accounting_and_controller_are_away_for_half_a
     study.finish(driver)
     assert (study.results / "tables/arms.csv").exists()
     done = jobs("")
-    assert {job["state"] for job in done} == {"COMPLETED"}
+    last = {job["comment"]: job["state"] for job in done}
+    assert set(last.values()) == {"COMPLETED"}
+    # A job that starts in the meantime finds no controller to confirm its allocation, fails and is submitted again.
+    again = [job["comment"] for job in done if job["state"] == "FAILED"]
+    assert len(done) == len(last) + len(again)
+    assert len(set(again)) == len(again) <= 4  # of the GPUs
     cost(
         "slurmdbd and slurmctld down for 30 s",
-        f"no job lost of {len(done)}; study of {time.monotonic() - started:.0f} s",
+        f"of {len(last)} jobs {len(again)} started twice; study of {time.monotonic() - started:.0f} s",
     )
 
 

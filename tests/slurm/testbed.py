@@ -165,12 +165,15 @@ def kill_node(node: str) -> None:
 
 
 def stop() -> None:
-    """All jobs, then all daemons."""
+    """All jobs, then all daemons. Without them SLURM's commands would wait: the configuration goes, too."""
     if "slurmctld" in running():
         subprocess.run(["scancel", "--user=root"], check=False)
         wait_until(lambda: not output("squeue", "-h"), "the end of all jobs")
     for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "slurmdbd", "mariadbd", "munged"):
         stop_daemon(name)
+    if why_not() is None:
+        for template in TEMPLATES.glob("*.conf"):
+            (ETC / template.name).unlink(missing_ok=True)
 
 
 def stop_daemon(name: str) -> None:

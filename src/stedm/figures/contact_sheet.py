@@ -84,7 +84,8 @@ def summary(entries: Sequence[Entry]) -> str:
 def layout(slides: int) -> tuple[int, int]:
     """Columns and rows of a page, as few as hold the slides."""
     shapes = [(columns, max(1, round(columns * ROWS / COLUMNS))) for columns in range(1, COLUMNS + 1)]
-    return next((columns, rows) for columns, rows in shapes if columns * rows >= slides)
+    columns = next(columns for columns, rows in shapes if columns * rows >= slides)
+    return columns, -(-slides // columns)
 
 
 def draw_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> Image.Image:
