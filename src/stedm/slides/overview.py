@@ -130,7 +130,11 @@ def draw_classes(axes: Axes, labels: np.ndarray, classes: Sequence[TissueClass])
 
 
 def draw_tissue(axes: Axes, tissue: TissueMask, downsample: float) -> Line2D:
-    outlines = contours(tissue.mask, tissue.downsample / downsample)
+    mask, scale = tissue.mask, tissue.downsample / downsample
+    if scale < 1:  # finer than the picture
+        mask = cv2.resize(mask.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) > 0
+        scale = 1.0
+    outlines = contours(mask, scale)
     axes.add_collection(LineCollection(outlines, colors=TISSUE, linewidths=1.2))
     return Line2D([], [], color=TISSUE, linewidth=1.2, label=f"tissue ({tissue.share:.0%} of the slide)")
 

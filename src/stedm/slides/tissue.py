@@ -44,12 +44,12 @@ class TissueMask:
 
         Exact: edges that cut a pixel of the mask count the part inside.
         """
-        total = cv2.integral(self.mask.astype(np.uint8)).astype(np.float64)
+        total = cv2.integral(self.mask.astype(np.uint8))
         low = np.asarray(corners, np.float64) / self.downsample
         high = low + side / self.downsample
 
         def upto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-            return map_coordinates(total, [y, x], order=1, mode="nearest")
+            return map_coordinates(total, [y, x], np.float64, order=1, mode="nearest")
 
         area = upto(high[:, 0], high[:, 1]) - upto(low[:, 0], high[:, 1])
         area += upto(low[:, 0], low[:, 1]) - upto(high[:, 0], low[:, 1])
@@ -79,7 +79,8 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None
         threshold = min(max(otsu(values), options.min_saturation), options.max_saturation)
     else:
         threshold = options.saturation
-    mask = (values > threshold) | broken  # what is broken is asked for, so that its patches are counted as lost
+    mask = values > round(255 * threshold, 6)
+    mask |= broken  # asked for, so that its patches are counted as lost
     if slide.mpp is None:
         speck = hole = mask.size / 1000
     else:
@@ -110,15 +111,14 @@ def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], 
 
 
 def saturation(image: np.ndarray) -> np.ndarray:
-    """HSV saturation, (h, w) float32 in [0, 1], of (h, w, 3) uint8 RGB, smoothed; 0 where it is black."""
-    smooth = cv2.medianBlur(image, 5)
-    hsv = cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV)
-    return np.where(hsv[:, :, 2] < BLACK, 0, hsv[:, :, 1] / 255).astype(np.float32)
+    """HSV saturation, (h, w) uint8, of (h, w, 3) uint8 RGB, smoothed; 0 where it is black."""
+    hsv = cv2.cvtColor(cv2.medianBlur(image, 5), cv2.COLOR_RGB2HSV)
+    return np.where(hsv[:, :, 2] < BLACK, np.uint8(0), hsv[:, :, 1])
 
 
 def otsu(values: np.ndarray) -> float:
-    """Otsu's threshold of values in [0, 1]."""
-    threshold, _ = cv2.threshold(np.rint(values * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    """Otsu's threshold, in [0, 1], of values (h, w) uint8."""
+    threshold, _ = cv2.threshold(values, 0, 255, cv2.THRESH_OTSU)
     return threshold / 255
 
 
