@@ -35,8 +35,7 @@ def why_not() -> str | None:
     """What is missing to run the test bed here; None where nothing is."""
     if os.geteuid() != 0:
         return "the SLURM test bed runs as root only"
-    missing = [name for name in ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd") if not shutil.which(name)]
-    if missing:
+    if missing := missing_commands():
         return f"SLURM's test bed needs {', '.join(missing)}; on Debian `make test-slurm` installs them"
     configuration = ETC / "slurm.conf"
     if configuration.exists() and "testbed.py" not in configuration.read_text(encoding="utf-8"):
@@ -44,8 +43,14 @@ def why_not() -> str | None:
     return None
 
 
+def missing_commands() -> list[str]:
+    return [name for name in ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd") if not shutil.which(name)]
+
+
 def install() -> None:
-    """Debian's packages, without starting their services."""
+    """Debian's packages, without starting their services; nothing where they are there."""
+    if not missing_commands():
+        return
     no_services = Path("/usr/sbin/policy-rc.d")
     if not no_services.exists():
         no_services.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
