@@ -22,7 +22,7 @@ from stedm.slides.overview import draw_empty, draw_overview
 from stedm.slides.tissue import TissueMask, tissue_mask
 from stedm.store import PatchFile, write_patches
 
-STRIP = 16_384
+STRIP = 8_192
 """Pixels of the level. A row of tiles is kept while the patches above and below it are read: narrow strips, less
 memory; wide ones, fewer tiles that are needed by two."""
 BATCH_PIXELS = 2**22
