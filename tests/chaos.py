@@ -108,9 +108,11 @@ class Study:
         psutil.wait_procs(self.orphans)
 
     def disturb(self, stage: str, usual: float, rng: random.Random) -> list[str] | None:
-        """Run, and kill when a job of a stage has run for a while; returns what was hit, None if no job came."""
+        """Run, and kill when a job of a stage, or of a later one where that is done, has run for a while; returns what
+        was hit, None if no job came."""
         driver = self.start()
-        while not (aimed := [job for job in jobs(driver) if stage_of(job) == stage]):
+        left = STAGES[STAGES.index(stage) :]
+        while not (aimed := [job for job in jobs(driver) if stage_of(job) in left]):
             if driver.poll() is not None:
                 return None
             time.sleep(POLL)
