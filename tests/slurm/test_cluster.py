@@ -18,7 +18,7 @@ import testbed
 pytestmark = pytest.mark.slurm
 
 QUERY = ["sacct", "-n", "-P", "-X", "-o", "JobID,Partition,State,AllocTRES,Timelimit,Comment"]
-STEPS = {"cancelled": 1500, "overtime": 4000, "unpowered": 1600}  # differ, or two trainings would be one
+STEPS = {"cancelled": 500, "overtime": 1500, "unpowered": 1000}  # differ, or two trainings would be one
 
 
 def jobs(pattern: str) -> list[dict[str, str]]:
@@ -135,7 +135,7 @@ def test_cancelled_overtime_and_unpowered_trainings_go_on_where_they_were(study,
 
 
 def test_a_rerun_beside_an_orphan_job_never_writes_with_it(study, cost):
-    steps = 800
+    steps = 400
     driver = study.train({"orphan": steps})
     job = wait_for_checkpoint(study, "orphan")
     (owner,) = [lock for lock in study.results.glob("work/generator/*/lock") if f"SLURM job {job}" in lock.read_text()]
