@@ -57,7 +57,9 @@ def draw_overview(
     height, width = thumbnail.shape[:2]
     labels = None if annotation is None else annotation.rasterise(0, 0, width, height, downsample)
     axes = canvas(width, height)
-    axes.imshow(thumbnail if labels is None else tinted(thumbnail, labels, classes), interpolation="none")
+    picture = thumbnail if labels is None else tinted(thumbnail, labels, classes)
+    opaque = np.full((height, width), 255, np.uint8)
+    axes.imshow(np.dstack([picture, opaque]), interpolation="none")  # with alpha matplotlib takes 30 MB less
     handles: list[Artist] = []
     if labels is not None:
         handles += draw_classes(axes, labels, classes)

@@ -25,7 +25,7 @@ from stedm.store import PatchFile, write_patches
 STRIP = 8_192
 """Pixels of the level. A row of tiles is kept while the patches above and below it are read: narrow strips, less
 memory; wide ones, fewer tiles that are needed by two."""
-BATCH_PIXELS = 2**22
+BATCH_PIXELS = 2**20
 """Of the patches that a thread reads at a time."""
 
 log = logging.getLogger(__name__)
