@@ -111,8 +111,9 @@ def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], fact
         images = sample_images(files)
         return scaled(PixelFirstStage(options.unshuffle, images.mean((0, 2, 3)).tolist()), images)
     freed, roots = [], []
-    for file in evenly_spaced(files):
-        images = sample_images([file])
+    files = evenly_spaced(files)
+    for file in files:
+        images = to_images(np.stack(spaced_images(file, SCALE_PATCHES // len(files))))
         mean, covariance = set_colour(image_moments(images)[None])
         freed.append(remove_colour(images, mean.expand(len(images), -1), covariance.expand(len(images), -1, -1)))
         roots.append(root(covariance[0], 1))
@@ -135,13 +136,12 @@ def evenly_spaced(files: list[PatchFile]) -> list[PatchFile]:
 def sample_images(files: list[PatchFile]) -> Tensor:
     """At most some hundred images (N, 3, P, P), evenly from slides that are evenly spaced."""
     files = evenly_spaced(files)
-    each = max(1, SCALE_PATCHES // len(files))
-    chosen = [
-        file.image(int(index))
-        for file in files
-        for index in np.unique(np.linspace(0, len(file) - 1, min(each, len(file))).astype(int))
-    ]
-    return to_images(np.stack(chosen))
+    return to_images(np.stack([image for file in files for image in spaced_images(file, SCALE_PATCHES // len(files))]))
+
+
+def spaced_images(file: PatchFile, count: int) -> list[np.ndarray]:
+    """Images of at most so many patches of a file, evenly spaced."""
+    return [file.image(int(index)) for index in np.unique(np.linspace(0, len(file) - 1, count).astype(int))]
 
 
 def training_files(split: Path, patches: Path) -> list[PatchFile]:

@@ -6,7 +6,7 @@ VERSIONS = {
     "patches": 3,
     "splits": 2,
     "first_stage": 1,
-    "generator": 2,
+    "generator": 3,
     "style_bank": 2,
     "synthesis": 2,
     "segmentation": 2,
