@@ -48,14 +48,14 @@ def test_pixels_survive_the_way_to_images_and_back():
     np.testing.assert_array_equal(to_pixels(to_images(pixels)), pixels)
 
 
-@pytest.mark.parametrize("factor_colour", [False, True])
-def test_folded_pixels_have_unit_variance_and_decode_to_the_image(tiny_study, factor_colour):
+@pytest.mark.parametrize("whiten", [False, True])
+def test_folded_pixels_have_unit_variance_and_decode_to_the_image(tiny_study, whiten):
     files = files_of(tiny_study)
-    stage = pixel_first_stage(NoFirstStage(unshuffle=4), files, factor_colour)
+    stage = pixel_first_stage(NoFirstStage(unshuffle=4), files, whiten)
     images = sample_images(files)
     latents = encode(stage, images)
     assert latents.shape[1:] == (48, 8, 8)
-    if not factor_colour:
+    if not whiten:
         assert latents.var((0, 2, 3)).mean().item() == pytest.approx(1, abs=1e-3)
     torch.testing.assert_close(decode(stage, latents), images, atol=1e-4, rtol=0)
 
@@ -100,7 +100,7 @@ def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study):
     prepare_first_stage(stage, split, patches, tiny_study / "stage")
     encode_latents(tiny_study / "stage", Device(), split, patches, tiny_study / "latents")
     train_generator(
-        options(style={"factor_colour": False}, training={"steps": 1}), stage, 2, Device(), split, patches, 0,
+        options(style={"whiten": False}, training={"steps": 1}), stage, 2, Device(), split, patches, 0,
         tiny_study / "work", tiny_study / "model", tiny_study / "stage", tiny_study / "latents",
     )  # fmt: skip
     pipeline = StyleLayoutPipeline.from_pretrained(tiny_study / "model")

@@ -48,7 +48,7 @@ def test_first_stage_and_latents(tiny_study, opened):
     stage = TrainedFirstStage(kind="trained", channels=[16, 16], training={"steps": 1, "batch_size": 2})
     train_first_stage(stage, Device(), split, patches, 0, tiny_study / "work", tiny_study / "stage")
     encode_latents(tiny_study / "stage", Device(), split, patches, tiny_study / "latents")
-    chosen = options(style={"factor_colour": False}, training={"steps": 1})
+    chosen = options(style={"whiten": False}, training={"steps": 1})
     train_generator(
         chosen, stage, 2, Device(), split, patches, 0, tiny_study / "work", tiny_study / "model",
         tiny_study / "stage", tiny_study / "latents",

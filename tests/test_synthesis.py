@@ -93,7 +93,7 @@ def test_slides_may_be_called_by_numbers(tiny_study):
     for old, new in (("A1", "001"), ("A2", "2"), ("U1", "3"), ("U2", "NA")):
         split = split.replace(old, new)
     (tiny_study / "split.csv").write_text(split)
-    chosen = options(style={"sampler": "none", "factor_colour": False}, training={"steps": 1}, sampling={"steps": 1})
+    chosen = options(style={"sampler": "none", "whiten": False}, training={"steps": 1}, sampling={"steps": 1})
     generator = train(tiny_study, chosen)
     plan(tiny_study, shards=1)
     plan_grid(tiny_study / "plan.csv", tiny_study / "grid.csv", 2, 2)

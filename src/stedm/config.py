@@ -266,8 +266,8 @@ class Style(Section):
     """What stands for no style: a learned vector, or the embedding of a grey image (the paper)."""
     exclude_overlap: bool = True
     """Never show pixels of the target in its own style set."""
-    factor_colour: bool = False
-    """Train on images freed of their style set's colours (mean and covariance), and put them back after drawing."""
+    whiten: bool = False
+    """Train on images freed of their style set's colours and power spectrum, and put these back after drawing."""
 
     @model_validator(mode="after")
     def one_image(self) -> Self:
@@ -279,8 +279,8 @@ class Style(Section):
             )
         if not self.encoder.trainable and self.null == "constant_image":
             raise ValueError("a frozen style encoder is not loaded to embed a constant image: set null to learned")
-        if self.sampler == "none" and self.factor_colour:
-            raise ValueError("factor_colour takes the colour from the style set, and the sampler none has no style set")
+        if self.sampler == "none" and self.whiten:
+            raise ValueError("whiten takes colours and spectrum from the style set, and the sampler none has none")
         return self
 
 
@@ -560,8 +560,8 @@ class Study(Section):
                     f"generators.{name}.unet.channels: {len(generator.unet.channels)} levels need patches.size to be a"
                     f" multiple of {needed}; it is {self.patches.size}"
                 )
-            if generator.style.factor_colour and self.first_stage.kind != "none":
-                problems.append(f"generators.{name}.style.factor_colour works with first_stage.kind none only")
+            if generator.style.whiten and self.first_stage.kind != "none":
+                problems.append(f"generators.{name}.style.whiten works with first_stage.kind none only")
         if self.patches.size % 2**self.segmentation.encoder_depth:
             problems.append(
                 f"segmentation.encoder_depth: {self.segmentation.encoder_depth} needs patches.size to be a multiple of"

@@ -27,7 +27,7 @@ from stedm.images import dihedral, to_images
 from stedm.processes import drawn, rank
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
-from stedm.style.moments import image_moments, remove_colour, root, set_colour
+from stedm.style.moments import BANDS, filtered, image_moments, remove_moments, root, set_moments
 from stedm.training import Batch, train, weights_fingerprint
 from stedm.versions import VERSIONS
 
@@ -49,7 +49,7 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
     Args:
         factor: pixels along each side of a block.
         mean: of each colour channel of the training images in [-1, 1].
-        colour: (3, 3) matrix that colours are multiplied with first.
+        spectrum: (4, 3, 3), what the colours of each band are multiplied by first (`stedm.style.moments.filtered`).
         deviation: what each of the 3 · factor² coefficients (channel, vertical and horizontal frequency) is divided by.
     """
 
@@ -58,30 +58,29 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
         self,
         factor: int,
         mean: list[float] = [0, 0, 0],  # noqa: B006
-        colour: list[list[float]] = [[1, 0, 0], [0, 1, 0], [0, 0, 1]],  # noqa: B006
+        spectrum: list[list[list[float]]] | None = None,
         deviation: list[float] | None = None,
     ):
         super().__init__()
         cosines = torch.from_numpy(dct(np.eye(factor), axis=0, norm="ortho"))
         self.register_buffer("cosines", torch.kron(cosines, cosines).float())
         self.register_buffer("shift", torch.tensor(mean, dtype=torch.float32)[:, None, None])
-        self.register_buffer("matrix", torch.tensor(colour, dtype=torch.float32))
+        white = torch.eye(3).expand(1, BANDS, 3, 3)
+        self.register_buffer("matrices", white.clone() if spectrum is None else torch.tensor([spectrum]))
         scale = torch.ones(3 * factor**2) if deviation is None else torch.tensor(deviation, dtype=torch.float32)
         self.register_buffer("scale", scale[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 3 · f², H/f, W/f)."""
-        colours = torch.einsum("ij,bjhw->bihw", self.matrix, images - self.shift)
-        blocks = F.pixel_unshuffle(colours, self.config.factor).unflatten(1, (3, -1))
+        filtered_images = filtered(images - self.shift, self.matrices)
+        blocks = F.pixel_unshuffle(filtered_images, self.config.factor).unflatten(1, (3, -1))
         return torch.einsum("ij,bcjhw->bcihw", self.cosines, blocks).flatten(1, 2) / self.scale
 
     def inverse(self, latents: Tensor) -> Tensor:
         """Inverse of `forward`."""
         coefficients = (latents * self.scale).unflatten(1, (3, -1))
         blocks = torch.einsum("ji,bcjhw->bcihw", self.cosines, coefficients).flatten(1, 2)
-        colours = F.pixel_shuffle(blocks, self.config.factor)
-        back = torch.linalg.inv(self.matrix.float()).to(colours.dtype)
-        return torch.einsum("ij,bjhw->bihw", back, colours) + self.shift
+        return filtered(F.pixel_shuffle(blocks, self.config.factor), self.matrices, inverse=True) + self.shift
 
 
 def encode(first_stage: FirstStage, images: Tensor) -> Tensor:
@@ -101,31 +100,31 @@ def decode(first_stage: FirstStage, latents: Tensor) -> Tensor:
     return first_stage.decode(latents / first_stage.config.scaling_factor + shift).sample
 
 
-def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], factor_colour: bool) -> PixelFirstStage:
-    """Pixels with the statistics of the training patches; of patches freed of their own slide's colour if asked for.
+def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], whiten: bool) -> PixelFirstStage:
+    """Pixels with the statistics of the training patches; of patches whitened by their own slide if asked for.
 
-    White colours get the covariance of an average slide, or the network would work as hard on the noise of the one
-    direction that no stain absorbs in as on the tissue.
+    White images get the spectrum of an average slide, or the network would work as hard on noise, which is nearly all
+    that there is in the finest band and in the direction that no stain absorbs in, as on tissue.
     """
-    if not factor_colour:
+    if not whiten:
         images = sample_images(files)
         return scaled(PixelFirstStage(options.unshuffle, images.mean((0, 2, 3)).tolist()), images)
-    freed, roots = [], []
+    white, roots = [], []
     files = evenly_spaced(files)
     for file in files:
         images = to_images(np.stack(spaced_images(file, SCALE_PATCHES // len(files))))
-        mean, covariance = set_colour(image_moments(images)[None])
-        freed.append(remove_colour(images, mean.expand(len(images), -1), covariance.expand(len(images), -1, -1)))
-        roots.append(root(covariance[0], 1))
+        mean, covariances = set_moments(image_moments(images)[None])
+        white.append(remove_moments(images, mean, covariances))
+        roots.append(root(covariances[0], 1))
     average = torch.stack(roots).mean(0)
-    return scaled(PixelFirstStage(options.unshuffle, colour=average.tolist()), torch.cat(freed))
+    return scaled(PixelFirstStage(options.unshuffle, spectrum=average.tolist()), torch.cat(white))
 
 
 def scaled(stage: PixelFirstStage, images: Tensor) -> PixelFirstStage:
     """The same with coefficients scaled half-way to one deviation, and of unit variance over images (N, 3, P, P)."""
     deviation = stage(images).std((0, 2, 3))
     settings = dict(stage.config) | {"deviation": (deviation * deviation.mean()).sqrt().tolist()}
-    return PixelFirstStage(**{name: settings[name] for name in ("factor", "mean", "colour", "deviation")})
+    return PixelFirstStage(**{name: settings[name] for name in ("factor", "mean", "spectrum", "deviation")})
 
 
 def evenly_spaced(files: list[PatchFile]) -> list[PatchFile]:

@@ -55,7 +55,7 @@ DEMO: dict[str, Any] = {
         "encoder": {"name": "conv", "trainable": True, "dim": 128},
         "aggregator": "mean",
         "tokens": 4,
-        "factor_colour": True,
+        "whiten": True,
     },
     "unet": {
         "channels": [32, 48, 64, 96],

@@ -7,7 +7,15 @@ import pandas as pd
 TEXT = (
     *("study", "slide", "patient", "group", "split", "role", "status", "problem"),
     *("arm", "against", "family", "label", "generator", "class", "metric", "true", "predicted"),
-    *("layout_slide", "style_slide", "style_patient", "style_patches", "nearest_patient", "texture_nearest_patient"),
+    *(
+        "layout_slide",
+        "style_slide",
+        "style_patient",
+        "style_patches",
+        "nearest_patient",
+        "colour_nearest_patient",
+        "texture_nearest_patient",
+    ),
     *("layout_class", "pairing", "closest_slide", "images_of", "features"),
 )
 """Columns of names and words."""

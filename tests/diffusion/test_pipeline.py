@@ -22,7 +22,7 @@ def pipeline():
         scheduler=sampler(Sampling(), Objective(prediction="sample")),
         first_stage=PixelFirstStage(4),
         style_encoder=encoder,
-        factor_colour=True,
+        whiten=True,
         num_inference_steps=3,
     )
     made.set_progress_bar_config(disable=True)
@@ -95,7 +95,7 @@ def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline):
     """One DDIM step from pure noise, worked out by hand from the two branches (Ho & Salimans 2022, eq. 6)."""
     objective = Objective(prediction="sample")
     pipeline.scheduler = DDIMScheduler(**noise_schedule(objective), clip_sample=False, timestep_spacing="trailing")
-    pipeline.register_to_config(factor_colour=False)
+    pipeline.register_to_config(whiten=False)
     drawn = pipeline(layouts(1), styles(1), num_inference_steps=1, guidance_scale=2.5, generator=seeds(1)).images
     noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -85,7 +85,7 @@ def study(tmp_path, monkeypatch):
 def test_images_in_the_style_of_their_source_are_found_nearest_to_it(study):
     rng = np.random.default_rng(1)
     judged = study([(patient, patch(patient, rng)) for patient in "BCD" * 4])
-    for prefix in ("", "texture_"):
+    for prefix in ("", "colour_", "texture_"):
         assert judged[f"{prefix}nearer_to_source"].all()
         assert judged[f"{prefix}nearest_is_source"].all()
         assert list(judged[f"{prefix}nearest_patient"]) == list("BCD" * 4)
@@ -99,7 +99,7 @@ def test_colour_and_texture_are_judged_apart(study):
     """The colour of the source with the texture of the annotated patient: what a recoloured image would be."""
     rng = np.random.default_rng(1)
     judged = study([(patient, patch(patient, rng, blur=BLUR["A"])) for patient in "BCD" * 4])
-    assert judged["nearest_is_source"].mean() > 0.9
+    assert judged["colour_nearest_is_source"].mean() > 0.9
     assert not judged["texture_nearest_is_source"].any()
     assert not judged["texture_nearer_to_source"].any()
 

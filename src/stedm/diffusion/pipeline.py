@@ -15,7 +15,7 @@ from stedm.diffusion.model import StyleLayoutUNet
 from stedm.first_stage import decode
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
-from stedm.style.moments import restore_colour, set_colour
+from stedm.style.moments import restore_moments, set_moments
 
 StyleSets = Tensor | Sequence[Tensor]
 
@@ -41,7 +41,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         style_encoder: embeds style images; None for a generator without style, or one that learned from the cached
             embeddings of a frozen encoder.
         styled: takes style.
-        factor_colour: the style set's colour (`stedm.style.moments`) is put back after drawing.
+        whiten: the style set's colours and spectrum (`stedm.style.moments`) are put back after drawing.
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
         num_inference_steps, guidance_scale, guidance_interval: what `__call__` uses where it is not told otherwise.
         batch_size: images that are drawn at a time where many are wanted.
@@ -58,7 +58,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         first_stage: nn.Module,
         style_encoder: StyleEncoder | None = None,
         styled: bool = True,
-        factor_colour: bool = False,
+        whiten: bool = False,
         null_style: str = "learned",
         num_inference_steps: int = 20,
         guidance_scale: float = 1.5,
@@ -71,7 +71,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         )
         self.register_to_config(
             styled=styled,
-            factor_colour=factor_colour,
+            whiten=whiten,
             null_style=null_style,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -129,11 +129,10 @@ class StyleLayoutPipeline(DiffusionPipeline):
                 prediction = self.unet(inputs, time, layout, *(part[: len(layout)] for part in conditions))
             latents = self.scheduler.step(prediction, time, latents).prev_sample
         images = decode(self.first_stage, latents.to(self.unet.dtype))
-        if self.config.factor_colour:
-            means, covariances = zip(*(set_colour(one[None]) for one in sets), strict=True)
-            images = restore_colour(images, torch.cat(means), torch.cat(covariances))
+        if self.config.whiten:
+            images = restore_moments(images, *each_set(set_moments, sets))
         self.maybe_free_model_hooks()
-        return DrawnImages(images=images.clamp(-1, 1))
+        return DrawnImages(images=images.to(self.unet.dtype).clamp(-1, 1))
 
     def guides(self, time: Tensor) -> bool:
         """Is this time inside the guidance interval?"""
@@ -156,12 +155,12 @@ class StyleLayoutPipeline(DiffusionPipeline):
         if style_images is not None:
             if self.style_encoder is None:
                 raise ValueError("the frozen style encoder is not kept here: give style_embeddings, from its bank")
-            flat = torch.cat(list(style_images)).to(self.device, self.unet.dtype)
+            flat = torch.cat(list(style_images)).to(self.device)
             style_embeddings = self.style_encoder(flat).split([len(one) for one in style_images])
         assert style_embeddings is not None
         if len(style_embeddings) != len(layout):
             raise ValueError(f"{len(layout)} layouts, but {len(style_embeddings)} style sets")
-        return [one.to(self.device, self.unet.dtype) for one in style_embeddings]
+        return [one.to(self.device) for one in style_embeddings]
 
     def null_embedding(self, like: Tensor) -> Tensor:
         """(D,) embedding that stands for no style."""

@@ -31,7 +31,7 @@ from stedm.processes import drawn, rank
 from stedm.store import open_cache
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.encoder import StyleEncoder
-from stedm.style.moments import MOMENTS, remove_colour, set_colour
+from stedm.style.moments import MOMENTS, remove_moments, set_moments
 from stedm.training import Batch, train
 from stedm.versions import VERSIONS
 
@@ -70,8 +70,8 @@ class GeneratorModel(nn.Module):
         """Loss of a batch of `GeneratorBatches`; time, noise and dropout are drawn from torch's global generator."""
         size = len(batch["layout"])
         embeddings = self.embed(batch)
-        colour = set_colour(embeddings.detach()) if self.options.style.factor_colour else None
-        clean = self.clean_latents(batch, colour)
+        moments = set_moments(embeddings.detach()) if self.options.style.whiten else None
+        clean = self.clean_latents(batch, moments)
         keep = drawn(torch.rand, (size, 1, 1)) >= self.options.style.dropout
         embeddings = torch.where(keep.to(clean.device), embeddings, self.null(embeddings))
         tokens, pooled = self.aggregator(embeddings)
@@ -105,10 +105,10 @@ class GeneratorModel(nn.Module):
             return self.aggregator.null
         return self.style_encoder(grey_image(embeddings))[0]
 
-    def clean_latents(self, batch: Batch, colour: tuple[Tensor, Tensor] | None) -> Tensor:
+    def clean_latents(self, batch: Batch, moments: tuple[Tensor, Tensor] | None) -> Tensor:
         if "latents" in batch:
             return batch["latents"]
-        images = batch["images"] if colour is None else remove_colour(batch["images"], *colour)
+        images = batch["images"] if moments is None else remove_moments(batch["images"], *moments)
         with torch.no_grad():
             return encode(self.frozen[0], images)
 
@@ -181,7 +181,7 @@ def train_generator(
     files = [file for group in groups.values() for some in group.values() for file in some]
     inputs = {file.slide: file.fingerprint for file in files}
     if isinstance(first_stage_options, config.NoFirstStage):
-        stage: FirstStage = pixel_first_stage(first_stage_options, files, options.style.factor_colour)
+        stage: FirstStage = pixel_first_stage(first_stage_options, files, options.style.whiten)
     else:
         assert first_stage is not None
         stage = load_first_stage(first_stage)
@@ -214,7 +214,7 @@ def train_generator(
         first_stage=stage,
         style_encoder=average.style_encoder,
         styled=options.style.sampler != "none",
-        factor_colour=options.style.factor_colour,
+        whiten=options.style.whiten,
         null_style=options.style.null,
         num_inference_steps=options.sampling.steps,
         guidance_scale=options.sampling.guidance_scale,

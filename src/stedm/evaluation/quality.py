@@ -51,11 +51,11 @@ def judge_images(
     style_patient; layout_iou, its mean over the layout's classes, and iou_{class}; distance_to_source and
     distance_to_annotated, the distances to the mean statistics of the style's slide and of the annotated patients, and
     nearer_to_source, which is smaller; nearest_patient, whose slide among all training slides is nearest, and
-    nearest_is_source; the same from `distance_to_source` on for texture with the prefix `texture_`; chance, how often a
-    slide at random would be of the source; closest_slide, closest_patch and closest_distance, the closest training
-    patch, and close_to_training (`closest_patches`); diversity (`diversity`). With the prefix `real_` the same of real
-    patches: of the patch that the layout is from for layouts, of those of the style's slide for all else. What cannot
-    be told is empty; without features their columns are not there.
+    nearest_is_source, of colour and texture; the same of each with the prefixes `colour_` and `texture_`; chance, how
+    often a slide at random would be of the source; closest_slide, closest_patch and closest_distance, the closest
+    training patch, and close_to_training (`closest_patches`); diversity (`diversity`). With the prefix `real_` the same
+    of real patches: of the patch that the layout is from for layouts, of those of the style's slide for all else. What
+    cannot be told is empty; without features their columns are not there.
 
     Returns:
         What is written in `images.csv`.
@@ -115,6 +115,8 @@ MEANS = {
     "share_nearer_to_source": "nearer_to_source",
     "share_nearest_is_source": "nearest_is_source",
     "chance_nearest_is_source": "chance",
+    "colour_share_nearer_to_source": "colour_nearer_to_source",
+    "colour_share_nearest_is_source": "colour_nearest_is_source",
     "texture_share_nearer_to_source": "texture_nearer_to_source",
     "texture_share_nearest_is_source": "texture_nearest_is_source",
     "diversity": "diversity",

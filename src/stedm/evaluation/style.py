@@ -2,7 +2,7 @@
 
 Distances are between statistics of the drawn image and the mean statistics of slides that the generator knew in
 training (Mahalanobis, by the covariance within slides). Colour statistics are means and deviations in CIELAB; texture
-statistics tell fine from coarse, whatever the colours.
+statistics tell fine from coarse, whatever the colours; the statistics of style are both.
 """
 
 import itertools
@@ -19,8 +19,8 @@ PATCHES = 256
 """Patches of a slide that its mean statistics are taken from, evenly spaced over it."""
 SCALES = (0.7, 1.4, 2.8, 5.6)
 """Deviations in pixels of the Gaussians whose differences are the bands of the texture statistics."""
-KINDS = {"": "colour", "texture_": "texture"}
-"""Prefix of the columns, and statistics behind them."""
+KINDS = {"": slice(10), "colour_": slice(6), "texture_": slice(6, 10)}
+"""Prefix of the columns, and which of the statistics of style are behind them."""
 
 
 def style_fidelity(
@@ -30,7 +30,7 @@ def style_fidelity(
     patients: Mapping[str, str],
     annotated: Sequence[str],
 ) -> pd.DataFrame:
-    """Distances of drawn images to their source and to others, of colour and, with the prefix `texture_`, of texture.
+    """Distances of drawn images to their source and to others.
 
     Args:
         images: (N, P, P, 3) uint8, drawn.
@@ -40,14 +40,16 @@ def style_fidelity(
         annotated: names of the annotated patients' slides.
 
     Returns:
-        The columns of `style_distances`, and with the prefix `real_` the shares of `shares_of_real_patches`.
+        The columns of `style_distances`, of colour and texture together and, with the prefixes `colour_` and
+        `texture_`, of each; before these the prefix `real_` for the shares of `shares_of_real_patches`.
     """
-    statistics = statistics_of_slides(files)
+    drawn = np.stack([style_statistics(image) for image in images])
+    slides = statistics_of_slides(files)
     parts = []
     for prefix, kind in KINDS.items():
-        drawn = np.stack([STATISTICS[kind](image) for image in images])
-        distances = style_distances(drawn, statistics[kind], patients, annotated, sources)
-        real = shares_of_real_patches(statistics[kind], patients, annotated).reindex([slide for slide, _ in sources])
+        some = {slide: values[:, kind] for slide, values in slides.items()}
+        distances = style_distances(drawn[:, kind], some, patients, annotated, sources)
+        real = shares_of_real_patches(some, patients, annotated).reindex([slide for slide, _ in sources])
         parts += [distances.add_prefix(prefix), real.reset_index(drop=True).add_prefix(f"real_{prefix}")]
     return pd.concat(parts, axis=1)
 
@@ -71,17 +73,17 @@ def texture_statistics(image: np.ndarray) -> np.ndarray:
     return np.log(energies / energies.sum())
 
 
-STATISTICS = {"colour": colour_statistics, "texture": texture_statistics}
+def style_statistics(image: np.ndarray) -> np.ndarray:
+    """(10,) the six of colour, then the four of texture."""
+    return np.concatenate([colour_statistics(image), texture_statistics(image)])
 
 
-def statistics_of_slides(files: Sequence[PatchFile]) -> dict[str, dict[str, np.ndarray]]:
-    """Statistics of patches of each slide: kind → slide → (n, S), n at most 256."""
-    found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in STATISTICS}
+def statistics_of_slides(files: Sequence[PatchFile]) -> dict[str, np.ndarray]:
+    """Statistics of style of patches of each slide: (n, 10), n at most 256."""
+    found = {}
     for file in files:
         indices = np.unique(np.linspace(0, len(file) - 1, min(len(file), PATCHES)).round().astype(int))
-        images = [file.image(int(index)) for index in indices]
-        for kind, function in STATISTICS.items():
-            found[kind][file.slide] = np.stack([function(image) for image in images])
+        found[file.slide] = np.stack([style_statistics(file.image(int(index))) for index in indices])
     return found
 
 

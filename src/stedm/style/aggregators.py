@@ -53,6 +53,7 @@ class StyleAggregator(ModelMixin, ConfigMixin):
             tokens (B, T, dim), pooled (B, dim).
         """
         size = len(embeddings)
+        embeddings = embeddings.to(self.dtype)
         match self.config.kind:
             case "set_transformer":
                 members = self.project(embeddings)

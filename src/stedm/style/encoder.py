@@ -13,7 +13,7 @@ from stedm.style.moments import MOMENTS, image_moments
 
 
 class StyleEncoder(ModelMixin, ConfigMixin):
-    """Image → style embedding: features of a network, then the image's colour moments.
+    """Image → style embedding: features of a network, then the image's moments of colour and texture.
 
     Args:
         name: `conv` (four strided convolutions), `swin_v2_t` (the paper's, torchvision), a timm model, a hub id
@@ -53,10 +53,10 @@ class StyleEncoder(ModelMixin, ConfigMixin):
             images: (B, 3, H, W) in [-1, 1].
 
         Returns:
-            (B, `embedding_dim`); the last nine are `stedm.style.moments.image_moments`.
+            (B, `embedding_dim`) float32; the last 27 are `stedm.style.moments.image_moments`.
         """
         prepared = images if self.preparation is None else prepare(images, self.preparation)
-        return torch.cat([self.head(self.network(prepared)), image_moments(images)], -1)
+        return torch.cat([self.head(self.network(prepared.to(self.dtype))), image_moments(images)], -1)
 
 
 def prepare(images: Tensor, preparation: dict[str, Any]) -> Tensor:

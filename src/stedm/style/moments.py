@@ -1,65 +1,78 @@
-"""First-order colour: means and covariances of the channels, of images and of sets of images.
+"""Colour and texture up to the second order: the mean, and the covariance of the channels in bands from fine to coarse.
 
-They are the last nine numbers of every style embedding, so that whoever has the embeddings of a style set (a style
-bank) has its colour too. Images freed of it leave the network texture and layout to learn. The covariance says how
-strongly a slide is stained and, as light is absorbed along two directions only, with which stains.
+They are the last numbers of every style embedding, so that whoever has the embeddings of a style set (a style bank) has
+its colours and its power spectrum too. Over all bands the covariance says how strongly a slide is stained and, as light
+is absorbed along two directions only, with which stains; from band to band it tells blur, noise and the size of things.
+Images whitened by both (whitening and colouring: Li et al. 2017, of pixels and their frequencies instead of features)
+leave the network what no covariance tells: the shapes of nuclei and fibres, and where they lie.
+
+Bands are weights over the frequencies of the discrete cosine transform, triangles on a logarithmic axis: the first has
+its tip at the finest detail (half a cycle per pixel), each next one at half of that; the last takes all coarser ones.
 """
 
+from functools import cache
+
+import numpy as np
 import torch
+from scipy.fft import dct
 from torch import Tensor
 
-MOMENTS = 9
-MIN_SD = 0.01
-"""Floor under the deviation in any direction, so that an empty style image does not blow up the others."""
+BANDS = 4
+MOMENTS = 3 + 6 * BANDS
+MIN_SD = 0.003
+"""Floor under the deviation in any direction of a band, that of rounding to 8 bits, so that an empty style image does
+not blow up the others."""
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
+@torch.autocast("cuda", enabled=False)
 def image_moments(images: Tensor) -> Tensor:
-    """Channel means, standard deviations and correlations.
+    """Channel means, and standard deviations and correlations of the coefficients of each band.
 
     Args:
         images: (..., 3, H, W) in [-1, 1].
 
     Returns:
-        (..., 9): three means, three standard deviations, correlations of red and green, red and blue, green and blue.
+        (..., 27) float32: three means; then, for each band from fine to coarse, three standard deviations and the
+        correlations of red and green, red and blue, green and blue.
     """
-    pixels = images.flatten(-2)
-    mean = pixels.mean(-1)
-    centred = pixels - mean[..., None]
-    covariance = centred @ centred.mT / pixels.shape[-1]
+    images = images.float()
+    mean = images.mean((-2, -1))
+    weights = bands(*images.shape[-2:], images.device)
+    weights = weights / weights.sum((-2, -1), keepdim=True)
+    coefficients = frequencies(images - mean[..., None, None])
+    covariance = torch.einsum("kyx,...iyx,...jyx->...kij", weights, coefficients, coefficients)
     deviation = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=1e-12).sqrt()
     correlation = covariance / (deviation[..., None] * deviation[..., None, :])
-    return torch.cat([mean, deviation, torch.stack([correlation[..., i, j] for i, j in PAIRS], -1)], -1)
+    pairs = torch.stack([correlation[..., i, j] for i, j in PAIRS], -1)
+    return torch.cat([mean, torch.cat([deviation, pairs], -1).flatten(-2)], -1)
 
 
-def set_colour(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the pixels of a whole style set, from the embeddings of its images.
+def set_moments(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean, and covariance in each band, of a whole style set from the embeddings of its images.
 
     Args:
-        embeddings: (B, n, D), whose last nine numbers are the moments of each image (all of one size).
+        embeddings: (B, n, D), whose last 27 numbers are the moments of each image.
 
     Returns:
-        (B, 3) and (B, 3, 3): by the law of total covariance, those of the images side by side.
+        (B, 3) and (B, 4, 3, 3): averages over the set.
     """
-    means, deviations, pairs = embeddings[..., -9:].float().split(3, -1)
-    correlations = torch.eye(3, device=means.device).expand(*means.shape, 3).clone()
+    mean, rest = embeddings[..., -MOMENTS:].float().split([3, 6 * BANDS], -1)
+    deviations, pairs = rest.unflatten(-1, (BANDS, 6)).split(3, -1)
+    correlations = torch.eye(3, device=mean.device).expand(*deviations.shape, 3).clone()
     for place, (i, j) in enumerate(PAIRS):
         correlations[..., i, j] = correlations[..., j, i] = pairs[..., place]
-    within = correlations * deviations[..., None] * deviations[..., None, :]
-    mean = means.mean(1)
-    apart = means - mean[:, None]
-    return mean, within.mean(1) + apart.mT @ apart / means.shape[1]
+    return mean.mean(1), (correlations * deviations[..., None] * deviations[..., None, :]).mean(1)
 
 
-def remove_colour(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Whiten the colours of images (B, 3, H, W) by a mean (B, 3) and a covariance (B, 3, 3)."""
-    return torch.einsum("bij,bjhw->bihw", root(covariance, -1), images - mean[:, :, None, None])
+def remove_moments(images: Tensor, mean: Tensor, covariances: Tensor) -> Tensor:
+    """Whiten images (B, 3, H, W) by means (B, 3) and the covariances (B, 4, 3, 3) of the bands."""
+    return filtered(images - mean[:, :, None, None], root(covariances, -1))
 
 
-def restore_colour(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Inverse of `remove_colour`."""
-    colours = root(covariance, 1).to(images.dtype)
-    return torch.einsum("bij,bjhw->bihw", colours, images) + mean[:, :, None, None].to(images.dtype)
+def restore_moments(images: Tensor, mean: Tensor, covariances: Tensor) -> Tensor:
+    """Inverse of `remove_moments`."""
+    return filtered(images, root(covariances, -1), inverse=True) + mean[:, :, None, None]
 
 
 def root(covariance: Tensor, sign: int) -> Tensor:
@@ -67,3 +80,43 @@ def root(covariance: Tensor, sign: int) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     deviations = values.clamp(min=MIN_SD**2).sqrt()
     return (vectors * deviations[..., None, :] ** sign) @ vectors.mT
+
+
+@torch.autocast("cuda", enabled=False)
+def filtered(images: Tensor, matrices: Tensor, inverse: bool = False) -> Tensor:
+    """Images (B, 3, H, W) with their colours at each frequency multiplied by a matrix.
+
+    Args:
+        images: (B, 3, H, W).
+        matrices: (B or 1, 4, 3, 3), positive definite, at the tips of the bands; between them they are interpolated.
+        inverse: undo it.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    images = images.float()
+    each = torch.einsum("kyx,bkij->byxij", bands(*images.shape[-2:], images.device), matrices.float())
+    each = torch.linalg.inv(each) if inverse else each
+    height, width = (cosines(size, images.device) for size in images.shape[-2:])
+    return height.T @ torch.einsum("byxij,bjyx->biyx", each, frequencies(images)) @ width
+
+
+def frequencies(images: Tensor) -> Tensor:
+    """Coefficients of the orthonormal cosine transform (DCT-II) of images (..., H, W)."""
+    height, width = (cosines(size, images.device) for size in images.shape[-2:])
+    return height @ images @ width.T
+
+
+@cache
+def cosines(size: int, device: torch.device) -> Tensor:
+    """(size, size) matrix of the orthonormal cosine transform."""
+    return torch.from_numpy(dct(np.eye(size), axis=0, norm="ortho")).float().to(device)
+
+
+@cache
+def bands(height: int, width: int, device: torch.device) -> Tensor:
+    """(4, H, W) weights of the bands, from fine to coarse, over the frequencies; they add up to 1 at each."""
+    vertical, horizontal = (torch.arange(size) / (2 * size) for size in (height, width))
+    octaves = -torch.log2(2 * torch.hypot(vertical[:, None], horizontal).clamp(min=1e-6))
+    place = octaves.clamp(0, BANDS - 1)
+    return (1 - (place - torch.arange(BANDS)[:, None, None]).abs()).clamp(min=0).to(device)
