@@ -1,5 +1,6 @@
 """The real thing, small: drawn slides through every stage, with the commands that a user types."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -49,7 +50,7 @@ def study(make_folder, tmp_path_factory):
     rows = [
         {
             "slide": name,
-            "patient": name,
+            "patient": f"Person-{name}",
             "path": f"{name}.tiff",
             "annotation": f"{name}.geojson",
             "group": "solid",
@@ -101,6 +102,18 @@ def test_every_figure_is_a_picture(study):
     for path in figures:
         with Image.open(path) as image:
             assert len(image.convert("RGB").getcolors(1 << 24)) > 20
+
+
+def test_patients_are_named_in_tables_that_have_patients_and_nowhere_else(study):
+    """Not in logs, provenance, models, latents, checkpoints or names of files; patch files say whose they are."""
+    found = {
+        str(path.relative_to(results(study)))
+        for path in results(study).rglob("*")
+        if "Person-" in path.name or (path.is_file() and b"Person-" in path.read_bytes())
+    }
+    allowed = r"(slides|splits/.*|(synthesis|image_quality)/.*|tables/patients)\.csv|patches/.*\.h5|figures/.*\.html"
+    assert not {name for name in found if not re.fullmatch(allowed, name)}
+    assert "tables/patients.csv" in found
 
 
 def test_a_finished_study_has_nothing_left_to_do(study):

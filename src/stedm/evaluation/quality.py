@@ -18,7 +18,7 @@ from stedm.evaluation.neighbours import closest_patches, diversity
 from stedm.evaluation.sets import COLUMNS, compare_sets
 from stedm.evaluation.statistics import SPLIT, interval
 from stedm.evaluation.style import style_fidelity
-from stedm.files import written_whole
+from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
 from stedm.tables import read_table
@@ -107,6 +107,11 @@ def judge_images(
         temporary.mkdir()
         judged.to_csv(temporary / "images.csv", index=False, float_format="%.6g")
         sets.to_csv(temporary / "sets.csv", index=False, float_format="%.6g")
+        inputs = {file.slide: file.fingerprint for file in files.values()}
+        inputs |= {f"shard {file.path.stem}": file.fingerprint for file in shard_files}
+        if judge:
+            inputs["judge"] = file_fingerprint(judge / "model.safetensors")
+        write_json(temporary / "provenance.json", provenance(options.model_dump(mode="json"), inputs, seed))
     return judged
 
 
