@@ -21,7 +21,7 @@ ALONE := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 9 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: environment  ## run the default study (16 minutes on two cores) and print its report and table
+demo: environment  ## run the default study (20 minutes on two cores) and print its report and table
 	@$(ALONE) sh -c '$(if $(ALONE),rmdir .snakemake/locks 2>/dev/null || $(SNAKEMAKE) --quiet all --unlock;) $(SNAKEMAKE)' \
 		|| { [ $$? -ne 9 ] || echo 'A run of this folder, or a job that it left behind, is alive; wait for it, or stop it.' >&2; exit 1; }
 	@$(MAKE) --no-print-directory report
