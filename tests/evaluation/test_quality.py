@@ -1,5 +1,7 @@
 """Drawn images judged: their layout by a known judge, their style by images whose source is known."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,11 +138,14 @@ def test_the_judge_network_is_asked_about_the_layout(study, tmp_path, monkeypatc
 
     monkeypatch.setattr(judging, "load_network", lambda folder: folder)
     monkeypatch.setattr(judging, "predict_probabilities", predict)
+    (tmp_path / "model.safetensors").write_bytes(b"its weights")
     judged = study([("B", patch("B", np.random.default_rng(1)))] * 4, judge=tmp_path)
     np.testing.assert_allclose(judged["iou_stroma"], 8 / 16, rtol=1e-5)
     np.testing.assert_allclose(judged["iou_tumour"], 16 / 24, rtol=1e-5)
     np.testing.assert_allclose(judged["layout_iou"], (8 / 16 + 16 / 24) / 2, rtol=1e-5)
     np.testing.assert_allclose(judged["real_layout_iou"], judged["layout_iou"], rtol=1e-5)  # of the same layout
+    made_from = json.loads((tmp_path / "image_quality/styled/n1-r0/provenance.json").read_text())["inputs"]
+    assert set(made_from) == {"SA", "SB", "SC", "SD", "shard 0", "shard 1", "judge"}
 
 
 def thumbnail(images):
