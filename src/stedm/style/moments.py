@@ -75,6 +75,7 @@ def restore_moments(images: Tensor, mean: Tensor, covariances: Tensor) -> Tensor
     return filtered(images, root(covariances, -1), inverse=True) + mean[:, :, None, None]
 
 
+@torch.autocast("cuda", enabled=False)
 def root(covariance: Tensor, sign: int) -> Tensor:
     """Symmetric square root of covariances (..., 3, 3), or, with sign -1, its inverse."""
     values, vectors = torch.linalg.eigh(covariance)
