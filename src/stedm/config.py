@@ -318,6 +318,8 @@ class Sampling(Section):
     sampler: Literal["ddim", "dpm_solver", "unipc"] = "dpm_solver"
     steps: Count = 20
     guidance_scale: Annotated[float, Field(ge=1)] = 1.5
+    """Of style."""
+    layout_guidance_scale: Annotated[float, Field(ge=1)] = 1.0
     guidance_interval: tuple[Fraction, Fraction] = (0.0, 1.0)
     """Guide only at times in this interval of [0, 1], 1 being pure noise (Kynkäänniemi et al. 2024)."""
     batch_size: Count = 32

@@ -91,27 +91,35 @@ def test_a_batch_mixes_style_sets_of_different_sizes(pipeline, kind):
     torch.testing.assert_close(embedded, together, atol=1e-4, rtol=0)
 
 
-def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline):
-    """One DDIM step from pure noise, worked out by hand from the two branches (Ho & Salimans 2022, eq. 6)."""
+@pytest.mark.parametrize(("style_scale", "layout_scale"), [(2.5, 1), (1, 2.5), (1.5, 3)])
+def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline, style_scale, layout_scale):
+    """One DDIM step from pure noise, worked out by hand from the branches (Ho & Salimans 2022, eq. 6)."""
     objective = Objective(prediction="sample")
     pipeline.scheduler = DDIMScheduler(**noise_schedule(objective), clip_sample=False, timestep_spacing="trailing")
     pipeline.register_to_config(whiten=False)
-    drawn = pipeline(layouts(1), styles(1), num_inference_steps=1, guidance_scale=2.5, generator=seeds(1)).images
+    scales = {"guidance_scale": style_scale, "layout_guidance_scale": layout_scale}
+    drawn = pipeline(layouts(1), styles(1), num_inference_steps=1, **scales, generator=seeds(1)).images
     noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(1))
+    empty = torch.full_like(layouts(1), 255)
     with torch.no_grad():
-        embeddings = pipeline.style_encoder(styles(1)[0])[None]
-        styled, null = (
-            pipeline.unet(noise, torch.tensor(999), layouts(1), *pipeline.aggregator(each))
-            for each in (embeddings, pipeline.aggregator.null.expand_as(embeddings))
+        style = pipeline.aggregator(pipeline.style_encoder(styles(1)[0])[None])
+        null = pipeline.aggregator(pipeline.aggregator.null.expand(1, 3, -1))
+        both, unstyled, without_layout = (
+            pipeline.unet(noise, torch.tensor(999), layout, *condition)
+            for layout, condition in ((layouts(1), style), (layouts(1), null), (empty, style))
         )
-    expected = pipeline.first_stage.inverse(null + 2.5 * (styled - null)).clamp(-1, 1)
+    guided = both + (style_scale - 1) * (both - unstyled) + (layout_scale - 1) * (both - without_layout)
+    expected = pipeline.first_stage.inverse(guided).clamp(-1, 1)
     torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_outside_the_guidance_interval_nothing_is_guided(pipeline):
     pipeline.register_to_config(guidance_interval=[2.0, 3.0])
     guided, plain = (
-        pipeline(layouts(1), styles(1), guidance_scale=scale, generator=seeds(1)).images for scale in (5, 1)
+        pipeline(
+            layouts(1), styles(1), guidance_scale=scale, layout_guidance_scale=scale, generator=seeds(1)
+        ).images
+        for scale in (5, 1)
     )
     torch.testing.assert_close(guided, plain)
 

@@ -10,7 +10,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from stedm.config import Objective, Sampling
+from stedm.config import IGNORE_INDEX, Objective, Sampling
 from stedm.diffusion.model import StyleLayoutUNet
 from stedm.first_stage import decode
 from stedm.style.aggregators import StyleAggregator
@@ -43,7 +43,8 @@ class StyleLayoutPipeline(DiffusionPipeline):
         styled: takes style.
         whiten: the style set's colours and spectrum (`stedm.style.moments`) are put back after drawing.
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
-        num_inference_steps, guidance_scale, guidance_interval: what `__call__` uses where it is not told otherwise.
+        num_inference_steps, guidance_scale, layout_guidance_scale: what `__call__` uses where it is not told otherwise.
+        guidance_interval: times, between 0 and 1 (pure noise), at which there is guidance.
         batch_size: images that are drawn at a time where many are wanted.
     """
 
@@ -62,6 +63,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         null_style: str = "learned",
         num_inference_steps: int = 20,
         guidance_scale: float = 1.5,
+        layout_guidance_scale: float = 1.0,
         guidance_interval: list = [0.0, 1.0],  # noqa: B006 (never changed; diffusers reads the plain type)
         batch_size: int = 32,
     ):
@@ -75,6 +77,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
             null_style=null_style,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            layout_guidance_scale=layout_guidance_scale,
             guidance_interval=guidance_interval,
             batch_size=batch_size,
         )
@@ -87,6 +90,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         style_embeddings: StyleSets | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        layout_guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> DrawnImages:
         """Draw one image for each layout.
@@ -97,8 +101,10 @@ class StyleLayoutPipeline(DiffusionPipeline):
                 sizes, B tensors (n, 3, h, w).
             style_embeddings: (B, n, D) or B tensors (n, D), in place of the images (from a style bank).
             num_inference_steps: steps of the sampler.
-            guidance_scale: weight of style (Ho & Salimans 2022); 1 draws without guidance. The layout stands in both
-                branches.
+            guidance_scale: weight s of style; 1 draws without guidance.
+            layout_guidance_scale: weight t of the layout. A prediction p(layout, style) becomes
+                p + (s - 1) (p - p(layout, null)) + (t - 1) (p - p(null, style)): classifier-free guidance (Ho & Salimans
+                2022, eq. 6) towards each condition while the other one stands.
             generator: source of noise; a list gives each image its own, so that an image does not depend on its batch.
 
         Returns:
@@ -108,11 +114,18 @@ class StyleLayoutPipeline(DiffusionPipeline):
             ValueError: neither or both of style images and embeddings for a generator that has style; wrong shapes.
         """
         sets = self.embeddings(layout, style_images, style_embeddings)
-        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        null = self.null_embedding(sets[0])
-        guided = scale > 1 and self.config.styled
-        conditions = each_set(self.aggregator, [*sets, *(null.expand_as(one) for one in sets)] if guided else sets)
+        style_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        layout_scale = self.config.layout_guidance_scale if layout_guidance_scale is None else layout_guidance_scale
         layout = layout.to(self.device)
+        branches = [(layout, each_set(self.aggregator, sets))]
+        weights = []
+        if style_scale > 1 and self.config.styled:
+            null = self.null_embedding(sets[0])
+            branches.append((layout, each_set(self.aggregator, [null.expand_as(one) for one in sets])))
+            weights.append(style_scale - 1)
+        if layout_scale > 1:
+            branches.append((torch.full_like(layout, IGNORE_INDEX), branches[0][1]))
+            weights.append(layout_scale - 1)
 
         factor = self.unet.config.factor
         shape = (len(layout), self.unet.config.latent_channels, layout.shape[1] // factor, layout.shape[2] // factor)
@@ -121,18 +134,21 @@ class StyleLayoutPipeline(DiffusionPipeline):
         latents = latents * self.scheduler.init_noise_sigma
         for time in self.progress_bar(self.scheduler.timesteps):
             inputs = self.scheduler.scale_model_input(latents, time)
-            if guided and self.guides(time):
-                both = self.unet(torch.cat([inputs] * 2), time, torch.cat([layout] * 2), *conditions)
-                styled, unstyled = both.chunk(2)
-                prediction = unstyled + scale * (styled - unstyled)
-            else:
-                prediction = self.unet(inputs, time, layout, *(part[: len(layout)] for part in conditions))
-            latents = self.scheduler.step(prediction, time, latents).prev_sample
+            prediction, *without = self.predict(inputs, time, branches if self.guides(time) else branches[:1])
+            guidance = sum(weight * (prediction - other) for weight, other in zip(weights, without, strict=False))
+            latents = self.scheduler.step(prediction + guidance, time, latents).prev_sample
         images = decode(self.first_stage, latents.to(self.unet.dtype))
         if self.config.whiten:
             images = restore_moments(images, *each_set(set_moments, sets))
         self.maybe_free_model_hooks()
         return DrawnImages(images=images.to(self.unet.dtype).clamp(-1, 1))
+
+    def predict(self, inputs: Tensor, time: Tensor, branches: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:
+        """The network's prediction (B, C, h, w) for each (layout, style condition), all in one batch."""
+        layouts, conditions = zip(*branches, strict=True)
+        together = [torch.cat(parts) for parts in zip(*conditions, strict=True)]
+        batch = torch.cat([inputs] * len(branches))
+        return list(self.unet(batch, time, torch.cat(layouts), *together).chunk(len(branches)))
 
     def guides(self, time: Tensor) -> bool:
         """Is this time inside the guidance interval?"""

@@ -218,6 +218,7 @@ def train_generator(
         null_style=options.style.null,
         num_inference_steps=options.sampling.steps,
         guidance_scale=options.sampling.guidance_scale,
+        layout_guidance_scale=options.sampling.layout_guidance_scale,
         guidance_interval=list(options.sampling.guidance_interval),
         batch_size=options.sampling.batch_size,
     )
