@@ -116,9 +116,7 @@ def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline, style_sca
 def test_outside_the_guidance_interval_nothing_is_guided(pipeline):
     pipeline.register_to_config(guidance_interval=[2.0, 3.0])
     guided, plain = (
-        pipeline(
-            layouts(1), styles(1), guidance_scale=scale, layout_guidance_scale=scale, generator=seeds(1)
-        ).images
+        pipeline(layouts(1), styles(1), guidance_scale=scale, layout_guidance_scale=scale, generator=seeds(1)).images
         for scale in (5, 1)
     )
     torch.testing.assert_close(guided, plain)

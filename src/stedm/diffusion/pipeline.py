@@ -103,8 +103,8 @@ class StyleLayoutPipeline(DiffusionPipeline):
             num_inference_steps: steps of the sampler.
             guidance_scale: weight s of style; 1 draws without guidance.
             layout_guidance_scale: weight t of the layout. A prediction p(layout, style) becomes
-                p + (s - 1) (p - p(layout, null)) + (t - 1) (p - p(null, style)): classifier-free guidance (Ho & Salimans
-                2022, eq. 6) towards each condition while the other one stands.
+                p + (s - 1) (p - p(layout, null)) + (t - 1) (p - p(null, style)): classifier-free guidance (Ho &
+                Salimans 2022, eq. 6) towards each condition while the other one stands.
             generator: source of noise; a list gives each image its own, so that an image does not depend on its batch.
 
         Returns:
