@@ -214,3 +214,23 @@ def test_another_table_is_refused(capsys, tmp_path):
         2,
         f"{path}: is neither arms.csv nor image_quality.csv; name one of these\n",
     )
+
+
+@pytest.mark.parametrize("printed", [10, 1_000_000])  # what fits a buffer is written at the end, more at once
+def test_a_reader_that_has_seen_enough_is_no_error(printed):
+    script = f"""import argparse, sys
+from stedm import cli
+parser = argparse.ArgumentParser()
+parser.set_defaults(run=lambda args: print("x" * {printed}))
+cli.build_parser = lambda: parser
+input()  # until nobody reads any more
+sys.exit(cli.main([]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == cli.PIPE_CLOSED

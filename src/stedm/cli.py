@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2
 INTERRUPTED = 75  # EX_TEMPFAIL
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells say it
 
 Run = Callable[[argparse.Namespace], None]
 Argument = tuple[str, dict[str, Any]]
@@ -837,12 +838,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
         args.run(args)
+        sys.stdout.flush()
     except UserError as error:
         print("\n".join(error.messages), file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
         print(error, file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # who reads what is printed has seen enough, as in `stedm … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        return PIPE_CLOSED
     except OSError as error:
         print(explain_failure(error), file=sys.stderr)
         return USER_ERROR
