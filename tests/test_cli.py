@@ -117,6 +117,7 @@ def test_errors_that_are_no_defect_have_no_traceback(capsys, monkeypatch, error,
         (FileNotFoundError(2, "No such file", "a.csv"), "a.csv: No such file; is the path right, and the file whole?"),
         (OSError("Unable to open file (truncated file)"), "Unable to open file (truncated file); is the path right"),
         (OSError(28, "No space left on device", "a.h5"), "a.h5: the disk is full (No space left on device); free some"),
+        (BrokenPipeError(32, "Broken pipe"), "Broken pipe; is the path right"),  # not the one that we print to
         (OSError("write failed: errno = 28, 'No space left on device'"), "the disk is full (write failed: errno = 28"),
     ],
 )

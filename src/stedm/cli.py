@@ -8,6 +8,7 @@ import argparse
 import errno
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -828,6 +829,13 @@ def explain_failure(error: OSError) -> str:
     return f"{where}{what}; is the path right, and the file whole?"
 
 
+def nobody_reads() -> bool:
+    """Is standard output a pipe whose reader has seen enough, as in `stedm … | head`?"""
+    output = select.poll()
+    output.register(1, 0)  # errors are reported without being asked for
+    return bool(output.poll(0))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if getattr(args, "processes", 1) > 1 and "WORLD_SIZE" not in os.environ:
@@ -845,10 +853,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         print(error, file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # who reads what is printed has seen enough, as in `stedm … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
-        return PIPE_CLOSED
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():  # another pipe may break too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it flushes at its end
+            return PIPE_CLOSED
         print(explain_failure(error), file=sys.stderr)
         return USER_ERROR
     return 0
