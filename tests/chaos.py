@@ -59,7 +59,7 @@ segmentation:
 arms:
   real: {label: real only}
   styled: {label: real + styled synthetic, generator: styled}
-evaluation: {judge_arm: real, bootstrap: 50}
+evaluation: {evaluator_arm: real, bootstrap: 50}
 """
 STAGES = (
     *("demo slide", "check", "patches extract", "splits make", "first-stage train", "first-stage encode"),

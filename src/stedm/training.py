@@ -101,8 +101,6 @@ def train(
                 },
             )
 
-        if precision.compile and device().type == "cuda":
-            model.compile()
         loss_of = accelerator.prepare(LossOf(model, objective))
         clock = Clock(options.checkpoint_minutes)
         since = time.monotonic()

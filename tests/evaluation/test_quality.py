@@ -77,7 +77,7 @@ def study(tmp_path, monkeypatch):
                 {"slide": str(number)},
             )
         out = tmp_path / "image_quality" / "styled" / "n1-r0"
-        options = Evaluation(judged_images=images, bootstrap=500, batch_size=3)
+        options = Evaluation(evaluated_images=images, bootstrap=500, batch_size=3)
         judge_images(options, tmp_path / "manifest.csv", shards, tmp_path / "split.csv", patches, judge, 0, out)
         return pd.read_csv(out / "images.csv", keep_default_na=True)
 

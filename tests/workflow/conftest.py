@@ -117,7 +117,7 @@ def tiny_config() -> dict[str, Any]:
         "synthesis": {"images": 4, "shards": 2},
         "segmentation": {"training": {"steps": 1}},
         "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "generator": "styled"}},
-        "evaluation": {"judge_arm": "real"},
+        "evaluation": {"evaluator_arm": "real"},
     }
 
 

@@ -173,7 +173,7 @@ def test_a_filter_needs_its_network_before_the_drawing_and_changes_no_plan(finis
     edges = finished.edges()
     assert ("train_segmentation", "draw_shard") not in edges
     finished.change("synthesis.filter", {"arm": "real", "iou": 0.3})
-    finished.change("evaluation.judge_arm", None)
+    finished.change("evaluation.evaluator_arm", None)
     edges = finished.edges()
     assert {("train_segmentation", "draw_shard"), ("draw_shard", "train_segmentation")} <= edges
     jobs = finished.jobs()

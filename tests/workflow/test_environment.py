@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from stedm import config
-from stedm.presets import PRESETS
+from stedm.config import PRESETS
 
 ROOT = Path(__file__).parents[2]
 PINS = [

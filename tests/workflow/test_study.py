@@ -40,7 +40,7 @@ arms:
   real: {label: real only}
   styled: {label: real + styled synthetic, generator: styled}
   all: {label: all annotations, annotations: all}
-evaluation: {judge_arm: all, bootstrap: 200}
+evaluation: {evaluator_arm: all, bootstrap: 200}
 """
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
@@ -203,7 +203,6 @@ def noise_schedule(objective: Objective) -> dict[str, Any]:
         "beta_start": objective.beta_start,
         "beta_end": objective.beta_end,
         "prediction_type": objective.prediction,
-        "rescale_betas_zero_snr": objective.zero_terminal_snr,
     }
 
 
@@ -213,7 +212,5 @@ def sampler(sampling: Sampling, objective: Objective) -> Any:
     match sampling.sampler:
         case "ddim":
             return DDIMScheduler(**arguments, clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing")
-        case "unipc":
-            return UniPCMultistepScheduler(**arguments, timestep_spacing="trailing")
         case _:
             return DPMSolverMultistepScheduler(**arguments, timestep_spacing="trailing")

@@ -70,7 +70,7 @@ def judge_images(
         raise UserError(f"{manifest}: its images are not those of {shards[0].parent}; draw the shards again")
     table = table[table["image"].isin(places)]
     rng = np.random.default_rng(seed % 2**32)
-    chosen = np.sort(rng.permutation(len(table))[: options.judged_images])
+    chosen = np.sort(rng.permutation(len(table))[: options.evaluated_images])
     table = table.iloc[chosen].reset_index(drop=True)
     found = [places[image] for image in table["image"]]
     images = np.stack([file.image(index) for file, index in found])

@@ -1,4 +1,4 @@
-"""Presets of a generator: where a study's configuration is silent, these speak (design: the method's table).
+"""Presets of a generator: where a study's configuration is silent, these speak.
 
 `paper` is the published method as its released code parameterises it, with that code's defects mended; `improved` is
 the default for real studies; `demo` fits two CPU cores.
@@ -73,7 +73,7 @@ DEMO: dict[str, Any] = {
         "ema_decay": 0.995,
         "checkpoint_minutes": 2,
     },
-    # As much work as 12 steps with guidance, which overshoots: images lose contrast.
+    # As much work as 12 steps with guidance, which costs contrast.
     "sampling": {"steps": 25, "guidance_scale": 1.0, "batch_size": 64},
 }
 

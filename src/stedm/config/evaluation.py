@@ -1,0 +1,54 @@
+"""Evaluation of networks and of generated images, and the comparison of arms."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stedm.config.base import Count, Name, Section
+
+
+class Windows(Section):
+    """How a network is applied to a slide: as a sliding window."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Overlap of neighbouring windows as a share of their size."""
+    batch_size: Count = 64
+    """Windows, or images, predicted at a time."""
+
+
+class ImageEvaluation(Section):
+    """How generated images are evaluated."""
+
+    batch_size: Count = 64
+    evaluated_images: Count = 400
+    features: str = "segmenter"
+    """Network whose features generated and real images are compared by: `segmenter` (the encoder of evaluator_arm's
+    network; without one nothing is compared), `inception` (a download), a timm model, a hub id (`hf-hub:owner/name`),
+    or its folder."""
+
+
+class QualitySummary(Section):
+    """How the evaluations of generated images are summed up."""
+
+    features: str = "segmenter"
+    bootstrap: Count = 10_000
+    """Resamples of each interval."""
+
+
+class Comparison(Section):
+    """How arms are compared."""
+
+    reference_arm: Name = "real"
+    """Arm that the others are compared to."""
+    bootstrap: Count = 10_000
+
+
+class ScoredClasses(Section):
+    reference_arm: Name = "real"
+    classes: list[Name] | None = None
+    """Classes whose mean Dice is the score of an arm (default: all but the first)."""
+
+
+class Evaluation(Windows, ImageEvaluation, QualitySummary, Comparison, ScoredClasses):
+    evaluator_arm: Name | None = None
+    """Arm whose network measures whether generated images follow their layout (default: none, it is not measured)."""

@@ -1,0 +1,243 @@
+"""First stage, style, generator and synthesis."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from stedm.config.base import CHANGES_NO_RESULT, Count, Fraction, Name, Positive, Section, ascending
+from stedm.config.presets import PRESETS
+from stedm.config.training import Training
+
+
+class NoFirstStage(Section):
+    kind: Literal["none"] = "none"
+    unshuffle: Literal[1, 2, 4, 8] = 1
+    """Fold blocks of n×n pixels into channels, as their cosine coefficients."""
+
+
+class TrainedFirstStage(Section):
+    kind: Literal["trained"]
+    channels: Annotated[list[Count], Field(min_length=1)] = [32, 64, 64]
+    latent_channels: Count = 4
+    kl_weight: Annotated[float, Field(ge=0)] = 1e-6
+    training: Training = Training(steps=2000, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.99)
+
+
+class PretrainedFirstStage(Section):
+    kind: Literal["pretrained"]
+    path: str
+    """Folder or hub id of a diffusers autoencoder (`AutoencoderKL`, `VQModel`)."""
+    subfolder: str | None = None
+
+
+FirstStage = Annotated[NoFirstStage | TrainedFirstStage | PretrainedFirstStage, Field(discriminator="kind")]
+
+
+class StyleEncoder(Section):
+    name: str = "conv"
+    """`conv` (small, ours), `swin_v2_t` (torchvision, random weights), a timm model, or its folder."""
+    trainable: bool = True
+    """Trained with the generator (the paper); false: frozen, and the generator learns from cached embeddings."""
+    dim: Count = 128
+    pretrained: bool = False
+    """Load the weights that timm names for this model (needs the hub, or a local cache)."""
+
+    @model_validator(mode="after")
+    def frozen_needs_weights(self) -> Self:
+        ours = self.name in ("conv", "swin_v2_t")
+        named = self.pretrained or self.name.startswith("hf-hub:") or Path(self.name).is_dir()
+        if not self.trainable and (ours or not named):
+            raise ValueError(
+                f"the encoder {self.name!r} has random weights, and frozen it would keep them; name a folder that is"
+                " there, a hub id (hf-hub:owner/name), or a timm model with pretrained: true"
+            )
+        return self
+
+
+class Style(Section):
+    sampler: Literal["none", "augmented", "nearby", "multi_patch"] = "multi_patch"
+    images: Count = 4
+    """Size of a style set in training."""
+    encoder: StyleEncoder = StyleEncoder()
+    aggregator: Literal["mean", "max", "linear", "set_transformer"] = "mean"
+    tokens: Count = 4
+    injection: Literal["everywhere", "middle"] = "everywhere"
+    """`everywhere`: tokens to cross-attention and a vector into the time embedding; `middle`: one block, the paper."""
+    dropout: Fraction = 0.1
+    null: Literal["learned", "constant_image"] = "learned"
+    """What stands for no style: a learned vector, or the embedding of a grey image (the paper)."""
+    exclude_overlap: bool = True
+    """Never show pixels of the target in its own style set."""
+    whiten: bool = False
+    """Train on images freed of their style set's colours and power spectrum, and put these back after sampling."""
+
+    @model_validator(mode="after")
+    def one_image(self) -> Self:
+        if self.sampler in ("augmented", "nearby") and self.images != 1:
+            raise ValueError(f"the sampler {self.sampler} shows one style image: set images to 1")
+        if not self.encoder.trainable and self.sampler != "multi_patch":
+            raise ValueError(
+                "a frozen style encoder reads its embeddings from the style bank: set sampler to multi_patch"
+            )
+        if not self.encoder.trainable and self.null == "constant_image":
+            raise ValueError("a frozen style encoder is not loaded to embed a constant image: set null to learned")
+        if self.sampler == "none" and self.whiten:
+            raise ValueError("whiten takes colours and spectrum from the style set, and the sampler none has none")
+        return self
+
+
+class UNet(Section):
+    channels: Annotated[list[Count], Field(min_length=2)] = [128, 256, 512, 768]
+    attention: list[bool] = [False, False, True, True]
+    """Self- and cross-attention at each level."""
+    blocks_per_level: Count = 2
+    head_dim: Count = 32
+    layout: Literal["unshuffle", "halved"] = "unshuffle"
+    """`unshuffle`: every layout pixel, folded into channels; `halved`: bilinear halvings and a 1×1 conv, the paper."""
+
+    @model_validator(mode="after")
+    def same_length(self) -> Self:
+        if len(self.attention) != len(self.channels):
+            raise ValueError(f"attention has {len(self.attention)} values for {len(self.channels)} levels of channels")
+        return self
+
+
+class Objective(Section):
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    loss: Literal["l1", "l2"] = "l2"
+    min_snr_gamma: Positive | None = 5.0
+    """Cap of the signal-to-noise ratio in the loss weights (Hang et al. 2023); null: unweighted."""
+    snr_floor: Annotated[float, Field(ge=0)] = 0.0
+    """Floor under that ratio, so that the noisiest steps do not vanish from the loss."""
+    timesteps: Count = 1000
+    beta_schedule: Literal["scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
+    beta_start: Positive = 0.0001
+    beta_end: Positive = 0.02
+    """Of `scaled_linear`, as `beta_start`."""
+
+
+class Sampling(Section):
+    sampler: Literal["ddim", "dpm_solver"] = "dpm_solver"
+    steps: Count = 20
+    guidance_scale: Annotated[float, Field(ge=1)] = 1.5
+    """Of style."""
+    layout_guidance_scale: Annotated[float, Field(ge=1)] = 1.0
+    guidance_interval: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = (0.0, 1.0)
+    """Guide only at times in this interval of [0, 1], 1 being pure noise (Kynkäänniemi et al. 2024)."""
+    batch_size: Count = 32
+
+
+class Generator(Section):
+    """One trained diffusion model: style sampler, aggregator, training data, preset."""
+
+    preset: Annotated[str, CHANGES_NO_RESULT] = "improved"
+    data: Literal["zero_shot", "semi_supervised"] = "semi_supervised"
+    """`zero_shot`: annotated patches only (the paper); `semi_supervised`: unannotated ones too, with a null layout."""
+    annotated_fraction: Fraction = 0.5
+    """Share of annotated patches in a batch of semi-supervised training."""
+    layout_dropout: Fraction = 0.1
+    style: Style = Style()
+    unet: UNet = UNet()
+    objective: Objective = Objective()
+    training: Training
+    sampling: Annotated[Sampling, CHANGES_NO_RESULT] = Sampling()
+    """Saved with the generator, and no part of its training."""
+    as_released: bool = False
+    """Keep the style encoder out of the optimizer, as the paper's released code does by mistake."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_from_preset(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        preset = value.get("preset", "improved")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+        return merge(PRESETS[preset], value)
+
+    @model_validator(mode="after")
+    def guidance_was_learned(self) -> Self:
+        if self.style.sampler != "none" and self.sampling.guidance_scale > 1 and not self.style.dropout:
+            raise ValueError(
+                "sampling.guidance_scale needs style.dropout above 0, or training never shows what no style looks like"
+            )
+        sees_null_layout = self.data == "semi_supervised" or self.layout_dropout > 0
+        if self.sampling.layout_guidance_scale > 1 and not sees_null_layout:
+            raise ValueError(
+                "sampling.layout_guidance_scale needs layout_dropout above 0, or training never shows a null layout"
+            )
+        if self.data == "semi_supervised" and not self.annotated_items:
+            raise ValueError(
+                f"annotated_fraction {self.annotated_fraction:g} of training.batch_size {self.training.batch_size} is"
+                " no patch at all: no layout would be learned; raise either"
+            )
+        return self
+
+    @property
+    def annotated_items(self) -> int:
+        """Annotated patches in a batch of semi-supervised training."""
+        return round(self.training.batch_size * self.annotated_fraction)
+
+
+class Affine(Section):
+    """Random affine transform of layouts."""
+
+    scale: Annotated[tuple[Positive, Positive], AfterValidator(ascending)] = (0.8, 1.2)
+    rotation: Annotated[float, Field(ge=0, le=180)] = 180.0
+    shear: Annotated[float, Field(ge=0, lt=90)] = 20.0
+    translation: Fraction = 0.1
+
+
+class Filter(Section):
+    """Images in which a segmentation network does not recognise their layout are generated again, or left out."""
+
+    arm: Name
+    """Arm whose network decides: trained on real images, with no more annotations than the generator had."""
+    iou: Fraction = 0.5
+    """Least mean IoU, over the layout's classes, of the layout and the network's prediction."""
+    redraws: Annotated[int, Field(ge=0)] = 3
+    """How often an image is generated again, from other noise, before it is left out."""
+
+
+class Plan(Section):
+    """What is generated: how many images, from which layouts and styles."""
+
+    images: Count = 1000
+    shards: Count = 1
+    pairing: Literal["group", "cycle", "random"] = "group"
+    """`group`: layouts meet styles of the same group, and unannotated patients take turns; `cycle`: they take turns,
+    and layouts are of any group; `random`: patients are sampled at random too, as the paper's code does."""
+    affine: Affine = Affine()
+    style_images: Count = 4
+    """Size of the style sets that images are generated from."""
+
+    @model_validator(mode="after")
+    def no_empty_shard(self) -> Self:
+        if self.shards > self.images:
+            raise ValueError(f"{self.images} images cannot be split into {self.shards} shards; set shards to fewer")
+        return self
+
+
+class Synthesis(Plan):
+    filter: Filter | None = None
+
+
+def latent_factor(first_stage: FirstStage) -> int | None:
+    """Pixels of the image along each side of one latent pixel; None where only the loaded model knows."""
+    match first_stage:
+        case NoFirstStage():
+            return first_stage.unshuffle
+        case TrainedFirstStage():
+            return 2 ** (len(first_stage.channels) - 1)
+        case _:
+            return None
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged

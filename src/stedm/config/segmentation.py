@@ -1,0 +1,71 @@
+"""The segmentation network and the arms, which are ways of training it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from stedm.config.base import Count, Fraction, Name, Section, Seed, once
+from stedm.config.training import Training
+
+
+class Loss(Section):
+    cross_entropy: Annotated[float, Field(ge=0)] = 0.1
+    dice: Annotated[float, Field(ge=0)] = 0.9
+    crop_margin: Annotated[int, Field(ge=0)] = 0
+    """Border in pixels left out of the loss."""
+
+    @model_validator(mode="after")
+    def something_to_minimise(self) -> Self:
+        if self.cross_entropy + self.dice == 0:
+            raise ValueError("cross_entropy and dice are both 0, which leaves nothing to learn; raise one")
+        return self
+
+
+class Network(Section):
+    """The network and its training."""
+
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+    encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
+    decoder_channels: list[Count] = [256, 128, 64, 32, 16]
+    loss: Loss = Loss()
+    synthetic_fraction: Fraction = 0.5
+    """Share of synthetic images in each batch of the arms that have a generator."""
+    training: Training
+
+    @model_validator(mode="after")
+    def decoder_fits(self) -> Self:
+        if len(self.decoder_channels) != self.encoder_depth:
+            raise ValueError(f"decoder_channels needs {self.encoder_depth} values (encoder_depth), one for each level")
+        return self
+
+
+class Segmentation(Network):
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(once)] = [0]
+    """One network of each arm and split is trained with each seed."""
+
+
+class ArmData(Section):
+    """What a network is trained on."""
+
+    generator: Name | None = None
+    annotations: Literal["annotated", "all"] = "annotated"
+    """`all`: the annotations of the unannotated patients too, where the sheet has them: the upper bound."""
+    stain_augmentation: bool = False
+    synthetic_fraction: Fraction | None = None
+    """Share of synthetic images in each batch (default: the segmentation section's)."""
+    synthetic_images: Count | None = None
+    """Train on the first so many generated images (default: all)."""
+
+    @model_validator(mode="after")
+    def synthetic_needs_generator(self) -> Self:
+        if self.generator is None and (self.synthetic_fraction is not None or self.synthetic_images is not None):
+            raise ValueError("synthetic_fraction and synthetic_images are for arms with a generator: name one")
+        return self
+
+
+class Arm(ArmData):
+    """One way of training the segmentation network."""
+
+    label: str
+    """Its name in tables and figures."""

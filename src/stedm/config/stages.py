@@ -1,0 +1,231 @@
+"""The options of each stage: the fields of a class are what reruns its stage when they change.
+
+The rules hand `PatchesOptions.of(study)` to the command as JSON, the command parses it, the function takes it. A field
+is the study's value of that name, narrowed to the keys that the field's own type has; what depends on which generator,
+split or arm a job is for comes from `chosen`.
+"""
+
+from typing import Annotated, Any, Self
+
+from pydantic import ValidationError
+
+from stedm.config.base import CHANGES_NO_RESULT, Name, Section, Seed
+from stedm.config.evaluation import Comparison, ImageEvaluation, QualitySummary, ScoredClasses, Windows
+from stedm.config.generator import (
+    Filter,
+    FirstStage,
+    Generator,
+    Plan,
+    PretrainedFirstStage,
+    StyleEncoder,
+    TrainedFirstStage,
+)
+from stedm.config.messages import messages
+from stedm.config.segmentation import Arm, ArmData, Network
+from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
+from stedm.config.study import Study
+from stedm.config.training import Device
+from stedm.errors import UserError
+
+
+class StageOptions(Section):
+    """What a stage needs to know of the study."""
+
+    @classmethod
+    def of(cls, study: Study, **names: str) -> Self:
+        """The options of one job.
+
+        Args:
+            study: the study.
+            names: of the job's generator, split, arm, seed, slide or shard; those that the stage has no use for may be
+                given too.
+        """
+        chosen = cls.chosen(study, **names)
+        values = {name: chosen[name] if name in chosen else getattr(study, name) for name in cls.model_fields}
+        return cls.model_validate_json(cls(**values).model_dump_json())  # each field with the keys of its own type
+
+    @classmethod
+    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+        """The fields that are not simply the study's value of that name."""
+        return {}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The options from JSON.
+
+        Raises:
+            UserError: one message for each wrong key or value.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise UserError([f"--options, {line}" for line in messages(error, cls)]) from None
+
+
+class PhantomOptions(StageOptions):
+    phantoms: Phantoms
+
+
+class PatchesOptions(StageOptions):
+    classes: list[TissueClass]
+    annotations: Annotations
+    patches: Patches
+
+
+class CheckOptions(PatchesOptions):
+    strict: bool
+
+
+class SplitOptions(StageOptions):
+    splits: Roles
+    annotated_patients: int
+    repeat: int
+    strict: bool
+    seed: Seed
+
+    @classmethod
+    def chosen(cls, study: Study, *, split: str, **names: str) -> dict[str, Any]:
+        return study.splits.all[split]._asdict()
+
+
+class FirstStageOptions(StageOptions):
+    first_stage: TrainedFirstStage
+    device: Device
+    seed: Seed
+
+
+class PretrainedFirstStageOptions(StageOptions):
+    first_stage: PretrainedFirstStage
+
+
+class LatentsOptions(StageOptions):
+    device: Device
+
+
+class GeneratorOptions(StageOptions):
+    generator: Generator
+    generator_name: Annotated[Name, CHANGES_NO_RESULT]
+    first_stage: FirstStage
+    device: Device
+    class_names: list[Name]
+    seed: Seed
+
+    @classmethod
+    def chosen(cls, study: Study, *, generator: str, **names: str) -> dict[str, Any]:
+        return {"generator": study.generators[generator], "generator_name": generator}
+
+
+class StyleBankOptions(StageOptions):
+    encoder: StyleEncoder
+
+    @classmethod
+    def chosen(cls, study: Study, *, generator: str, **names: str) -> dict[str, Any]:
+        return {"encoder": study.generators[generator].style.encoder}
+
+
+class PlanOptions(StageOptions):
+    synthesis: Plan
+    seed: Seed
+
+
+class ShardOptions(StageOptions):
+    class_names: list[Name]
+    filter: Filter | None
+
+    @classmethod
+    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+        return {"filter": study.synthesis.filter}
+
+
+class GridOptions(ShardOptions):
+    """A grid shows what the generator makes of each pair, and leaves none out."""
+
+    @classmethod
+    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+        return {"filter": None}
+
+
+class SegmentationOptions(StageOptions):
+    segmentation: Network
+    arm: ArmData
+    arm_name: Annotated[Name, CHANGES_NO_RESULT]
+    class_names: list[Name]
+    device: Device
+    seed: Seed
+
+    @classmethod
+    def chosen(cls, study: Study, *, arm: str, seed: str, **names: str) -> dict[str, Any]:
+        return {"arm": study.arms[arm], "arm_name": arm, "seed": int(seed)}
+
+
+class Run(Section):
+    """Which network, or generator, a table's rows are about: their first columns."""
+
+    study: Name
+    split: str
+    annotated_patients: int
+    repeat: int
+
+
+class NetworkRun(Run):
+    arm: Name
+    seed: Seed
+
+
+class GeneratorRun(Run):
+    generator: Name
+
+
+class ScoreOptions(PatchesOptions):
+    windows: Windows
+    run: NetworkRun
+
+    @classmethod
+    def chosen(cls, study: Study, *, split: str, arm: str, seed: str, **names: str) -> dict[str, Any]:
+        where = {"study": study.study, "split": split, **study.splits.all[split]._asdict()}
+        return {"windows": study.evaluation, "run": NetworkRun(**where, arm=arm, seed=int(seed))}
+
+
+class ImageEvaluationOptions(StageOptions):
+    evaluation: ImageEvaluation
+    run: GeneratorRun
+    seed: Seed
+
+    @classmethod
+    def chosen(cls, study: Study, *, split: str, generator: str, **names: str) -> dict[str, Any]:
+        where = {"study": study.study, "split": split, **study.splits.all[split]._asdict()}
+        return {"run": GeneratorRun(**where, generator=generator)}
+
+
+class ComparisonOptions(StageOptions):
+    arms: dict[Name, Arm]
+    evaluation: Comparison
+    scored_classes: list[Name]
+    seed: Seed
+
+
+class QualitySummaryOptions(StageOptions):
+    evaluation: QualitySummary
+    seed: Seed
+
+
+class ClassesOptions(StageOptions):
+    """Names and colours, for figures."""
+
+    classes: list[TissueClass]
+
+
+class MapsOptions(PatchesOptions):
+    arms: dict[Name, Arm]
+    evaluation: ScoredClasses
+
+
+class HistoriesOptions(StageOptions):
+    """Names of networks as figures show them."""
+
+    arms: dict[Name, Arm]
+    reference_arm: Name
+
+    @classmethod
+    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+        return {"reference_arm": study.evaluation.reference_arm}

@@ -1,0 +1,170 @@
+"""The whole study, and how a file becomes one."""
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from stedm.config.base import IGNORE_INDEX, Name, Section, Seed
+from stedm.config.evaluation import Evaluation
+from stedm.config.generator import FirstStage, Generator, NoFirstStage, Synthesis, latent_factor
+from stedm.config.messages import choices, messages
+from stedm.config.segmentation import Arm, Segmentation
+from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
+from stedm.config.training import Device
+from stedm.errors import UserError
+
+
+class Study(Section):
+    """A whole study; everything it makes lands in `results/<study>`."""
+
+    study: Name
+    seed: Seed = 0
+    strict: bool = False
+    """Stop where slides are unreadable or without tissue, and name them all, instead of going on without them."""
+    slides: Slides
+    phantoms: Phantoms | None = None
+    classes: Annotated[list[TissueClass], Field(min_length=2, max_length=IGNORE_INDEX)]
+    annotations: Annotations = Annotations()
+    patches: Patches
+    splits: Splits
+    device: Device = Device()
+    first_stage: FirstStage = NoFirstStage()
+    generators: dict[Name, Generator] = {}
+    synthesis: Synthesis = Synthesis()
+    segmentation: Segmentation
+    arms: Annotated[dict[Name, Arm], Field(min_length=1)]
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def references(self) -> Self:
+        problems = [
+            f"arms.{name}.generator: there is no generator {arm.generator!r}; {choices(arm.generator, self.generators)}"
+            for name, arm in self.arms.items()
+            if arm.generator is not None and arm.generator not in self.generators
+        ]
+        problems += [
+            f"arms.{name}.synthetic_images: {arm.synthetic_images} of {self.synthesis.images} generated images"
+            " (synthesis.images) cannot be had; generate more, or lower it"
+            for name, arm in self.arms.items()
+            if (arm.synthetic_images or 0) > self.synthesis.images
+        ]
+        for key in ("reference_arm", "evaluator_arm"):
+            arm_name = getattr(self.evaluation, key)
+            if arm_name is not None and arm_name not in self.arms:
+                problems.append(f"evaluation.{key}: there is no arm {arm_name!r}; {choices(arm_name, self.arms)}")
+        evaluator = self.arms.get(self.evaluation.evaluator_arm or "")
+        if evaluator is not None and evaluator.generator is not None:
+            problems.append(
+                f"evaluation.evaluator_arm: the arm {self.evaluation.evaluator_arm!r} has a generator and would evaluate"
+                " images like those that it learned from; name an arm of real images only"
+            )
+        problems += self.filter_problems()
+        names = [item.name for item in self.classes]
+        problems += [f"classes: the name {name!r} appears twice" for name in set(names) if names.count(name) > 1]
+        scored = self.evaluation.classes or []
+        problems += [
+            f"evaluation.classes: there is no class {name!r}; {choices(name, names)}"
+            for name in scored
+            if name not in names
+        ]
+        if self.annotations.fill is not None and self.annotations.fill not in names:
+            problems.append(f"annotations.fill: there is no class {self.annotations.fill!r}")
+        problems += self.claimed_twice() + self.sizes()
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def filter_problems(self) -> list[str]:
+        """A filter must know no more than the arms that its images are for, and another network must evaluate them."""
+        if self.synthesis.filter is None:
+            return []
+        name = self.synthesis.filter.arm
+        arm = self.arms.get(name)
+        if arm is None:
+            return [f"synthesis.filter.arm: there is no arm {name!r}; {choices(name, self.arms)}"]
+        problems = []
+        if arm.generator is not None or arm.annotations == "all":
+            problems.append(
+                f"synthesis.filter.arm: the arm {name!r} learns from generated images or from annotations that the other"
+                " arms do not have; name an arm of real images with annotations: annotated"
+            )
+        if name == self.evaluation.evaluator_arm:
+            problems.append(
+                f"evaluation.evaluator_arm: the network of {name!r} has chosen the images (synthesis.filter.arm) and"
+                " cannot evaluate them; name another arm"
+            )
+        return problems
+
+    def claimed_twice(self) -> list[str]:
+        """Names in annotations and values in masks that two classes claim."""
+        problems = []
+        for first, second in itertools.combinations(self.classes, 2):
+            for name in set(first.annotations or [first.name]) & set(second.annotations or [second.name]):
+                problems.append(f"classes: the annotation {name!r} stands for {first.name} and for {second.name}")
+            for one, other in itertools.product(first.mask_values, second.mask_values):
+                (low, high), (lower, higher) = mask_range(one), mask_range(other)
+                if low <= higher and lower <= high:
+                    problems.append(
+                        f"classes: the mask values {one!r} of {first.name} and {other!r} of {second.name} overlap"
+                    )
+        return problems
+
+    def sizes(self) -> list[str]:
+        """Sizes that do not divide: found now, not by a crash in the middle of the network."""
+        problems = []
+        factor = latent_factor(self.first_stage)
+        if factor and self.patches.size % factor:
+            problems.append(f"patches.size: {self.patches.size} is not a multiple of the first stage's factor {factor}")
+        for name, generator in self.generators.items():
+            needed = (factor or 1) * 2 ** (len(generator.unet.channels) - 1)
+            if self.patches.size % needed:
+                problems.append(
+                    f"generators.{name}.unet.channels: {len(generator.unet.channels)} levels need patches.size to be a"
+                    f" multiple of {needed}; it is {self.patches.size}"
+                )
+            if generator.style.whiten and self.first_stage.kind != "none":
+                problems.append(f"generators.{name}.style.whiten works with first_stage.kind none only")
+        if self.patches.size % 2**self.segmentation.encoder_depth:
+            problems.append(
+                f"segmentation.encoder_depth: {self.segmentation.encoder_depth} needs patches.size to be a multiple of"
+                f" {2**self.segmentation.encoder_depth}; it is {self.patches.size}"
+            )
+        return problems
+
+    @property
+    def class_names(self) -> list[str]:
+        return [item.name for item in self.classes]
+
+    @property
+    def scored_classes(self) -> list[str]:
+        return self.evaluation.classes or self.class_names[1:]
+
+
+def load(path: Path) -> Study:
+    """Read and validate a configuration file.
+
+    Raises:
+        UserError: the file is not YAML, or keys or values in it are wrong; all of them, one message each.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: is not a configuration; it must hold keys such as `study:` and `slides:`")
+    return validate(data, str(path))
+
+
+def validate(data: dict[str, Any], source: str) -> Study:
+    """Validate configuration values, naming `source` in the messages.
+
+    Raises:
+        UserError: one message for each wrong key or value.
+    """
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        raise UserError([f"{source}, {line}" for line in messages(error, Study)]) from None

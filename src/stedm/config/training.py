@@ -1,0 +1,31 @@
+"""What every training has, and the device that it runs on."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stedm.config.base import CHANGES_NO_RESULT, Count, Positive, Section
+
+
+class Training(Section):
+    """What every training has: length, optimizer, checkpoints."""
+
+    steps: Count
+    batch_size: Count = 16
+    learning_rate: Positive = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    gradient_clip: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the last weights."""
+    checkpoint_minutes: Annotated[Positive, CHANGES_NO_RESULT] = 10.0
+    workers: Annotated[int, Field(ge=0), CHANGES_NO_RESULT] = 0
+    """Processes that load data; 0 loads in the training process."""
+
+
+class Device(Section):
+    """How CUDA is used where there is one."""
+
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """The CPU always computes in fp32."""
