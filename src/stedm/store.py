@@ -1,14 +1,12 @@
 """The patch file: one HDF5 file for each slide, which plain h5py, CLAM and TRIDENT read too.
 
-    imgs             (N, P, P, 3) uint8, RGB, one patch a chunk; or, an eighth as large,
-    jpeg             (B,) uint8, the patches' JPEG files one after the other, and
-    jpeg_offsets     (N + 1,) int64, where each starts, and where the last ends
-    labels           (N, P, P) uint8, 255 = not annotated; an unannotated slide's take no space
-    coords           (N, 2) int64, level-0 x, y of the top-left corner, with CLAM's and TRIDENT's attributes
-    tissue           (N,) float32 in [0, 1], share of tissue
-    class_fractions  (N, C) float32 in [0, 1], share of each class among all pixels
-
-Drawn images are kept in the same form, so that one reader serves both.
+imgs             (N, P, P, 3) uint8, RGB, one patch a chunk; or, an eighth as large,
+jpeg             (B,) uint8, the patches' JPEG files one after the other, and
+jpeg_offsets     (N + 1,) int64, where each starts, and where the last ends
+labels           (N, P, P) uint8, 255 = not annotated; an unannotated slide's take no space
+coords           (N, 2) int64, level-0 x, y of the top-left corner, with CLAM's and TRIDENT's attributes
+tissue           (N,) float32 in [0, 1], share of tissue
+class_fractions  (N, C) float32 in [0, 1], share of each class among all pixels
 """
 
 import contextlib
@@ -40,9 +38,22 @@ FULL_COLOUR = 95
 """JPEG quality from which colour keeps its full resolution (4:4:4); below, it has half of it (4:2:0)."""
 
 
+class Patch(NamedTuple):
+    """A patch as it is cut."""
+
+    image: np.ndarray
+    """(P, P, 3) uint8 RGB."""
+    labels: np.ndarray | None
+    """(P, P) uint8, 255 = not annotated; None where nothing is annotated."""
+    corner: tuple[int, int]
+    """Level-0 x, y of the upper left corner."""
+    tissue: float
+    """Share of tissue in [0, 1]."""
+
+
 def write_patches(
     path: Path,
-    patches: Iterable[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]],
+    patches: Iterable[Patch],
     size: int,
     class_names: list[str],
     attributes: dict[str, Any] | Callable[[int], dict[str, Any]],
@@ -53,8 +64,7 @@ def write_patches(
 
     Args:
         path: the file.
-        patches: for each patch its image (P, P, 3) uint8, its labels (P, P) uint8 or None where nothing is annotated,
-            level-0 (x, y), and its share of tissue.
+        patches: the patches.
         size: P, in pixels.
         class_names: names of labels 0, 1, …
         attributes: attributes of the file, or what gives them once the number of patches is known; `fingerprint` (of
@@ -67,7 +77,7 @@ def write_patches(
     """
     with written_whole(path) as temporary, new_file(temporary) as file:
         digest = hashlib.sha256()
-        images = Pixels(file, size) if jpeg_quality is None else Jpegs(file, jpeg_quality)
+        images = Rows(file, "imgs", (size, size, 3)) if jpeg_quality is None else Jpegs(file, jpeg_quality)
         labels = file.create_dataset(
             "labels",
             (0, size, size),
@@ -81,7 +91,7 @@ def write_patches(
         tissue: list[float] = []
         fractions: list[np.ndarray] = []
         for image, label, position, share in patches:
-            digest.update(images.append(np.ascontiguousarray(image, np.uint8)))
+            digest.update(images.append(image))
             counts = np.zeros(len(class_names))
             if label is not None:
                 label = np.ascontiguousarray(label)
@@ -111,23 +121,23 @@ def make_room(dataset: h5py.Dataset, rows: int, more: int = BATCH) -> None:
         dataset.resize(rows + more, 0)
 
 
-class Pixels:
-    """Writes images as they are, one a chunk."""
+class Rows:
+    """Writes arrays of one shape (uint8) as they are, one per chunk."""
 
-    def __init__(self, file: h5py.File, size: int):
-        shape = size, size, 3
-        self.images = file.create_dataset("imgs", (0, *shape), "u1", maxshape=(None, *shape), chunks=(1, *shape))
+    def __init__(self, file: h5py.File, name: str, shape: tuple[int, ...]):
+        self.rows = file.create_dataset(name, (0, *shape), "u1", maxshape=(None, *shape), chunks=(1, *shape))
         self.count = 0
 
-    def append(self, image: np.ndarray) -> memoryview:
-        """Write an image (P, P, 3) uint8; returns the bytes that are stored."""
-        make_room(self.images, self.count + 1)
-        self.images.id.write_direct_chunk((self.count, 0, 0, 0), image)
+    def append(self, row: np.ndarray) -> memoryview:
+        """Write an array; returns the bytes that are stored."""
+        row = np.ascontiguousarray(row, np.uint8)
+        make_room(self.rows, self.count + 1)
+        self.rows.id.write_direct_chunk((self.count, *(0 for _ in row.shape)), row)
         self.count += 1
-        return image.data
+        return row.data
 
     def finish(self) -> None:
-        self.images.resize(self.count, 0)
+        self.rows.resize(self.count, 0)
 
 
 class Jpegs:
@@ -181,27 +191,29 @@ def open_cache(folder: Path, slide: str) -> Iterator[h5py.File]:
 
 
 class Opened(NamedTuple):
-    """An open patch file and what of it is read again and again."""
+    """An open file of images and what of it is read again and again."""
 
     file: h5py.File
     images: h5py.Dataset
     labels: h5py.Dataset
 
 
-class PatchFile:
-    """Read access to a patch file. Holds no handle itself, so that it can be handed to data loader workers."""
+class ImageFile:
+    """Read access to a file of images with labels. Holds no handle itself, so that data loader workers can have it."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
         with naming(self.path), h5py.File(self.path, "r") as file:
             self.attributes: dict[str, Any] = dict(file.attrs)
-            self.coords: np.ndarray = file["coords"][()]
-            self.tissue: np.ndarray = file["tissue"][()]
-            self.class_fractions: np.ndarray = file["class_fractions"][()]
             self.jpeg_offsets: np.ndarray | None = file["jpeg_offsets"][()] if "jpeg" in file else None
+            self.count: int = len(file["labels"])
+            self.read(file)
+
+    def read(self, file: h5py.File) -> None:
+        """Read what else the file has."""
 
     def __len__(self) -> int:
-        return len(self.coords)
+        return self.count
 
     @property
     def opened(self) -> Opened:
@@ -221,17 +233,17 @@ class PatchFile:
         return self.opened.file
 
     @property
-    def slide(self) -> str:
-        return str(self.attributes["slide"])
-
-    @property
     def fingerprint(self) -> str:
         return str(self.attributes["fingerprint"])
 
     @property
-    def annotated(self) -> np.ndarray:
-        """(N,) bool: patches with annotated pixels."""
-        return self.class_fractions.sum(1) > 0
+    def class_names(self) -> list[str]:
+        return [str(name) for name in self.attributes["class_names"]]
+
+    @property
+    def patch_size(self) -> int:
+        """P, in pixels."""
+        return int(self.attributes["patch_size"])
 
     def image(self, index: int) -> np.ndarray:
         """(P, P, 3) uint8.
@@ -261,7 +273,32 @@ class PatchFile:
             yield np.stack([self.image(index) for index in range(start, min(start + BATCH, len(self)))])
 
 
-OPENED: WeakKeyDictionary[PatchFile, Opened] = WeakKeyDictionary()
+class PatchFile(ImageFile):
+    """Read access to a patch file."""
+
+    coords: np.ndarray
+    tissue: np.ndarray
+    class_fractions: np.ndarray
+
+    def read(self, file: h5py.File) -> None:
+        self.coords, self.tissue = file["coords"][()], file["tissue"][()]
+        self.class_fractions = file["class_fractions"][()]
+
+    @property
+    def slide(self) -> str:
+        return str(self.attributes["slide"])
+
+    @property
+    def patient(self) -> str:
+        return str(self.attributes["patient"])
+
+    @property
+    def annotated(self) -> np.ndarray:
+        """(N,) bool: patches with annotated pixels."""
+        return self.class_fractions.sum(1) > 0
+
+
+OPENED: WeakKeyDictionary[ImageFile, Opened] = WeakKeyDictionary()
 os.register_at_fork(after_in_child=OPENED.clear)  # a forked worker opens its own
 
 

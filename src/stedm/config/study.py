@@ -58,8 +58,8 @@ class Study(Section):
         evaluator = self.arms.get(self.evaluation.evaluator_arm or "")
         if evaluator is not None and evaluator.generator is not None:
             problems.append(
-                f"evaluation.evaluator_arm: the arm {self.evaluation.evaluator_arm!r} has a generator and would evaluate"
-                " images like those that it learned from; name an arm of real images only"
+                f"evaluation.evaluator_arm: the arm {self.evaluation.evaluator_arm!r} has a generator and would"
+                " evaluate images like those that it learned from; name an arm of real images only"
             )
         problems += self.filter_problems()
         names = [item.name for item in self.classes]
@@ -88,8 +88,8 @@ class Study(Section):
         problems = []
         if arm.generator is not None or arm.annotations == "all":
             problems.append(
-                f"synthesis.filter.arm: the arm {name!r} learns from generated images or from annotations that the other"
-                " arms do not have; name an arm of real images with annotations: annotated"
+                f"synthesis.filter.arm: the arm {name!r} learns from generated images or from annotations that the"
+                " other arms do not have; name an arm of real images with annotations: annotated"
             )
         if name == self.evaluation.evaluator_arm:
             problems.append(

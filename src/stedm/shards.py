@@ -1,0 +1,113 @@
+"""Shards: generated labelled images, one HDF5 file for each part of a plan.
+
+    imgs       (N, P, P, 3) uint8, RGB, one image a chunk
+    labels     (N, P, P) uint8, the layouts that the images follow, 255 = no layout
+    image_id   (N,) int64, the image's number in the plan
+    redraws    (N,) int64, how often the image was generated again
+
+Attributes: class_names, patch_size, styled (whether styles were read), generator, fingerprint (of all data sets).
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from stedm.files import written_whole
+from stedm.hdf5 import new_file
+from stedm.store import ImageFile, Rows
+
+
+class Generated(NamedTuple):
+    """A generated image."""
+
+    image_id: int
+    image: np.ndarray
+    """(P, P, 3) uint8 RGB."""
+    layout: np.ndarray
+    """(P, P) uint8, 255 = no layout."""
+    redraws: int
+
+
+def write_shard(
+    path: Path, images: Iterable[Generated], size: int, class_names: Sequence[str], attributes: dict[str, Any]
+) -> int:
+    """Write a shard; it appears under its name when it is whole.
+
+    Args:
+        path: the file.
+        images: the generated images.
+        size: P, in pixels.
+        class_names: names of labels 0, 1, …
+        attributes: more attributes of the file.
+
+    Returns:
+        Number of images.
+    """
+    with written_whole(path) as temporary, new_file(temporary) as file:
+        digest = hashlib.sha256()
+        pixels, labels = Rows(file, "imgs", (size, size, 3)), Rows(file, "labels", (size, size))
+        numbers: list[tuple[int, int]] = []
+        for one in images:
+            digest.update(pixels.append(one.image))
+            digest.update(labels.append(one.layout))
+            numbers.append((one.image_id, one.redraws))
+        pixels.finish()
+        labels.finish()
+        image_id, redraws = np.array(numbers, "i8").reshape(-1, 2).T
+        file["image_id"], file["redraws"] = image_id, redraws
+        digest.update(image_id.tobytes() + redraws.tobytes())
+        fingerprint = digest.hexdigest()
+        file.attrs.update(
+            {**attributes, "class_names": list(class_names), "patch_size": size, "fingerprint": fingerprint}
+        )
+    return len(numbers)
+
+
+class Shard(ImageFile):
+    """Read access to one shard."""
+
+    image_id: np.ndarray
+    redraws: np.ndarray
+
+    def read(self, file: h5py.File) -> None:
+        self.image_id, self.redraws = file["image_id"][()], file["redraws"][()]
+
+
+class Shards:
+    """The images of several shards, by their number in the plan.
+
+    Attributes:
+        image_ids: numbers of the images that are there.
+        redraws: how often each was generated again.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self.files = [Shard(path) for path in paths]
+        self._places = {
+            int(image_id): (file, index) for file in self.files for index, image_id in enumerate(file.image_id)
+        }
+        self.image_ids = list(self._places)
+        self.redraws = {image_id: int(file.redraws[index]) for image_id, (file, index) in self._places.items()}
+
+    def image(self, image_id: int) -> np.ndarray:
+        """(P, P, 3) uint8 RGB."""
+        file, index = self._places[image_id]
+        return file.image(index)
+
+    def layout(self, image_id: int) -> np.ndarray:
+        """(P, P) uint8, 255 = no layout."""
+        file, index = self._places[image_id]
+        return file.labels(index)
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.files[0].class_names
+
+    @property
+    def styled(self) -> bool:
+        """Whether the images have a style that was read from images."""
+        return bool(self.files[0].attributes["styled"])
