@@ -11,29 +11,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stedm.config import Splits
+from stedm.config import SplitOptions
 from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.sheet import ROLES, slides_by_name
 from stedm.store import patch_file
-from stedm.tables import read_table
+from stedm.tables import CHECK, SPLIT
 
-COLUMNS = ("slide", "patient", "group", "role", "labelled")
 EXCLUDED = "excluded"
 USABLE = ("ok", "incomplete")
 log = logging.getLogger(__name__)
 
 
 def make_split(
-    options: Splits,
-    seed: int,
-    sheet: Path,
-    patches: Path,
-    annotated: int,
-    repeat: int,
-    out: Path,
-    check: Path | None = None,
-    strict: bool = False,
+    options: SplitOptions, sheet: Path, patches: Path, *, out: Path, check: Path | None = None
 ) -> pd.DataFrame:
     """Give every patient a role and write the table.
 
@@ -41,15 +32,12 @@ def make_split(
     larger one. Over the repeats of random splits no patient is tested more than once more often than another.
 
     Args:
-        options: where roles come from.
-        seed: of the study.
+        options: where roles come from; how many patients count as annotated; the repeat, from 0; the seed; strict: a
+            slide that would be excluded is an error.
         sheet: sheet that `write_sheet` wrote.
         patches: folder of patch files, one for each slide of the sheet.
-        annotated: how many patients count as annotated.
-        repeat: number of the repeat, from 0.
         out: the table's file.
         check: table of `stedm check`; slides that it did not find in order are excluded.
-        strict: a slide that would be excluded is an error.
 
     Returns:
         The table, one row a slide in the sheet's order.
@@ -58,20 +46,20 @@ def make_split(
         UserError: more patients are asked for than there are, or a role that needs annotations has none; with `strict`,
             all slides that cannot be used.
     """
-    slides = read_slides(sheet, patches, check, strict)
+    slides = read_slides(sheet, patches, check, options.strict)
     patients = by_patient(slides[slides["patches"] > 0])
     lost = sorted(set(slides["patient"]) - set(patients.index))
-    if options.source == "sheet":
+    if options.splits.source == "sheet":
         damaged = slides[slides["patches"] == 0]
         damaged_roles = dict(zip(damaged["patient"], damaged["split"], strict=True))
-        roles = roles_of_sheet(patients, annotated, seed, repeat, sheet, damaged_roles)
+        roles = roles_of_sheet(patients, options, sheet, damaged_roles)
     else:
-        roles = random_roles(patients, options, annotated, seed, repeat, lost)
+        roles = random_roles(patients, options, lost)
     table = slides.assign(role=[roles.get(patient, EXCLUDED) for patient in slides["patient"]])
     table.loc[table["patches"] == 0, "role"] = EXCLUDED
-    table = table[[*COLUMNS, "fingerprint"]]
+    table = table[list(SPLIT.columns)]
     with written_whole(out) as temporary:
-        table.to_csv(temporary, index=False)
+        SPLIT.write(table, temporary)
     return table
 
 
@@ -83,7 +71,7 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
     """
     checked: dict[str, dict[str, str]] = {}
     if check is not None:
-        rows_checked = read_table(check).to_dict("records")
+        rows_checked = CHECK.read(check).to_dict("records")
         checked = {row["slide"]: {key: row[key] for key in ("status", "problem")} for row in rows_checked}
     rows = []
     missing = []
@@ -126,9 +114,9 @@ def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
 
 
 def roles_of_sheet(
-    patients: pd.DataFrame, annotated: int, seed: int, repeat: int, sheet: Path, damaged: Mapping[str, str]
+    patients: pd.DataFrame, options: SplitOptions, sheet: Path, damaged: Mapping[str, str]
 ) -> dict[str, str]:
-    """Roles as the sheet says, but that only `annotated` of its annotated patients stay annotated.
+    """Roles as the sheet says, but that only so many of its annotated patients stay annotated.
 
     Patients that lost slides (`damaged`, with their roles) and with them their annotations do not stop the study, but
     where no test patient is left.
@@ -151,32 +139,29 @@ def roles_of_sheet(
     if problems:
         raise UserError(problems)
     pool = patients[[roles[patient] == "annotated" for patient in patients.index]]
-    check_number(annotated, len(pool), f"{sheet} has", sorted(damaged))
+    check_number(options.annotated_patients, len(pool), f"{sheet} has", sorted(damaged))
     if not any(roles[patient] == "test" for patient in patients.index[patients["labelled"]]):
         lost = sorted(patient for patient, role in damaged.items() if role == "test")
         left_out = f" (left out for want of usable slides: {', '.join(lost)})" if lost else ""
         raise UserError(
             f"{sheet}: no patient with usable annotated slides has the split test{left_out}; call some of them test"
         )
-    order = stratified_order(pool["group"], seed, 1, repeat)
-    return roles | dict.fromkeys(order[annotated:], "unannotated")
+    order = stratified_order(pool["group"], options.seed, 1, options.repeat)
+    return roles | dict.fromkeys(order[options.annotated_patients :], "unannotated")
 
 
-def random_roles(
-    patients: pd.DataFrame, options: Splits, annotated: int, seed: int, repeat: int, lost: Sequence[str]
-) -> dict[str, str]:
+def random_roles(patients: pd.DataFrame, options: SplitOptions, lost: Sequence[str]) -> dict[str, str]:
     """Deal the labelled patients to test, validation and annotated; all others are unannotated.
 
     The test takes the `repeat`-th block of one seeded order, cyclically, so that all are tested equally often.
     """
     labelled = patients.loc[patients["labelled"], "group"]
-    test = options.test_patients or 0
-    kept = test + options.validation_patients
-    check_number(annotated, len(labelled) - kept, f"beside {kept} for test and validation there are", lost)
-    order = stratified_order(labelled, seed, 0)
+    test, validation = options.splits.test_patients or 0, options.splits.validation_patients
+    kept, annotated, repeat = test + validation, options.annotated_patients, options.repeat
+    check_number(annotated, len(labelled) - kept, f"besides {kept} for test and validation there are", lost)
+    order = stratified_order(labelled, options.seed, 0)
     tested = [order[index % len(order)] for index in range(repeat * test, (repeat + 1) * test)]
-    rest = stratified_order(labelled.drop(tested), seed, 1, repeat)
-    validation = options.validation_patients
+    rest = stratified_order(labelled.drop(tested), options.seed, 1, repeat)
     return (
         dict.fromkeys(patients.index, "unannotated")
         | dict.fromkeys(tested, "test")
@@ -216,17 +201,12 @@ def read_split(path: Path) -> pd.DataFrame:
     Raises:
         UserError: the file is not such a table.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a split: {error}; make it with `stedm splits make`") from error
-    if missing := [name for name in COLUMNS if name not in table.columns]:
-        raise UserError(f"{path}, line 1: has no column {', '.join(missing)}; make it with `stedm splits make`")
+    table = SPLIT.read(path)
     wrong = table.loc[~table["role"].isin([*ROLES, EXCLUDED])]
     if len(wrong):
         line, role = wrong.index[0] + 2, wrong["role"].iloc[0]
         raise UserError(f"{path}, line {line}: role {role!r} is not one of {', '.join([*ROLES, EXCLUDED])}")
-    return table.assign(labelled=table["labelled"].str.lower() == "true")
+    return table.assign(labelled=table["labelled"].astype(bool))
 
 
 def slides_of(split: pd.DataFrame, *roles: str) -> list[str]:

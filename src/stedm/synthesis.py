@@ -1,4 +1,4 @@
-"""Synthesis: a plan says what to draw; its shards can be drawn anywhere, and drawn again give the same images."""
+"""Synthesis: a plan says what to generate; its shards can be generated anywhere, and are the same each time."""
 
 import itertools
 import logging
@@ -13,16 +13,17 @@ import torch
 from tqdm import tqdm
 
 from stedm import config
-from stedm.config import IGNORE_INDEX
+from stedm.config import PlanOptions, ShardOptions
 from stedm.device import device
 from stedm.diffusion.pipeline import StyleLayoutPipeline
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.first_stage import files_by_patient
 from stedm.images import to_pixels
-from stedm.store import PatchFile, patch_file, write_patches
+from stedm.shards import Generated, Shards, write_shard
+from stedm.store import PatchFile, patch_file
 from stedm.style.bank import StyleBank
-from stedm.tables import read_table
+from stedm.tables import MANIFEST, PLAN
 
 Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Images (B, P, P, 3) uint8 and their layouts (B, P, P) uint8 → (B,) IoU in [0, 1] of what a network sees; NaN where
@@ -33,23 +34,22 @@ MIN_ANNOTATED_SHARE = 0.5
 log = logging.getLogger(__name__)
 
 
-def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int, out: Path) -> pd.DataFrame:
+def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) -> pd.DataFrame:
     """Write the plan: for each image its layout, the layout's affine transform, its style set and its seed.
 
-    Unannotated patients take turns as style source, so that each is drawn equally often (`pairing: random` draws them);
-    the layout is one of an annotated patient of the same group (`pairing: group`; of any where the group has no
-    annotated patient), and classes take turns, so that the layouts of a rare one are drawn as often: a layout is drawn
+    Unannotated patients take turns as style source, so that each has equally many images (`pairing: random` samples
+    them); the layout is one of an annotated patient of the same group (`pairing: group`; of any where the group has no
+    annotated patient), and classes take turns, so that the layouts of a rare one are as frequent: a layout is sampled
     among those with at least 5% of the class.
 
     Args:
-        options: how many images, how they are paired, the affine transforms.
+        options: how many images, how they are paired, the affine transforms, the seed.
         split: table of roles.
         patches: folder of patch files.
-        seed: of all draws.
         out: the plan's file (CSV): image, shard, pairing, group (of the style), layout_class (whose turn it was),
-            layout_slide, layout_patch, a … f (rows of the 2×3 matrix that takes pixels of the drawn layout to those of
-            the source), style_slide, style_patient, style_patches (separated by spaces), seed. provenance.json is
-            written beside it.
+            layout_slide, layout_patch, a … f (rows of the 2×3 matrix that maps pixels of the transformed layout to
+            those of the source), style_slide, style_patient, style_patches (separated by spaces), seed. provenance.json is
+            written next to it.
 
     Returns:
         The plan.
@@ -58,26 +58,28 @@ def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int
     styles = files_by_patient(split, patches, "unannotated")
     if not styles:
         raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
-    classes = [str(name) for name in layouts[0].attributes["class_names"]]
+    classes = layouts[0].class_names
+    plan = options.synthesis
     order = sorted(styles)
     rows = []
-    for image in range(options.images):
-        rng = np.random.default_rng([seed, image])
+    for image in range(plan.images):
+        rng = np.random.default_rng([options.seed, image])
         turn, place = divmod(image, len(order))
-        if options.pairing == "random":
+        if plan.pairing == "random":
             patient = str(rng.choice(order))
         else:
-            patient = str(np.random.default_rng([seed, turn]).permutation(order)[place])
+            patient = str(np.random.default_rng([options.seed, turn]).permutation(order)[place])
         style = styles[patient][rng.integers(len(styles[patient]))]
         wanted = turn % len(classes)
-        layout, index = draw_layout(layouts, style, wanted, options.pairing, rng)
-        chosen = rng.choice(len(style), options.style_images, replace=len(style) < options.style_images)
-        matrix = random_affine(options.affine, int(layout.attributes["patch_size"]), rng)
+        layout, index = sample_layout(layouts, style, wanted, plan.pairing, rng)
+        size = plan.style_images
+        chosen = rng.choice(len(style), size, replace=len(style) < size)
+        matrix = random_affine(plan.affine, layout.patch_size, rng)
         rows.append(
             {
                 "image": image,
-                "shard": image * options.shards // options.images,
-                "pairing": options.pairing,
+                "shard": image * plan.shards // plan.images,
+                "pairing": plan.pairing,
                 "group": style.attributes["group"],
                 "layout_class": classes[wanted],
                 "layout_slide": layout.slide,
@@ -91,14 +93,14 @@ def plan_images(options: config.Synthesis, split: Path, patches: Path, seed: int
         )
     planned = pd.DataFrame(rows)
     with written_whole(out) as temporary:
-        planned.to_csv(temporary, index=False)
+        PLAN.write(planned, temporary)
     files = [*layouts, *(file for some in styles.values() for file in some)]
     inputs = {file.slide: file.fingerprint for file in files}
-    write_json(out.with_name("provenance.json"), provenance(options.model_dump(mode="json"), inputs, seed))
+    write_json(out.with_name("provenance.json"), provenance(options.model_dump(mode="json"), inputs, options.seed))
     return planned
 
 
-def plan_grid(plan: Path, out: Path, rows: int = 4, columns: int = 6) -> pd.DataFrame:
+def plan_grid(plan: Path, *, out: Path, rows: int = 4, columns: int = 6) -> pd.DataFrame:
     """Write a plan of a few layouts of another one in a few of its styles, each with each, all in one shard.
 
     Layouts and styles are of as many patients as there are, evenly spaced among them; none is picked by hand. Images
@@ -110,14 +112,14 @@ def plan_grid(plan: Path, out: Path, rows: int = 4, columns: int = 6) -> pd.Data
         rows: how many layouts at most.
         columns: how many styles at most.
     """
-    table = read_table(plan)
+    table = PLAN.read(plan)
     styled = ["group", "style_slide", "style_patient", "style_patches"]
     layouts = evenly(table, "layout_slide", rows).drop(columns=[*styled, "image", "shard"])
     grid = layouts.merge(evenly(table, "style_patient", columns)[styled], how="cross")
     grid.insert(0, "image", range(len(grid)))
     grid.insert(1, "shard", 0)
     with written_whole(out) as temporary:
-        grid.to_csv(temporary, index=False)
+        PLAN.write(grid, temporary)
     return grid
 
 
@@ -131,7 +133,7 @@ def evenly(table: pd.DataFrame, column: str, count: int) -> pd.DataFrame:
     return pd.concat([spaced, ordered.iloc[len(first) : len(first) + count - distinct]])
 
 
-def draw_layout(
+def sample_layout(
     layouts: list[PatchFile], style: PatchFile, wanted: int, pairing: str, rng: np.random.Generator
 ) -> tuple[PatchFile, int]:
     """A slide and patch whose layout has the wanted class, or, where none has, any."""
@@ -140,7 +142,7 @@ def draw_layout(
         choices = [
             (file, np.flatnonzero((share.sum(1) >= MIN_ANNOTATED_SHARE) & (share[:, wanted] >= minimum)))
             for file in pool
-            if (share := file.class_fractions) is not None
+            for share in [file.class_fractions]
         ]
         choices = [(file, found) for file, found in choices if len(found)]
         if choices:
@@ -152,7 +154,7 @@ def draw_layout(
 
 
 def random_affine(options: config.Affine, size: int, rng: np.random.Generator) -> np.ndarray:
-    """(2, 3) matrix from pixels of the drawn layout to those of the source, about the middle of the image."""
+    """(2, 3) matrix from pixels of the transformed layout to those of the source, about the middle of the image."""
     scale = rng.uniform(*options.scale)
     angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
     shear = np.tan(np.deg2rad(rng.uniform(-options.shear, options.shear)))
@@ -182,41 +184,40 @@ def style_set(bank: StyleBank, row: "pd.Series[Any]", files: dict[str, PatchFile
     return bank.embeddings(files[str(row["style_slide"])], [int(index) for index in str(row["style_patches"]).split()])
 
 
-def draw_shard(
+def generate_shard(
+    options: ShardOptions,
     generator: Path,
     plan: Path,
     shard: int,
     patches: Path,
-    style_bank: Path | None,
-    class_names: list[str],
+    *,
     out: Path,
-    chosen: config.Filter | None = None,
+    style_bank: Path | None = None,
     agreement: Agreement | None = None,
 ) -> None:
-    """Draw the images of one shard of a plan.
+    """Generate the images of one shard of a plan.
 
     Args:
+        options: names of the classes; the filter: least agreement that an image must have, and how often it is
+            generated again.
         generator: folder of the pipeline.
         plan: CSV of `plan_images`.
         shard: number of the shard.
         patches: folder of patch files.
+        out: the shard, see `stedm.shards`.
         style_bank: folder of embeddings; None for a generator without style.
-        class_names: of the layout.
-        out: patch file: `imgs` are drawn, `labels` the layouts they follow, `coords` the image's number in the plan and
-            how often it was drawn anew.
-        chosen: least agreement that an image must have, and how often it is drawn anew; None keeps all.
-        agreement: of images with their layouts, by a network; needed with `chosen`.
+        agreement: of images with their layouts, by a network; needed with a filter.
     """
-    table = read_table(plan)
+    table = PLAN.read(plan)
     table = table[table["shard"] == shard]
     pipeline = StyleLayoutPipeline.from_pretrained(generator).to(device())
     pipeline.set_progress_bar_config(disable=True)
     names = set(table["layout_slide"]) | set(table["style_slide"])
     files = {name: patch_file(patches, name) for name in names}
-    size = int(next(iter(files.values())).attributes["patch_size"])
+    size = next(iter(files.values())).patch_size
     bank = StyleBank(style_bank) if style_bank is not None else None
 
-    def draw(rows: "list[pd.Series[Any]]", redraw: int) -> tuple[np.ndarray, np.ndarray]:
+    def generate(rows: "list[pd.Series[Any]]", redraw: int) -> tuple[np.ndarray, np.ndarray]:
         layouts = np.stack([layout_of(row, files) for row in rows])
         images = pipeline(
             layout=torch.from_numpy(layouts),
@@ -225,52 +226,52 @@ def draw_shard(
         ).images
         return to_pixels(images), layouts
 
-    def drawn() -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, int], float]]:
+    def generated() -> Iterator[Generated]:
         for start in tqdm(range(0, len(table), pipeline.config.batch_size), unit="batch", disable=None):
             rows = [row for _, row in table.iloc[start : start + pipeline.config.batch_size].iterrows()]
-            for row, redraw, image, layout in agreeing(rows, draw, chosen, agreement):
-                yield image, layout, (int(row["image"]), redraw), float((layout != IGNORE_INDEX).mean())
-            log.info("drawn %d of %d", start + len(rows), len(table))
+            yield from agreeing(rows, generate, options.filter, agreement)
+            log.info("generated %d of %d", start + len(rows), len(table))
 
-    attributes = {"slide": out.stem, "generator": str(generator.name), "status": "ok", "styled": bank is not None}
-    kept = write_patches(out, drawn(), size, class_names, attributes)
+    attributes = {"generator": str(generator.name), "styled": bank is not None}
+    kept = write_shard(out, generated(), size, options.class_names, attributes)
     log.info("kept %d of %d", kept, len(table))
 
 
 def agreeing(
     rows: "list[pd.Series[Any]]",
-    draw: "Callable[[list[pd.Series[Any]], int], tuple[np.ndarray, np.ndarray]]",
+    generate: "Callable[[list[pd.Series[Any]], int], tuple[np.ndarray, np.ndarray]]",
     chosen: config.Filter | None,
     agreement: Agreement | None,
-) -> "Iterator[tuple[pd.Series[Any], int, np.ndarray, np.ndarray]]":
-    """Rows of the plan, how often each was drawn anew, its image and layout; without those that never agree.
+) -> Iterator[Generated]:
+    """The images of rows of the plan, without those that never agree with their layout.
 
     Args:
         rows: of the plan.
-        draw: images and layouts of rows, at a redraw.
-        chosen: as of `draw_shard`.
-        agreement: as of `draw_shard`.
+        generate: images and layouts of rows, at a redraw.
+        chosen: least agreement, and how often an image is generated again; None keeps all.
+        agreement: as of `generate_shard`.
     """
     for redraw in range(1 + (chosen.redraws if chosen else 0)):
-        images, layouts = draw(rows, redraw)
+        images, layouts = generate(rows, redraw)
         fails = np.zeros(len(rows), bool)
         if chosen and agreement:
             fails = agreement(images, layouts) < chosen.iou  # NaN, where nothing can be told, is no failure
         for place in np.flatnonzero(~fails):
-            yield rows[place], redraw, images[place], layouts[place]
+            yield Generated(int(rows[place]["image"]), images[place], layouts[place], redraw)
         rows = [row for row, failed in zip(rows, fails, strict=True) if failed]
         if not rows:
             return
 
 
-def write_manifest(plan: Path, shards: Sequence[Path], out: Path) -> pd.DataFrame:
+def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataFrame:
     """Write the plan with what became of it.
 
     Args:
         plan: CSV of `plan_images`.
-        shards: patch files of `draw_shard`.
-        out: the manifest's file (CSV): the plan's columns, with the seed that the image was drawn from; kept, whether
-            it passed the filter (True without one); redraws, how often it was drawn anew (empty where it is not kept).
+        shards: files of `generate_shard`.
+        out: the manifest's file (CSV): the plan's columns, with the seed that the image was generated from; kept,
+            whether it passed the filter (True without one); redraws, how often it was generated again (empty where it is not
+            kept).
 
     Returns:
         The manifest.
@@ -278,16 +279,16 @@ def write_manifest(plan: Path, shards: Sequence[Path], out: Path) -> pd.DataFram
     Raises:
         UserError: the shards are of another plan; the filter has kept no image.
     """
-    table = read_table(plan)
-    redraws = {int(image): int(redraw) for path in shards for image, redraw in PatchFile(path).coords}
+    table = PLAN.read(plan)
+    redraws = Shards(shards).redraws
     if not set(redraws) <= set(table["image"]):
-        raise UserError(f"{plan}: has not the images of {shards[0].parent}; draw the shards again")
+        raise UserError(f"{plan}: has not the images of {shards[0].parent}; generate the shards again")
     if not redraws:
         raise UserError(f"{plan}: not one image agrees with its layout as synthesis.filter.iou asks; lower it")
     table["kept"] = table["image"].isin(redraws)
     table["redraws"] = table["image"].map(redraws).astype("Int64")
-    table["seed"] += table["redraws"].fillna(0)
+    table["seed"] += table["redraws"].fillna(0).astype("int64")
     log.info("%d of %d images kept, %d after a redraw", table["kept"].sum(), len(table), (table["redraws"] > 0).sum())
     with written_whole(out) as temporary:
-        table.to_csv(temporary, index=False)
+        MANIFEST.write(table, temporary)
     return table

@@ -1,27 +1,183 @@
-"""Our own tables, read so that names stay names: "001" is not a number, and a patient called "NA" is not missing."""
+"""Our own tables: what columns each has and of what type, said once, for those who write and those who read.
 
+Names stay names when a table is read: "001" is not a number, and a patient called "NA" is not missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-TEXT = (
-    *("study", "slide", "patient", "group", "split", "role", "status", "problem"),
-    *("arm", "against", "family", "label", "generator", "class", "metric", "true", "predicted"),
-    *(
-        "layout_slide",
-        "style_slide",
-        "style_patient",
-        "style_patches",
-        "nearest_patient",
-        "colour_nearest_patient",
-        "texture_nearest_patient",
-    ),
-    *("layout_class", "pairing", "closest_slide", "images_of", "features"),
+from stedm.errors import UserError
+
+TEXT, WHOLE, COUNT, NUMBER, FLAG = "str", "int64", "Int64", "float64", "boolean"
+"""Text, never missing; a whole number; one that may be missing; a number or NaN; true, false or missing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of CSV table.
+
+    Attributes:
+        made_by: command that writes it.
+        columns: types of the columns by name, in order.
+        optional: types of columns that only some studies have, such as one for each class.
+    """
+
+    made_by: str
+    columns: Mapping[str, str]
+    optional: Mapping[str, str] | None = None
+
+    def read(self, path: Path) -> pd.DataFrame:
+        """Read a table of this kind; columns that are not listed have the types that pandas finds.
+
+        Raises:
+            UserError: it is not such a table.
+        """
+        known = {**self.columns, **(self.optional or {})}
+        numbers = {name: [""] for name, kind in known.items() if kind != TEXT}
+        try:
+            header = pd.read_csv(path, nrows=0).columns
+            others = {name: [""] for name in header if name not in known}
+            table = pd.read_csv(path, dtype=known, keep_default_na=False, na_values=numbers | others)
+        except ValueError as error:
+            raise UserError(f"{path}: cannot be read as a table ({error}); make it with `{self.made_by}`") from error
+        if missing := [name for name in self.columns if name not in table.columns]:
+            raise UserError(f"{path}, line 1: has no column {', '.join(missing)}; make it with `{self.made_by}`")
+        return table
+
+    def write(self, table: pd.DataFrame, path: Path, digits: int | None = None) -> None:
+        """Write a table of this kind, its listed columns first, numbers with so many significant digits (all)."""
+        others = [name for name in table.columns if name not in self.columns]
+        ordered = table[[*self.columns, *others]]
+        ordered.to_csv(path, index=False, float_format=None if digits is None else f"%.{digits}g")
+
+
+RUN = {"study": TEXT, "split": TEXT, "annotated_patients": WHOLE, "repeat": WHOLE}
+NETWORK_RUN = {**RUN, "arm": TEXT, "seed": WHOLE}
+GENERATOR_RUN = {**RUN, "generator": TEXT}
+INTERVAL = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
+
+CHECK = Table("stedm check", {"slide": TEXT, "patient": TEXT, "status": TEXT, "problem": TEXT})
+SPLIT = Table(
+    "stedm splits make",
+    {"slide": TEXT, "patient": TEXT, "group": TEXT, "role": TEXT, "labelled": FLAG, "fingerprint": TEXT},
 )
-"""Columns of names and words."""
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV with its columns of names as text, never NaN; other columns as pandas parses them, empty fields NaN."""
-    written = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return pd.read_csv(path).assign(**{name: written[name] for name in written.columns if name in TEXT})
+PLAN = Table(
+    "stedm synthesis plan",
+    {
+        "image": WHOLE,
+        "shard": WHOLE,
+        "pairing": TEXT,
+        "group": TEXT,
+        "layout_class": TEXT,
+        "layout_slide": TEXT,
+        "layout_patch": WHOLE,
+        **dict.fromkeys("abcdef", NUMBER),
+        "style_slide": TEXT,
+        "style_patient": TEXT,
+        "style_patches": TEXT,
+        "seed": WHOLE,
+    },
+)
+MANIFEST = Table("stedm synthesis manifest", {**PLAN.columns, "kept": FLAG, "redraws": COUNT})
+HISTORY = Table("stedm", {"name": TEXT, "step": WHOLE, "loss": NUMBER, "seconds": NUMBER, "images_seen": WHOLE})
+CONFUSION = Table(
+    "stedm evaluation score",
+    {**NETWORK_RUN, "slide": TEXT, "patient": TEXT, "role": TEXT, "true": TEXT, "predicted": TEXT, "pixels": WHOLE},
+)
+STYLE = {
+    f"{prefix}{name}": kind
+    for prefix in ("", "colour_", "texture_")
+    for name, kind in {
+        "distance_to_source": NUMBER,
+        "distance_to_annotated": NUMBER,
+        "nearer_to_source": FLAG,
+        "nearest_patient": TEXT,
+        "nearest_is_source": FLAG,
+    }.items()
+}
+IMAGES = Table(
+    "stedm evaluation images",
+    {
+        **GENERATOR_RUN,
+        "image": WHOLE,
+        "layout_slide": TEXT,
+        "style_slide": TEXT,
+        "style_patient": TEXT,
+        "layout_iou": NUMBER,
+        **STYLE,
+        "chance": NUMBER,
+    },
+    {"closest_slide": TEXT, "closest_patch": WHOLE, "closest_distance": NUMBER},
+)
+SETS = Table(
+    "stedm evaluation images",
+    {
+        **GENERATOR_RUN,
+        "images_of": TEXT,
+        "metric": TEXT,
+        "value": NUMBER,
+        "deviation": NUMBER,
+        "images": WHOLE,
+        "features": TEXT,
+    },
+)
+SCORES = Table(
+    "stedm statistics arms",
+    {**NETWORK_RUN, "role": TEXT, "patient": TEXT, "class": TEXT, "metric": TEXT, "value": NUMBER},
+)
+PATIENTS = Table("stedm statistics arms", {"annotated_patients": WHOLE, "arm": TEXT, "patient": TEXT, "score": NUMBER})
+ARMS = Table(
+    "stedm statistics arms",
+    {
+        "arm": TEXT,
+        "label": TEXT,
+        "annotated_patients": WHOLE,
+        "patients": WHOLE,
+        "dice_mean": NUMBER,
+        "dice_mean_low": NUMBER,
+        "dice_mean_high": NUMBER,
+        "dice_sd": NUMBER,
+        "dice_sd_low": NUMBER,
+        "dice_sd_high": NUMBER,
+        "dice_min": NUMBER,
+        "difference": NUMBER,
+        "difference_low": NUMBER,
+        "difference_high": NUMBER,
+        "p_value": NUMBER,
+        "p_holm": NUMBER,
+    },
+)
+COMPARISONS = Table(
+    "stedm statistics arms",
+    {
+        "annotated_patients": WHOLE,
+        "arm": TEXT,
+        "against": TEXT,
+        "family": TEXT,
+        "patients": WHOLE,
+        "difference": NUMBER,
+        "difference_low": NUMBER,
+        "difference_high": NUMBER,
+        "sd_difference": NUMBER,
+        "sd_difference_low": NUMBER,
+        "sd_difference_high": NUMBER,
+        "p_value": NUMBER,
+        "p_holm": NUMBER,
+    },
+)
+IMAGE_QUALITY = Table(
+    "stedm statistics images",
+    {
+        "generator": TEXT,
+        "annotated_patients": WHOLE,
+        "metric": TEXT,
+        "images_of": TEXT,
+        **INTERVAL,
+        "deviation": NUMBER,
+        "images": NUMBER,
+        "features": TEXT,
+    },
+)

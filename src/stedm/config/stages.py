@@ -71,6 +71,10 @@ class PatchesOptions(StageOptions):
     annotations: Annotations
     patches: Patches
 
+    @property
+    def class_names(self) -> list[str]:
+        return [item.name for item in self.classes]
+
 
 class CheckOptions(PatchesOptions):
     strict: bool

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from stedm.config import IGNORE_INDEX, Annotations, Evaluation, Patches, TissueClass
+from stedm.config import IGNORE_INDEX, ScoreOptions, TissueClass
 from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion
@@ -25,32 +25,22 @@ from stedm.sheet import Slide, slides_by_name
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
 from stedm.splits import read_split
+from stedm.tables import CONFUSION
 from stedm.training import weights_fingerprint
 
 log = logging.getLogger(__name__)
 
 
-def score_slides(
-    options: Evaluation,
-    classes: list[TissueClass],
-    annotations: Annotations,
-    patches: Patches,
-    model: Path,
-    split: Path,
-    sheet: Path,
-    out: Path,
-) -> pd.DataFrame:
+def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *, out: Path) -> pd.DataFrame:
     """Predict the annotated regions of a split's test and validation slides and count confusions.
 
     Args:
-        options: overlap and batch size.
-        classes: the layout's classes; their order gives the labels.
-        annotations: how annotation files are read.
-        patches: size and resolution of the windows.
+        options: overlap and batch size of the windows, their size and resolution; classes, whose order gives the
+            labels; how annotation files are read; the run, for the table.
         model: folder of the segmentation network.
         split: the split's table.
         sheet: sheet that `write_sheet` wrote.
-        out: folder to make: `confusion.csv` (slide, patient, role, true, predicted, pixels; all pairs of classes) and
+        out: folder to make: `confusion.csv` (the run, slide, patient, role, true, predicted, pixels; all pairs of classes) and
             `maps/{slide}.png` (predicted labels; 255 where no window lay), with provenance.json.
 
     Returns:
@@ -68,16 +58,13 @@ def score_slides(
         raise UserError(f"{split}: has no annotated test slide; give the test patients' slides annotations")
     slides = slides_by_name(sheet)
     network = load_network(model)
-    names = [item.name for item in classes]
+    names = options.class_names
     rows: list[dict[str, str | int]] = []
     with written_whole(out) as folder:
         (folder / "maps").mkdir(parents=True)
         for row in tqdm(table.to_dict("records"), disable=None):
             matrix = score_slide(
                 options,
-                classes,
-                annotations,
-                patches,
                 lambda images: predict_probabilities(network, images),
                 slides[row["slide"]],
                 folder / "maps" / f"{row['slide']}.png",
@@ -88,34 +75,21 @@ def score_slides(
                 for true, counts in zip(names, matrix.tolist(), strict=True)
                 for predicted, pixels in zip(names, counts, strict=True)
             ]
-        result = pd.DataFrame(rows)
-        result.to_csv(folder / "confusion.csv", index=False)
-        used = {
-            "evaluation": options.model_dump(mode="json", include={"overlap", "batch_size"}),
-            "classes": [item.model_dump(mode="json") for item in classes],
-            "annotations": annotations.model_dump(mode="json"),
-            "patches": patches.model_dump(mode="json"),
-        }
+        result = pd.DataFrame(rows).assign(**options.run.model_dump())
+        CONFUSION.write(result, folder / "confusion.csv")
         inputs = {slide: file_fingerprint(slides[slide].path) for slide in table["slide"]}
         inputs["model"] = weights_fingerprint(network)
-        write_json(folder / "provenance.json", provenance(used, inputs, None, device_name()))
+        write_json(folder / "provenance.json", provenance(options.model_dump(mode="json"), inputs, None, device_name()))
     return result
 
 
-def score_slide(
-    options: Evaluation,
-    classes: list[TissueClass],
-    annotations: Annotations,
-    patches: Patches,
-    predict: Predict,
-    slide: Slide,
-    map_file: Path,
-) -> np.ndarray:
+def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file: Path) -> np.ndarray:
     """Predict one slide's annotated region, write the map, and return its (C, C) confusion matrix."""
     if slide.annotation is None:
         raise UserError(f"slide {slide.slide!r}: the sheet names no annotation; extract its patches again")
+    classes, patches, windows = options.classes, options.patches, options.windows
     with open_slide(slide, patches) as opened:
-        annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
+        annotation = read_annotation(slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name)
         if annotation.bounds is None:
             raise UserError(f"{slide.annotation}: nothing is annotated; extract the patches of {slide.slide!r} again")
         downsample = opened.downsample
@@ -133,7 +107,7 @@ def score_slide(
         predicted = np.full((height, width), IGNORE_INDEX, np.uint8)
         weights = gaussian_weights(patches.size)
         for top, probabilities in stitch(
-            true.shape, annotated, weights, options.overlap, options.batch_size, read, predict
+            true.shape, annotated, weights, windows.overlap, windows.batch_size, read, predict
         ):
             seen = ~np.isnan(probabilities[0])
             rows = predicted[top : top + len(seen)]

@@ -39,7 +39,7 @@ def compare_sets(
     if len(first) < LEAST:
         return pd.DataFrame(columns=COLUMNS)
     rows = []
-    for images_of, some in (("drawn", first), ("real", second)):
+    for images_of, some in (("generated", first), ("real", second)):
         for metric, (value, deviation) in distances(some, third).items():
             rows.append((images_of, metric, value, deviation, len(some), extractor))
     return pd.DataFrame(rows, columns=COLUMNS)

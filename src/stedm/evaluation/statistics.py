@@ -1,4 +1,4 @@
-"""Arms compared by patient (design: fair evaluation).
+"""Arms compared by patient.
 
 A patient's score in an arm is the mean Dice over the scored classes, from the confusion matrix summed over the
 patient's slides, averaged over seeds and repeats. Patients are the sample: means, deviations, intervals and tests are
@@ -7,7 +7,6 @@ test on paired differences, which with n patients cannot be smaller than 2^(1-n)
 """
 
 import logging
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -18,99 +17,65 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stedm.config import Arm, Evaluation
+from stedm.config import Arm, Comparison, ComparisonOptions
 from stedm.errors import UserError
 from stedm.evaluation.metrics import dice, iou
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
-from stedm.tables import read_table
+from stedm.tables import ARMS, COMPARISONS, CONFUSION, NETWORK_RUN, PATIENTS, SCORES
 
-SPLIT = re.compile(r"n(\d+)-r(\d+)")
-SEED = re.compile(r"seed(\d+)")
 LEVEL = 0.95
 log = logging.getLogger(__name__)
 
 Statistic = Callable[..., Any]
 
 
-def compare_arms(
-    options: Evaluation,
-    study: str,
-    arms: Mapping[str, Arm],
-    scored_classes: Sequence[str],
-    confusions: Sequence[Path],
-    seed: int,
-    out_dir: Path,
-) -> None:
+def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Path) -> None:
     """Write `scores.csv`, `patients.csv`, `arms.csv` and `comparisons.csv`, with provenance.json.
 
     Args:
-        options: reference arm and number of bootstrap resamples.
-        study: its name, for the tables.
-        arms: in the order of the tables.
-        scored_classes: classes whose mean Dice is a patient's score.
-        confusions: files {arm}/{split}/seed{seed}/confusion.csv.
-        seed: of the bootstrap.
-        out_dir: folder of the tables.
+        options: reference arm, number of bootstrap resamples, the seed; arms, in the order of the tables; classes whose
+            mean Dice is a patient's score.
+        scores: folders of `score_slides`.
+        out: folder of the tables.
 
     Raises:
-        UserError: a file is not where its name says what it is, or arms were not run on the same splits and seeds.
+        UserError: arms were not run on the same splits and seeds.
     """
-    scores = read_scores(study, confusions)
-    check_same_runs(scores)
-    patients = patient_scores(scores[scores["role"] == "test"], scored_classes)
+    confusions = [folder / "confusion.csv" for folder in scores]
+    table = read_scores(confusions)
+    check_same_runs(table)
+    patients = patient_scores(table[table["role"] == "test"], options.scored_classes)
+    arms, comparison, seed = options.arms, options.evaluation, options.seed
     order = [arm for arm in arms if arm in set(patients["arm"])]
     summaries, comparisons = [], []
     for annotated, some in patients.groupby("annotated_patients"):
         wide = some.pivot_table(index="patient", columns="arm", values="score")[order]
-        compared = compare_pairs(wide, options, seed)
+        compared = compare_pairs(wide, comparison, seed)
         comparisons.append(compared.assign(annotated_patients=annotated))
-        summaries.append(summarise(wide, compared, arms, options, seed).assign(annotated_patients=annotated))
-    tables = {
-        "scores": scores,
-        "patients": patients,
-        "arms": first_columns(pd.concat(summaries), "arm", "label", "annotated_patients"),
-        "comparisons": first_columns(pd.concat(comparisons), "annotated_patients"),
-    }
-    for name, table in tables.items():
-        with written_whole(out_dir / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-    inputs = {"/".join(map(str, run_of(path))): file_fingerprint(path) for path in confusions}
-    write_json(out_dir / "provenance.json", provenance(options.model_dump(mode="json"), inputs, seed))
+        summaries.append(summarise(wide, compared, arms, comparison, seed).assign(annotated_patients=annotated))
+    for name, kind, result in (
+        ("scores", SCORES, table),
+        ("patients", PATIENTS, patients),
+        ("arms", ARMS, pd.concat(summaries)),
+        ("comparisons", COMPARISONS, pd.concat(comparisons)),
+    ):
+        with written_whole(out / f"{name}.csv") as temporary:
+            kind.write(result, temporary, digits=6)
+    inputs = {str(path.parent): file_fingerprint(path) for path in confusions}
+    write_json(out / "provenance.json", provenance(options.model_dump(mode="json"), inputs, seed))
 
 
-def first_columns(table: pd.DataFrame, *names: str) -> pd.DataFrame:
-    return table[[*names, *(name for name in table.columns if name not in names)]]
-
-
-def read_scores(study: str, confusions: Sequence[Path]) -> pd.DataFrame:
-    """Dice and IoU of each class by patient: study, arm, split, annotated_patients, repeat, seed, role, patient, class,
+def read_scores(confusions: Sequence[Path]) -> pd.DataFrame:
+    """Dice and IoU of each class by patient: study, split, annotated_patients, repeat, arm, seed, role, patient, class,
     metric (dice|iou), value (NaN where a class is neither there nor predicted)."""
+    if not confusions:
+        raise UserError("there are no confusion tables to compare; run `stedm evaluation score` first")
     tables = []
     for path in confusions:
-        arm, split, seed = run_of(path)
-        number = SPLIT.fullmatch(split)
-        assert number
-        scores = patient_metrics(read_table(path))
-        tables.append(
-            scores.assign(
-                study=study, arm=arm, split=split, annotated_patients=int(number[1]), repeat=int(number[2]), seed=seed
-            )
-        )
-    if not tables:
-        raise UserError("there are no confusion tables to compare; run `stedm evaluation score` first")
-    columns = ("study", "arm", "split", "annotated_patients", "repeat", "seed")
-    return first_columns(pd.concat(tables, ignore_index=True), *columns)
-
-
-def run_of(path: Path) -> tuple[str, str, int]:
-    """Arm, split and seed that a path {arm}/{split}/seed{seed}/confusion.csv names."""
-    parts = Path(path).parts
-    seed = SEED.fullmatch(parts[-2]) if len(parts) > 3 else None
-    if not seed or not SPLIT.fullmatch(parts[-3]):
-        raise UserError(
-            f"{path}: is not named {{arm}}/n{{annotated}}-r{{repeat}}/seed{{seed}}/confusion.csv; move it there"
-        )
-    return parts[-4], parts[-3], int(seed[1])
+        table = CONFUSION.read(path)
+        run = table[list(NETWORK_RUN)].iloc[0].to_dict()
+        tables.append(patient_metrics(table).assign(**run))
+    return pd.concat(tables, ignore_index=True)
 
 
 def patient_metrics(confusion: pd.DataFrame) -> pd.DataFrame:
@@ -163,7 +128,7 @@ def patient_scores(scores: pd.DataFrame, scored_classes: Sequence[str]) -> pd.Da
 
 
 def summarise(
-    wide: pd.DataFrame, comparisons: pd.DataFrame, arms: Mapping[str, Arm], options: Evaluation, seed: int
+    wide: pd.DataFrame, comparisons: pd.DataFrame, arms: Mapping[str, Arm], options: Comparison, seed: int
 ) -> pd.DataFrame:
     """One row an arm: mean, deviation and worst over patients, and the difference to the reference.
 
@@ -187,7 +152,7 @@ def summarise(
     return pd.DataFrame(rows).merge(against[columns], on="arm", how="left")
 
 
-def compare_pairs(wide: pd.DataFrame, options: Evaluation, seed: int) -> pd.DataFrame:
+def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.DataFrame:
     """Paired comparisons: every arm against the reference, and all other pairs (the later arm against the earlier).
 
     Args:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import nn
 from tqdm import tqdm
 
-from stedm.config import IGNORE_INDEX, Evaluation, Patches, Section, TissueClass
+from stedm.config import IGNORE_INDEX, Patches, Section, TissueClass, Windows
 from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
@@ -97,7 +97,7 @@ def predict_probabilities(network: nn.Module, images: NDArray[np.uint8]) -> NDAr
 
 
 def predict_slides(
-    options: Evaluation, model: Path, paths: Sequence[Path], out: Path, mpp: float | None = None, redo: bool = False
+    options: Windows, model: Path, paths: Sequence[Path], *, out: Path, mpp: float | None = None, redo: bool = False
 ) -> None:
     """Apply a network to slides, each on its own: what goes wrong with one is told in the end.
 
@@ -179,7 +179,7 @@ def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
     return all(found[key] == made_from[key] for key in ("options", "inputs"))
 
 
-def predict_slide(options: Evaluation, network: nn.Module, dataset: Dataset, slide: Slide, out: Path) -> None:
+def predict_slide(options: Windows, network: nn.Module, dataset: Dataset, slide: Slide, out: Path) -> None:
     """Write a slide's label map and polygons; at no time is more than a few rows of windows in memory."""
     size = dataset.patches.size
     with open_for(dataset, slide) as opened:

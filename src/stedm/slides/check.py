@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from stedm.config import Annotations, Patches, TissueClass
+from stedm.config import CheckOptions, PatchesOptions
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, written_whole
 from stedm.sheet import Slide, coords_file, tissue_file
@@ -18,6 +18,7 @@ from stedm.slides.annotations import read_annotation
 from stedm.slides.coords import read_coords
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide, patch_level
 from stedm.slides.tissue import tissue_mask
+from stedm.tables import CHECK
 
 PROBE = 64
 """Pixels of the regions that are read to find broken files."""
@@ -48,26 +49,17 @@ class Finding:
     fingerprint: str = ""
 
 
-def check_slides(
-    slides: Sequence[Slide],
-    classes: Sequence[TissueClass],
-    annotations: Annotations,
-    patches: Patches,
-    strict: bool,
-    out: Path,
-) -> None:
-    """Check all slides and write the table of what was found, one row a slide.
+def check_slides(options: CheckOptions, slides: Sequence[Slide], *, out: Path) -> None:
+    """Check all slides and write the table of what was found, one row per slide.
 
     The status is "ok" (`problem` may hold notes); "incomplete": some tiles are broken, patches on them will be left
     out; "quarantined": unreadable, the study goes on without it; "no tissue": likewise; "error": what only the user can
     decide (no resolution, unknown classes, wrong coordinates).
 
     Args:
+        options: classes; how annotation files are read; size, resolution and tissue; strict: quarantined and
+            incomplete slides, and those without tissue, are errors too.
         slides: the rows of the sheet.
-        classes: the study's classes.
-        annotations: how annotation files are read.
-        patches: size, resolution and tissue.
-        strict: quarantined and incomplete slides, and those without tissue, are errors too.
         out: the table, CSV.
 
     Raises:
@@ -75,23 +67,23 @@ def check_slides(
             of a job that failed, the messages are in the log.
     """
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        work = pool.map(lambda slide: check_slide(slide, classes, annotations, patches), slides)
+        work = pool.map(lambda slide: check_slide(options, slide), slides)
         findings = list(tqdm(work, "Checking slides", len(slides), disable=None))
     with written_whole(out) as temporary:
-        pd.DataFrame([asdict(item) for item in findings]).to_csv(temporary, index=False)
+        CHECK.write(pd.DataFrame([asdict(item) for item in findings]), temporary)
     for item in findings:
         if item.problem:
             log.log(logging.INFO if item.status == "ok" else logging.WARNING, "%s: %s", item.status, item.problem)
     counts = pd.Series([item.status for item in findings]).value_counts()
     log.info("%s", ", ".join(f"{count} {status}" for status, count in counts.items()))
-    stopping = ("error", "quarantined", "incomplete", "no tissue") if strict else ("error",)
+    stopping = ("error", "quarantined", "incomplete", "no tissue") if options.strict else ("error",)
     if messages := [item.problem for item in findings if item.status in stopping]:
         raise UserError([line for message in messages for line in message.split("\n")])
     if not counts.get("ok", 0) + counts.get("incomplete", 0):
         raise UserError([item.problem for item in findings] + ["no slide can be used"])
 
 
-def check_slide(slide: Slide, classes: Sequence[TissueClass], annotations: Annotations, patches: Patches) -> Finding:
+def check_slide(options: PatchesOptions, slide: Slide) -> Finding:
     """Check one slide."""
     finding = Finding(slide.slide, slide.patient)
     try:
@@ -100,7 +92,7 @@ def check_slide(slide: Slide, classes: Sequence[TissueClass], annotations: Annot
         with open_slide(slide) as opened:
             describe(opened, finding)
             probe(opened, finding)
-            check_readable(opened, classes, annotations, patches, finding)
+            check_readable(options, opened, finding)
     except (UnreadableSlide, OSError) as error:
         finding.status, finding.problem = "quarantined", str(error)
     except UserError as error:
@@ -140,15 +132,9 @@ def probe(opened: OpenedSlide, finding: Finding) -> None:
         finding.status, finding.problem = "incomplete", "\n".join(problems)
 
 
-def check_readable(
-    opened: OpenedSlide,
-    classes: Sequence[TissueClass],
-    annotations: Annotations,
-    patches: Patches,
-    finding: Finding,
-) -> None:
+def check_readable(options: PatchesOptions, opened: OpenedSlide, finding: Finding) -> None:
     """Fill in what is wrong with the resolution, the annotation and the tissue of a slide that can be read."""
-    slide = opened.slide
+    slide, patches = opened.slide, options.patches
     problems, notes = [], [f"{named(slide)}: {note}" for note in opened.notes]
     try:
         _, downsample = patch_level(opened, patches)
@@ -165,7 +151,9 @@ def check_readable(
         problems += error.messages
     if slide.annotation is not None:
         try:
-            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
+            annotation = read_annotation(
+                slide.annotation, options.classes, options.annotations, opened.dimensions, slide.path.name
+            )
             finding.annotation_format = annotation.format
             finding.annotated_area_px = annotation.area
             finding.annotated_area_mm2 = None if opened.mpp is None else annotation.area * (opened.mpp / 1000) ** 2

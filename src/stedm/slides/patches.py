@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stedm import __version__
-from stedm.config import IGNORE_INDEX, Annotations, Patches, TissueClass
+from stedm.config import IGNORE_INDEX, Patches, PatchesOptions
 from stedm.files import file_fingerprint
 from stedm.sheet import Slide, coords_file, tissue_file
 from stedm.slides.annotations import Annotation, read_annotation
@@ -20,7 +20,7 @@ from stedm.slides.coords import read_coords
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide
 from stedm.slides.overview import draw_empty, draw_overview
 from stedm.slides.tissue import TissueMask, tissue_mask
-from stedm.store import PatchFile, write_patches
+from stedm.store import Patch, PatchFile, write_patches
 
 STRIP = 8_192
 """Pixels of the level. A row of tiles is kept while the patches above and below it are read: narrow strips, less
@@ -33,25 +33,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def extract_patches(
-    slide: Slide,
-    classes: Sequence[TissueClass],
-    annotations: Annotations,
-    patches: Patches,
-    out: Path,
-    overview: Path,
-    threads: int = 1,
-) -> int:
+def extract_patches(options: PatchesOptions, slide: Slide, *, out: Path, overview: Path, threads: int = 1) -> int:
     """Write a slide's patch file and its overview.
 
     The file's attributes `status` and `problem` say what became of the slide: "ok"; "incomplete", patches on broken
     tiles are left out and counted; "no tissue"; "quarantined", it cannot be read. The last two have no patches.
 
     Args:
+        options: classes, in the order of their labels; how annotation files are read; size, resolution and tissue.
         slide: the row of the sheet.
-        classes: the study's classes, in the order of their labels.
-        annotations: how annotation files are read.
-        patches: size, resolution and tissue.
         out: the patch file, see `stedm.store`.
         overview: PNG of the slide with tissue, grid and annotation.
         threads: that decode; the file is the same for any number.
@@ -62,32 +52,28 @@ def extract_patches(
     Raises:
         UserError: the configuration or the annotation does not fit the slide.
     """
-    attributes = slide_attributes(slide, classes, annotations, patches)
+    attributes = slide_attributes(options, slide)
     try:
         attributes["source_fingerprint"] = source_fingerprint(slide)
-        return extract_readable(slide, classes, annotations, patches, attributes, out, overview, threads)
+        return extract_readable(options, slide, attributes, out, overview, threads)
     except UnreadableSlide as error:
         log.warning("%s: quarantined: %s", slide.slide, error)
         attributes |= {"status": "quarantined", "problem": str(error)}
         draw_empty(overview, slide.slide, f"quarantined: {error}")
-        return write_patches(out, [], patches.size, [item.name for item in classes], attributes)
+        return write_patches(out, [], options.patches.size, options.class_names, attributes)
 
 
 def extract_readable(
-    slide: Slide,
-    classes: Sequence[TissueClass],
-    annotations: Annotations,
-    patches: Patches,
-    attributes: dict[str, Any],
-    out: Path,
-    overview: Path,
-    threads: int,
+    options: PatchesOptions, slide: Slide, attributes: dict[str, Any], out: Path, overview: Path, threads: int
 ) -> int:
     """As `extract_patches`, of a slide that can be read."""
+    patches = options.patches
     with open_slide(slide, patches) as opened:
         annotation = None
         if slide.annotation is not None:
-            annotation = read_annotation(slide.annotation, classes, annotations, opened.dimensions, slide.path.name)
+            annotation = read_annotation(
+                slide.annotation, options.classes, options.annotations, opened.dimensions, slide.path.name
+            )
         tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
         corners, shares = places(opened, patches, tissue)
         if not len(corners):
@@ -102,12 +88,12 @@ def extract_readable(
             out,
             read_patches(opened, annotation, corners, shares, patches.size, threads),
             patches.size,
-            [item.name for item in classes],
+            options.class_names,
             lambda count: known | outcome(slide, len(corners), count),
             coords_attributes(opened, patches, out),
             patches.jpeg_quality if patches.storage == "jpeg" else None,
         )
-        draw_overview(overview, opened, patches, tissue, annotation, classes, PatchFile(out).coords)
+        draw_overview(overview, opened, patches, tissue, annotation, options.classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
     return count
 
@@ -145,8 +131,8 @@ def read_patches(
     shares: np.ndarray,
     size: int,
     threads: int = 1,
-) -> Iterator[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]]:
-    """Images, labels (None where nothing is annotated), corners and shares of tissue, in the order of reading.
+) -> Iterator[Patch]:
+    """The patches, in the order of reading.
 
     Patches on broken tiles are left out.
     """
@@ -164,7 +150,7 @@ def read_patches(
                     labels = annotation.rasterise(x, y, size, size, opened.downsample)
                     if (labels == IGNORE_INDEX).all():
                         labels = None
-                yield image, labels, (x, y), float(shares[index])
+                yield Patch(image, labels, (x, y), float(shares[index]))
             progress.update(len(batch))
 
 
@@ -212,15 +198,8 @@ def outcome(slide: Slide, asked: int, count: int) -> dict[str, str]:
     return {"status": "incomplete", "problem": problem}
 
 
-def slide_attributes(
-    slide: Slide, classes: Sequence[TissueClass], annotations: Annotations, patches: Patches
-) -> dict[str, Any]:
+def slide_attributes(options: PatchesOptions, slide: Slide) -> dict[str, Any]:
     """Attributes of a patch file that are known before the slide is opened."""
-    options = {
-        "classes": [item.model_dump() for item in classes],
-        "annotations": annotations.model_dump(),
-        "patches": patches.model_dump(),
-    }
     return {
         "slide": slide.slide,
         "patient": slide.patient,
@@ -229,7 +208,7 @@ def slide_attributes(
         "status": "ok",
         "problem": "",
         "source_fingerprint": "",
-        "options": json.dumps(options, sort_keys=True),
+        "options": json.dumps(options.model_dump(), sort_keys=True),
         "software": f"stedm {__version__}",
     }
 

@@ -1,0 +1,169 @@
+"""`stedm figures`: figures from the tables."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from stedm.cli.command import (
+    MANIFEST,
+    PATCHES,
+    SHARDS,
+    SHEET,
+    Argument,
+    argument,
+    command,
+    files,
+    out,
+    stage,
+)
+
+if TYPE_CHECKING:
+    from stedm.config import ClassesOptions, HistoriesOptions, MapsOptions
+
+
+def figure(name: str) -> Argument:
+    return out("PNG", "figure; a PDF is written next to it", lambda results: results.figure(name))
+
+
+def figure_of_generator(name: str) -> Argument:
+    return out(
+        "PNG",
+        "figure; a PDF is written next to it",
+        lambda results, generator: results.figure(f"{name}-{generator}"),
+    )
+
+
+PATIENTS = argument("--patients", "CSV", "table patients.csv: annotated_patients, arm, patient, score")
+ARMS = argument("--arms", "CSV", "table arms.csv")
+FIGURE = out("PNG", "figure; a PDF is written next to it")
+
+
+@command(
+    "figures table",
+    argument("--table", "CSV", "arms.csv or image_quality.csv"),
+    out("HTML", "the table as a page, with 95%% intervals"),
+)
+def write_table(args: argparse.Namespace) -> None:
+    """A table for people, as a page of the report."""
+    from stedm.figures.tables import readable, write_page
+
+    write_page(readable(args.table), args.table.stem, args.out)
+
+
+@command("figures scores", PATIENTS, ARMS, FIGURE)
+def plot_scores(args: argparse.Namespace) -> None:
+    """Each patient's score by arm."""
+    from stedm.figures.scores import plot_scores
+
+    plot_scores(args.patients, args.arms, out=args.out)
+
+
+@command("figures differences", PATIENTS, ARMS, FIGURE)
+def plot_differences(args: argparse.Namespace) -> None:
+    """Differences to the reference arm, paired by patient."""
+    from stedm.figures.differences import plot_differences
+
+    plot_differences(args.patients, args.arms, out=args.out)
+
+
+@stage(
+    "figures maps",
+    "MapsOptions",
+    SHEET,
+    argument("--tables", "DIR", "scores.csv and patients.csv", lambda results: results.table("scores").parent),
+    argument(
+        "--evaluation",
+        "DIR",
+        "scores {arm}/{split}/seed{seed}/: confusion.csv and maps",
+        lambda results: results.root / "evaluation",
+    ),
+    figure("maps"),
+)
+def plot_maps(options: "MapsOptions", args: argparse.Namespace) -> None:
+    """Test slides with their annotation and the predictions of networks."""
+    from stedm.figures.maps import plot_maps
+
+    plot_maps(options, args.sheet, args.tables, args.evaluation, out=args.out)
+
+
+@stage(
+    "figures examples",
+    "ClassesOptions",
+    MANIFEST,
+    SHARDS,
+    PATCHES,
+    figure_of_generator("examples"),
+    names=["generator", "split"],
+)
+def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
+    """Generated images with what they were made from."""
+    from stedm.figures.examples import plot_examples
+
+    plot_examples(options, args.manifest, args.shards, args.patches, out=args.out)
+
+
+@command(
+    "figures closest",
+    argument("--quality", "DIR", "of `stedm evaluation images`"),
+    SHARDS,
+    PATCHES,
+    FIGURE,
+)
+def plot_closest(args: argparse.Namespace) -> None:
+    """Generated images next to the training patches that they are closest to."""
+    from stedm.figures.closest import plot_closest
+
+    plot_closest(args.quality, args.shards, args.patches, out=args.out)
+
+
+@stage(
+    "figures grid",
+    "ClassesOptions",
+    argument(
+        "--manifest",
+        "CSV",
+        "of `stedm synthesis grid`",
+        lambda results, generator, split: results.grid_plan(generator, split),
+    ),
+    argument(
+        "--images",
+        "H5",
+        "the images that were generated of it",
+        lambda results, generator, split: results.grid_images(generator, split),
+    ),
+    PATCHES,
+    figure_of_generator("grid"),
+    names=["generator", "split"],
+)
+def plot_grid(options: "ClassesOptions", args: argparse.Namespace) -> None:
+    """Layouts and styles, each with each, and the image generated from both."""
+    from stedm.figures.grid import plot_grid
+
+    plot_grid(options, args.manifest, args.images, args.patches, out=args.out)
+
+
+@command(
+    "figures contact-sheet",
+    SHEET,
+    PATCHES,
+    argument("--overviews", "DIR", "pictures {slide}.png of `stedm patches extract`"),
+    FIGURE,
+)
+def plot_contact_sheet(args: argparse.Namespace) -> None:
+    """All slides at a glance, with name, patient, group, number of patches and status."""
+    from stedm.figures.contact_sheet import plot_contact_sheet
+
+    plot_contact_sheet(args.sheet, args.patches, args.overviews, out=args.out)
+
+
+@stage(
+    "figures histories",
+    "HistoriesOptions",
+    files("--generators", "DIR", "generators, with history.csv", lambda results: results.all_generators(), nargs="*"),
+    files("--networks", "DIR", "segmentation networks, with history.csv", lambda results: results.all_networks()),
+    figure("histories"),
+)
+def plot_histories(options: "HistoriesOptions", args: argparse.Namespace) -> None:
+    """The loss of each training."""
+    from stedm.figures.history import plot_histories
+
+    plot_histories(options, args.generators, args.networks, out=args.out)
