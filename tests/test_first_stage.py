@@ -5,9 +5,17 @@ import torch
 from diffusers import AutoencoderKL
 from tiny import options, train
 
-from stedm.config import Device, NoFirstStage, PretrainedFirstStage, TrainedFirstStage
+from stedm.config import (
+    Device,
+    FirstStageOptions,
+    LatentsOptions,
+    NoFirstStage,
+    PretrainedFirstStage,
+    PretrainedFirstStageOptions,
+    StyleBankOptions,
+    TrainedFirstStage,
+)
 from stedm.diffusion.pipeline import StyleLayoutPipeline
-from stedm.diffusion.training import train_generator
 from stedm.errors import UserError
 from stedm.first_stage import (
     PixelFirstStage,
@@ -34,12 +42,26 @@ TRAINED = TrainedFirstStage(
 
 
 def files_of(study):
-    return training_files(study / "split.csv", study / "patches")
+    return training_files(*inputs(study))
+
+
+def inputs(study):
+    return study / "split.csv", study / "patches"
 
 
 def trained(study):
-    train_first_stage(TRAINED, Device(), study / "split.csv", study / "patches", 0, study / "work", study / "stage")
+    options = FirstStageOptions(first_stage=TRAINED, device=Device(), seed=0)
+    train_first_stage(options, *inputs(study), work=study / "work", out=study / "stage")
     return study / "stage"
+
+
+def encode_all(study):
+    encode_latents(LatentsOptions(device=Device()), study / "stage", *inputs(study), out=study / "latents")
+
+
+def embed(study, chosen, **generator):
+    """Fill a style bank."""
+    embed_patches(StyleBankOptions(encoder=chosen.style.encoder), *inputs(study), out=study / "bank", **generator)
 
 
 def test_pixels_survive_the_way_to_images_and_back():
@@ -81,7 +103,7 @@ def test_a_trained_autoencoder_has_latents_of_unit_variance_and_loads_in_diffuse
 
 def test_cached_latents_are_those_of_the_turned_images(tiny_study):
     folder = trained(tiny_study)
-    encode_latents(folder, Device(), tiny_study / "split.csv", tiny_study / "patches", tiny_study / "latents")
+    encode_all(tiny_study)
     assert {path.stem for path in (tiny_study / "latents").glob("*.h5")} == {"A1", "A2", "U1", "U2"}  # none of the test
     file, stage = files_of(tiny_study)[0], load_first_stage(folder)
     with h5py.File(tiny_study / f"latents/{file.slide}.h5") as cached, torch.no_grad():
@@ -96,14 +118,11 @@ def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study):
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
     AutoencoderKL(block_out_channels=[8, 8], norm_num_groups=4, **blocks).save_pretrained(tiny_study / "vae")
     stage = PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "vae"))
-    split, patches = tiny_study / "split.csv", tiny_study / "patches"
-    prepare_first_stage(stage, split, patches, tiny_study / "stage")
-    encode_latents(tiny_study / "stage", Device(), split, patches, tiny_study / "latents")
-    train_generator(
-        options(style={"whiten": False}, training={"steps": 1}), stage, 2, Device(), split, patches, 0,
-        tiny_study / "work", tiny_study / "model", tiny_study / "stage", tiny_study / "latents",
-    )  # fmt: skip
-    pipeline = StyleLayoutPipeline.from_pretrained(tiny_study / "model")
+    prepare_first_stage(PretrainedFirstStageOptions(first_stage=stage), *inputs(tiny_study), out=tiny_study / "stage")
+    encode_all(tiny_study)
+    chosen = options(style={"whiten": False}, training={"steps": 1})
+    folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
+    pipeline = StyleLayoutPipeline.from_pretrained(train(tiny_study, chosen, folders=folders, first_stage=stage))
     assert isinstance(pipeline.first_stage, AutoencoderKL)
     assert pipeline.first_stage.config.scaling_factor != AutoencoderKL().config.scaling_factor
     pipeline.set_progress_bar_config(disable=True)
@@ -115,7 +134,7 @@ def test_an_autoencoder_that_is_not_there_is_named_with_the_remedy(tiny_study, m
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     stage = PretrainedFirstStage(kind="pretrained", path="nobody/nothing")
     with pytest.raises(UserError, match=r"first_stage\.path: 'nobody/nothing' cannot be loaded"):
-        prepare_first_stage(stage, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "stage")
+        prepare_first_stage(PretrainedFirstStageOptions(first_stage=stage), *inputs(tiny_study), out=tiny_study / "x")
 
 
 def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(tiny_study, monkeypatch):
@@ -133,8 +152,8 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     (folder / "config.json").write_text(settings)
     style = {"encoder": {"name": str(folder), "trainable": False, "dim": 16}}
     chosen = options(style=style, training={"steps": 1})
-    split, patches, bank = tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank"
-    embed_patches(chosen.style, None, split, patches, bank)
+    bank = tiny_study / "bank"
+    embed(tiny_study, chosen)
     file = files_of(tiny_study)[0]
     assert StyleBank(bank).embeddings(file, [0, 3]).shape == (2, network.num_features + MOMENTS)
 
@@ -142,11 +161,7 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
         raise AssertionError("the encoder was made while the generator trained")
 
     monkeypatch.setattr(stedm.style.encoder, "from_timm", refuse)
-    train_generator(
-        chosen, NoFirstStage(unshuffle=4), 2, Device(), split, patches, 0, tiny_study / "work", tiny_study / "model",
-        bank=bank,
-    )  # fmt: skip
-    pipeline = StyleLayoutPipeline.from_pretrained(tiny_study / "model")
+    pipeline = StyleLayoutPipeline.from_pretrained(train(tiny_study, chosen, folders={"style_bank": bank}))
     pipeline.set_progress_bar_config(disable=True)
     sets = StyleBank(bank).embeddings(file, [0, 3])[None]
     images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style_embeddings=sets).images
@@ -156,16 +171,13 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
 def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_study):
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
-    embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank")
+    embed(tiny_study, chosen, generator=generator)
     with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
         StyleBank(tiny_study / "bank").embeddings(files_of(tiny_study)[0], [0])
     with pytest.raises(UserError, match="was made from other patches"):
-        train_generator(
-            chosen, NoFirstStage(unshuffle=4), 2, Device(), tiny_study / "split.csv", tiny_study / "patches", 0,
-            tiny_study / "work", tiny_study / "other", bank=tiny_study / "bank",
-        )  # fmt: skip
+        train(tiny_study, chosen, "other", folders={"style_bank": tiny_study / "bank"})
 
 
 def test_a_saved_encoder_needs_neither_the_folder_nor_the_hub_it_came_from(tiny_study):

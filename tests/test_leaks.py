@@ -4,8 +4,15 @@ import pytest
 import segmentation_models_pytorch as smp
 from tiny import options, train
 
-from stedm.config import Device, Evaluation, Synthesis, TrainedFirstStage
-from stedm.diffusion.training import train_generator
+from stedm.config import (
+    Device,
+    Evaluation,
+    FirstStageOptions,
+    LatentsOptions,
+    StyleBankOptions,
+    Synthesis,
+    TrainedFirstStage,
+)
 from stedm.evaluation.quality import judge_images
 from stedm.first_stage import encode_latents, train_first_stage
 from stedm.store import PatchFile
@@ -30,7 +37,8 @@ def test_generator_bank_and_synthesis(tiny_study, opened):
     split, patches = tiny_study / "split.csv", tiny_study / "patches"
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
-    embed_patches(chosen.style, generator, split, patches, tiny_study / "bank")
+    bank = StyleBankOptions(encoder=chosen.style.encoder)
+    embed_patches(bank, split, patches, out=tiny_study / "bank", generator=generator)
     plan_images(Synthesis(images=4), split, patches, 0, tiny_study / "plan.csv")
     shard = tiny_study / "0.h5"
     draw_shard(generator, tiny_study / "plan.csv", 0, patches, tiny_study / "bank", ["stroma", "tumour"], shard)
@@ -46,11 +54,9 @@ def test_generator_bank_and_synthesis(tiny_study, opened):
 def test_first_stage_and_latents(tiny_study, opened):
     split, patches = tiny_study / "split.csv", tiny_study / "patches"
     stage = TrainedFirstStage(kind="trained", channels=[16, 16], training={"steps": 1, "batch_size": 2})
-    train_first_stage(stage, Device(), split, patches, 0, tiny_study / "work", tiny_study / "stage")
-    encode_latents(tiny_study / "stage", Device(), split, patches, tiny_study / "latents")
-    chosen = options(style={"whiten": False}, training={"steps": 1})
-    train_generator(
-        chosen, stage, 2, Device(), split, patches, 0, tiny_study / "work", tiny_study / "model",
-        tiny_study / "stage", tiny_study / "latents",
-    )  # fmt: skip
+    folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
+    chosen = FirstStageOptions(first_stage=stage, device=Device(), seed=0)
+    train_first_stage(chosen, split, patches, work=tiny_study / "work", out=folders["first_stage"])
+    encode_latents(LatentsOptions(device=Device()), folders["first_stage"], split, patches, out=folders["latents"])
+    train(tiny_study, options(style={"whiten": False}, training={"steps": 1}), folders=folders, first_stage=stage)
     assert opened == {"A1", "A2", "U1", "U2"}

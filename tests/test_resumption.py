@@ -28,10 +28,11 @@ os.killpg(group, signal.SIGTERM)
 def first_stage(study, workers, out):
     from stedm.first_stage import train_first_stage
 
-    options = config.TrainedFirstStage(
+    stage = config.TrainedFirstStage(
         kind="trained", channels=[8, 8], training=config.Training(steps=STEPS, batch_size=2, workers=workers)
     )
-    train_first_stage(options, config.Device(), study / "split.csv", study / "patches", 0, study / "work", out)
+    options = config.FirstStageOptions(first_stage=stage, device=config.Device(), seed=0)
+    train_first_stage(options, study / "split.csv", study / "patches", work=study / "work", out=out)
 
 
 def generator(study, workers, out):
@@ -42,15 +43,21 @@ def generator(study, workers, out):
 def segmentation(study, workers, out):
     from stedm.segmentation.training import train_network
 
-    options = config.Segmentation(
+    network = config.Network(
         encoder="tu-test_resnet",
         encoder_depth=3,
         decoder_channels=[16, 8, 8],
         training=config.Training(steps=STEPS, batch_size=4, workers=workers),
     )
-    folders = {"split": study / "split.csv", "patches": study / "patches", "work": study / "work", "out": out}
-    arm = config.Arm(label="real", stain_augmentation=True)
-    train_network(options, arm, ["stroma", "tumour"], config.Device(), synthetic=[], seed=0, **folders)
+    options = config.SegmentationOptions(
+        segmentation=network,
+        arm=config.ArmData(stain_augmentation=True),
+        arm_name="stain",
+        class_names=tiny.CLASSES,
+        device=config.Device(),
+        seed=0,
+    )
+    train_network(options, study / "split.csv", study / "patches", [], work=study / "work", out=out)
 
 
 def strike(way, at_step, rng, first_step):

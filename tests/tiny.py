@@ -1,8 +1,9 @@
 """A generator that trains in a second, for the tests that need one."""
 
-from stedm.config import Device, Generator, NoFirstStage, merge
+from stedm.config import Device, Generator, GeneratorOptions, NoFirstStage, merge
 from stedm.diffusion.training import train_generator
 
+CLASSES = ["stroma", "tumour"]
 TINY = {
     "preset": "demo",
     "unet": {"channels": [16, 32], "attention": [False, True], "blocks_per_level": 1, "head_dim": 8},
@@ -16,8 +17,21 @@ def options(**over):
     return Generator.model_validate(merge(TINY, over))
 
 
-def train(study, chosen, name="model", first_stage=None):
+def generator_options(chosen, **over):
+    """What the training of a generator needs to know."""
+    defaults = {
+        "generator_name": "styled",
+        "first_stage": NoFirstStage(unshuffle=4),
+        "device": Device(),
+        "class_names": CLASSES,
+        "seed": 0,
+    }
+    return GeneratorOptions(generator=chosen, **defaults | over)
+
+
+def train(study, chosen, name="model", work="work", folders=None, **over):
+    """Train a generator on a tiny study; `folders` are those of first stage, latents and style bank."""
     out = study / name
-    stage = first_stage or NoFirstStage(unshuffle=4)
-    train_generator(chosen, stage, 2, Device(), study / "split.csv", study / "patches", 0, study / "work", out)
+    inputs = study / "split.csv", study / "patches"
+    train_generator(generator_options(chosen, **over), *inputs, work=study / work, out=out, **folders or {})
     return out

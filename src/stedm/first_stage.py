@@ -33,8 +33,6 @@ from stedm.versions import VERSIONS
 
 TRAINING_ROLES = ("annotated", "unannotated")
 SCALE_PATCHES = 256
-LEAVES_RESULTS_ALONE: Any = {"training": {"checkpoint_minutes", "workers"}}
-"""Options that may change between two runs of one training."""
 FirstStage = Any
 """`PixelFirstStage`, or an autoencoder of diffusers."""
 log = logging.getLogger(__name__)
@@ -172,36 +170,27 @@ class ImageBatches(Dataset[Batch]):
         return {"images": to_images(np.stack(images))}
 
 
-def train_first_stage(
-    options: config.TrainedFirstStage,
-    precision: config.Device,
-    split: Path,
-    patches: Path,
-    seed: int,
-    work: Path,
-    out: Path,
-) -> None:
+def train_first_stage(options: config.FirstStageOptions, split: Path, patches: Path, *, work: Path, out: Path) -> None:
     """Train an `AutoencoderKL` with the L1 and Kullback–Leibler losses on the patches of the training patients.
 
     Args:
         options: its shape and training.
-        precision: of the training on CUDA.
         split: table of roles.
         patches: folder of patch files.
-        seed: of everything random.
         work: folder for checkpoints; one inside is named by options and inputs.
         out: folder of the model, which diffusers loads: `AutoencoderKL.from_pretrained(out)`.
     """
+    stage, seed = options.first_stage, options.seed
     files = training_files(split, patches)
     inputs = {file.slide: file.fingerprint for file in files}
     torch.manual_seed(seed)
     model = AutoencoderKL(
-        block_out_channels=options.channels,
-        down_block_types=["DownEncoderBlock2D"] * len(options.channels),
-        up_block_types=["UpDecoderBlock2D"] * len(options.channels),
+        block_out_channels=stage.channels,
+        down_block_types=["DownEncoderBlock2D"] * len(stage.channels),
+        up_block_types=["UpDecoderBlock2D"] * len(stage.channels),
         layers_per_block=1,
-        latent_channels=options.latent_channels,
-        norm_num_groups=min(16, *options.channels),
+        latent_channels=stage.latent_channels,
+        norm_num_groups=min(16, *stage.channels),
         mid_block_add_attention=False,
     )
 
@@ -209,13 +198,13 @@ def train_first_stage(
         posterior = autoencoder.encode(batch["images"]).latent_dist
         noise = drawn(torch.randn, posterior.mean.shape).to(posterior.mean)
         images = autoencoder.decode(posterior.mean + posterior.std * noise).sample
-        return F.l1_loss(images, batch["images"]) + options.kl_weight * posterior.kl().mean()
+        return F.l1_loss(images, batch["images"]) + stage.kl_weight * posterior.kl().mean()
 
-    used = options.model_dump(exclude=LEAVES_RESULTS_ALONE)
-    key = fingerprint(VERSIONS["first_stage"], used, precision.model_dump(), seed, split.stem, inputs)
-    batches = ImageBatches(files, options.training.batch_size, seed)
+    key = fingerprint(VERSIONS["first_stage"], options.identity(), split.stem, inputs)
+    batches = ImageBatches(files, stage.training.batch_size, seed)
     trained: FirstStage
-    trained, history = train(model, objective, batches, options.training, precision, seed, work / key)
+    trained, history = train(model, objective, batches, stage.training, options.device, seed, work / key)
+    history.insert(0, "name", "first stage")
     if rank() > 0:
         return
     set_scale(trained, files)
@@ -225,7 +214,7 @@ def train_first_stage(
         write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, seed, device_name()))
 
 
-def prepare_first_stage(options: config.PretrainedFirstStage, split: Path, patches: Path, out: Path) -> None:
+def prepare_first_stage(options: config.PretrainedFirstStageOptions, split: Path, patches: Path, *, out: Path) -> None:
     """Load a pretrained autoencoder, measure the scale of its latents on the training patches, and save it with that.
 
     Raises:
@@ -233,12 +222,13 @@ def prepare_first_stage(options: config.PretrainedFirstStage, split: Path, patch
     """
     from diffusers import AutoModel
 
-    where = {"subfolder": options.subfolder} if options.subfolder else {}
+    stage = options.first_stage
+    where = {"subfolder": stage.subfolder} if stage.subfolder else {}
     try:
-        model = AutoModel.from_pretrained(options.path, **where)
+        model = AutoModel.from_pretrained(stage.path, **where)
     except Exception as error:  # diffusers and the hub raise a dozen types for a wrong path or no network
         raise UserError(
-            f"first_stage.path: {options.path!r} cannot be loaded ({error}). Give a folder that diffusers'"
+            f"first_stage.path: {stage.path!r} cannot be loaded ({error}). Give a folder that diffusers'"
             " save_pretrained wrote, or a hub id (needs the network, or a filled cache); see also first_stage.subfolder"
         ) from error
     files = training_files(split, patches)
@@ -265,12 +255,12 @@ def load_first_stage(folder: Path) -> FirstStage:
 
 
 @torch.no_grad()
-def encode_latents(first_stage: Path, precision: config.Device, split: Path, patches: Path, out: Path) -> None:
+def encode_latents(options: config.LatentsOptions, model: Path, split: Path, patches: Path, *, out: Path) -> None:
     """Cache the latents of all training patches in all eight orientations.
 
     Writes out/{slide}.h5 with `latents` (N, 8, C, h, w) float16, orientation k as `dihedral(image, k)`.
     """
-    model = load_first_stage(first_stage)
+    first_stage = load_first_stage(model)
     files = training_files(split, patches)
     with written_whole(out) as temporary:
         temporary.mkdir()
@@ -278,12 +268,12 @@ def encode_latents(first_stage: Path, precision: config.Device, split: Path, pat
             with new_file(temporary / f"{file.slide}.h5") as cache:
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
-                    with autocast(precision):
-                        latents = encode(model, to_images(views).to(device())).half().cpu().numpy()
+                    with autocast(options.device):
+                        latents = encode(first_stage, to_images(views).to(device())).half().cpu().numpy()
                     if "latents" not in cache:
                         shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
                         cache.create_dataset("latents", shape, "f2", chunks=chunk)
                     cache["latents"][index] = latents
             log.info("%s: latents of %d patches", file.slide, len(file))
-        inputs = {file.slide: file.fingerprint for file in files} | {"first_stage": weights_fingerprint(model)}
-        write_json(temporary / "provenance.json", provenance(precision.model_dump(), inputs, None, device_name()))
+        inputs = {file.slide: file.fingerprint for file in files} | {"first_stage": weights_fingerprint(first_stage)}
+        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))

@@ -32,7 +32,7 @@ def train(
     objective: Callable[[nn.Module, Batch], Tensor],
     batches: Dataset[Batch],
     options: config.Training,
-    precision: config.Device,
+    device_options: config.Device,
     seed: int,
     work: Path,
 ) -> tuple[nn.Module, pd.DataFrame]:
@@ -48,7 +48,7 @@ def train(
         objective: (model, batch on the device) → scalar loss; may draw from torch's global generators.
         batches: map-style data set whose item i is the whole batch of step i.
         options: length, optimizer, checkpoints.
-        precision: of the forward pass on CUDA.
+        device_options: precision of the forward pass on CUDA.
         seed: of everything random.
         work: work folder, named by the fingerprint of options and inputs.
 
@@ -109,7 +109,7 @@ def train(
             seed_everything(seed, 0, step)  # not the rank: all processes draw alike
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, options)
-            with autocast(precision):
+            with autocast(device_options):
                 loss = loss_of(to_device({name: own_items(values) for name, values in batch.items()}))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -11,10 +11,10 @@ import torch
 from diffusers import DDPMScheduler
 from tiny import options, train
 
-from stedm.config import Device, Generator, NoFirstStage, Objective
+from stedm.config import Generator, Objective
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule
-from stedm.diffusion.training import GeneratorModel, files_by_patient, loss_weights, train_generator
+from stedm.diffusion.training import GeneratorModel, files_by_patient, loss_weights
 from stedm.first_stage import PixelFirstStage, training_files
 from stedm.images import dihedral, to_images
 from stedm.store import PatchFile
@@ -138,10 +138,10 @@ def test_training_that_is_killed_and_resumed_ends_with_the_same_weights(tiny_stu
         f"""
         import os, signal, torch
         from pathlib import Path
-        from stedm.config import Device, Generator, NoFirstStage
+        from stedm.config import Generator
         from stedm.diffusion import training
+        from tiny import train
         torch.set_num_threads({torch.get_num_threads()})
-        study = Path({str(tiny_study)!r})
         forward, calls = training.GeneratorModel.forward, []
         def killed(self, batch):
             calls.append(1)
@@ -150,21 +150,15 @@ def test_training_that_is_killed_and_resumed_ends_with_the_same_weights(tiny_stu
             return forward(self, batch)
         training.GeneratorModel.forward = killed
         options = Generator.model_validate_json({chosen.model_dump_json()!r})
-        training.train_generator(
-            options, NoFirstStage(unshuffle=4), 2, Device(), study / "split.csv", study / "patches", 0,
-            study / "other", study / "resumed",
-        )
+        train(Path({str(tiny_study)!r}), options, "resumed", "other")
         """
     )
-    run = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     assert not (tiny_study / "resumed").exists()
     assert len(list((tiny_study / "other").glob("*/step-*.pt"))) > 0
-    train_generator(
-        chosen, NoFirstStage(unshuffle=4), 2, Device(), tiny_study / "split.csv", tiny_study / "patches", 0,
-        tiny_study / "other", tiny_study / "resumed",
-    )  # fmt: skip
-    resumed = weights(tiny_study / "resumed")
+    resumed = weights(train(tiny_study, chosen, "resumed", "other"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 

@@ -42,9 +42,9 @@ def make_slide(tmp_path):
 def options():
     """The smallest network, and a short training."""
 
-    def make(**training) -> config.Segmentation:
+    def make(**training) -> config.Network:
         values = {"steps": 4, "batch_size": 8, "learning_rate": 3e-3, "ema_decay": 0.9}
-        return config.Segmentation(
+        return config.Network(
             encoder="tu-test_resnet",
             encoder_depth=3,
             decoder_channels=[16, 8, 8],

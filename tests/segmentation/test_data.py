@@ -8,9 +8,9 @@ from torchvision.transforms.v2 import functional
 from stedm import config
 from stedm.segmentation.data import MEAN, STD, Batches, normalised
 
-REAL = config.Arm(label="real")
-SYNTHETIC = config.Arm(label="synthetic", generator="styled")
-STAINED = config.Arm(label="stain", stain_augmentation=True)
+REAL = config.ArmData()
+SYNTHETIC = config.ArmData(generator="styled")
+STAINED = config.ArmData(stain_augmentation=True)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_batches_have_the_asked_share_of_synthetic_images(real, drawn, options):
 
 
 def test_an_arm_may_ask_for_another_share_and_fewer_synthetic_images(real, drawn, options):
-    few = config.Arm(label="few", generator="styled", synthetic_fraction=0.25, synthetic_images=5)
+    few = config.ArmData(generator="styled", synthetic_fraction=0.25, synthetic_images=5)
     batches = Batches(real, drawn, options(), few, seed=0)
     seen = [corner for step in range(30) for corner in corners(batches[step]) if corner[0] >= 200]
     assert len(seen) == 30 * 2
@@ -61,7 +61,7 @@ def test_arms_see_the_same_real_patches_in_the_same_order(real, drawn, options):
             (REAL, []),
             (SYNTHETIC, drawn),
             (STAINED, []),
-            (config.Arm(label="x", generator="x"), drawn[:1]),
+            (config.ArmData(generator="x"), drawn[:1]),
         )
     )
     for step in range(20):

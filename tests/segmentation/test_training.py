@@ -19,16 +19,19 @@ from stedm.errors import Interrupted, UserError
 from stedm.segmentation.data import MEAN, STD, Batches
 from stedm.segmentation.predict import load_network, predict_probabilities
 from stedm.segmentation.training import build_network, train_network
+from stedm.shards import Generated, write_shard
 
-REAL = config.Arm(label="Real only")
-SYNTHETIC = config.Arm(label="Real + synthetic", generator="styled")
-ALL = config.Arm(label="All annotations", annotations="all")
+REAL = config.ArmData()
+SYNTHETIC = config.ArmData(generator="styled")
+ALL = config.ArmData(annotations="all")
 CLASSES = ["stroma", "tumour"]
 
 
-def run(study, options, arm=REAL, out="out", synthetic=(), classes=CLASSES, seed=0):
-    folders = {"split": study / "split.csv", "patches": study / "patches", "work": study / "work", "out": study / out}
-    train_network(options, arm, classes, config.Device(), synthetic=list(synthetic), seed=seed, **folders)
+def run(study, network, arm=REAL, out="out", synthetic=(), **over):
+    defaults = {"arm_name": "some", "class_names": CLASSES, "device": config.Device(), "seed": 0}
+    options = config.SegmentationOptions(segmentation=network, arm=arm, **defaults | over)
+    inputs = study / "split.csv", study / "patches", synthetic
+    train_network(options, *inputs, work=study / "work", out=study / out)
     return study / out
 
 
@@ -70,7 +73,8 @@ def test_folder_says_what_it_was_made_from(tiny_study, options):
     assert told["options"]["segmentation"]["training"]["steps"] == 4
     assert told["seed"] == 0
     history = pd.read_csv(folder / "history.csv")
-    assert list(history.columns) == ["step", "loss", "seconds", "images_seen"]
+    assert list(history.columns) == ["name", "step", "loss", "seconds", "images_seen"]
+    assert set(history["name"]) == {"some"}
     assert history.step.tolist() == [1, 2, 3, 4]
     assert history.images_seen.tolist() == [8, 16, 24, 32]
 
@@ -121,7 +125,7 @@ def test_changed_options_or_inputs_start_afresh_and_others_do_not(tiny_study, op
 
     run(tiny_study, options())
     run(tiny_study, options(checkpoint_minutes=3, workers=1))
-    run(tiny_study, options(), REAL.model_copy(update={"label": "another word for it"}))
+    run(tiny_study, options(), REAL, arm_name="another")
     assert folders() == 1
     run(tiny_study, options(), seed=1)
     run(tiny_study, options(learning_rate=1e-3))
@@ -133,16 +137,19 @@ def test_changed_options_or_inputs_start_afresh_and_others_do_not(tiny_study, op
 
 
 def test_patches_of_arms_with_synthetic_images_come_from_their_shards(tiny_study, options, make_slide):
-    shard = make_slide("0", 9, 200).path.rename(tiny_study / "0.h5")
+    image = np.full((32, 32, 3), 200, np.uint8)
+    images = [Generated(number, image, np.zeros((32, 32), np.uint8), 0) for number in range(9)]
+    shard = tiny_study / "0.h5"
+    write_shard(shard, images, 32, CLASSES, {"styled": True})
     folder = run(tiny_study, options(), SYNTHETIC, synthetic=[shard])
     assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1", "A2", "synthetic/0.h5"}
 
 
 def test_inputs_that_cannot_be_trained_on_are_all_named(tiny_study, options):
     with pytest.raises(UserError) as error:
-        run(tiny_study, options(), SYNTHETIC, classes=["stroma", "tumour", "necrosis"])
+        run(tiny_study, options(), SYNTHETIC, class_names=["stroma", "tumour", "necrosis"])
     text = str(error.value)
-    assert "'Real + synthetic': no synthetic images of generator 'styled'" in text
+    assert "arm some: no synthetic images of generator styled" in text
     assert "A1.h5: its classes are stroma, tumour, those of the study stroma, tumour, necrosis" in text
     too_wide = options().model_copy(update={"loss": config.Loss(crop_margin=16)})
     with pytest.raises(UserError, match="crop_margin: 16 px leaves nothing of 32 px"):
@@ -173,7 +180,7 @@ def test_weights_that_cannot_be_downloaded_are_named_with_the_remedy(encoder, we
 from stedm import config
 from stedm.errors import UserError
 from stedm.segmentation.training import build_network
-options = config.Segmentation(encoder={encoder!r}, encoder_depth=3, decoder_channels=[8, 8, 8],
+options = config.Network(encoder={encoder!r}, encoder_depth=3, decoder_channels=[8, 8, 8],
                               encoder_weights={weights!r}, training=config.Training(steps=1))
 try:
     build_network(options, 2)

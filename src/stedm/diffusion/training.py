@@ -19,7 +19,6 @@ from stedm.diffusion.pipeline import StyleLayoutPipeline, grey_image, noise_sche
 from stedm.errors import UserError
 from stedm.files import fingerprint, provenance, write_json, written_whole
 from stedm.first_stage import (
-    LEAVES_RESULTS_ALONE,
     TRAINING_ROLES,
     FirstStage,
     encode,
@@ -148,79 +147,70 @@ def loss_weights(objective: config.Objective, alphas_cumprod: Tensor, time: Tens
 
 
 def train_generator(
-    options: config.Generator,
-    first_stage_options: config.FirstStage,
-    classes: int,
-    precision: config.Device,
+    options: config.GeneratorOptions,
     split: Path,
     patches: Path,
-    seed: int,
+    *,
     work: Path,
     out: Path,
     first_stage: Path | None = None,
     latents: Path | None = None,
-    bank: Path | None = None,
+    style_bank: Path | None = None,
 ) -> None:
     """Train a generator and save it as a `StyleLayoutPipeline`.
 
     Args:
-        options: the generator.
-        first_stage_options: what the first stage is.
-        classes: number of classes of the layout.
-        precision: of the training on CUDA.
+        options: the generator, what its first stage is, and the classes of the layout.
         split: table of roles; only annotated and unannotated patients are read.
         patches: folder of patch files.
-        seed: of everything random.
         work: folder for checkpoints; one inside is named by options and inputs.
         out: folder of the pipeline, with history.csv and provenance.json.
         first_stage: folder of the autoencoder, with `latents` the cached latents of the patches.
         latents: see `first_stage`.
-        bank: folder of cached style embeddings, for a frozen style encoder.
+        style_bank: folder of cached style embeddings, for a frozen style encoder.
     """
+    generator, seed = options.generator, options.seed
     groups = {role: files_by_patient(split, patches, role) for role in TRAINING_ROLES}
     files = [file for group in groups.values() for some in group.values() for file in some]
     inputs = {file.slide: file.fingerprint for file in files}
-    if isinstance(first_stage_options, config.NoFirstStage):
-        stage: FirstStage = pixel_first_stage(first_stage_options, files, options.style.whiten)
+    if isinstance(options.first_stage, config.NoFirstStage):
+        stage: FirstStage = pixel_first_stage(options.first_stage, files, generator.style.whiten)
     else:
         assert first_stage is not None
         stage = load_first_stage(first_stage)
     seed_everything(seed)
-    model = GeneratorModel(options, classes, stage, None if bank is None else embedding_dim(bank))
-    batches = GeneratorBatches(options, groups["annotated"], groups["unannotated"], seed, latents, bank)
-    used = options.model_dump(exclude={"sampling": True, "preset": True} | LEAVES_RESULTS_ALONE)
+    dim = None if style_bank is None else embedding_dim(style_bank)
+    model = GeneratorModel(generator, len(options.class_names), stage, dim)
+    batches = GeneratorBatches(generator, groups["annotated"], groups["unannotated"], seed, latents, style_bank)
     key = fingerprint(
         VERSIONS["generator"],
-        used,
-        first_stage_options.model_dump(),
-        precision.model_dump(),
-        classes,
-        seed,
+        options.identity(),
         split.stem,
         [(role, patient, file.slide) for role, group in groups.items() for patient in group for file in group[patient]],
         inputs,
-        [cached_inputs(folder, inputs) for folder in (latents, bank) if folder is not None],
+        [cached_inputs(folder, inputs) for folder in (latents, style_bank) if folder is not None],
     )
     average: Any
     average, history = train(
-        model, lambda module, batch: module(batch), batches, options.training, precision, seed, work / key
+        model, lambda module, batch: module(batch), batches, generator.training, options.device, seed, work / key
     )
+    history.insert(0, "name", options.generator_name)
     if rank() > 0:
         return
     pipeline = StyleLayoutPipeline(
         unet=average.unet,
         aggregator=average.aggregator,
-        scheduler=sampler(options.sampling, options.objective),
+        scheduler=sampler(generator.sampling, generator.objective),
         first_stage=stage,
         style_encoder=average.style_encoder,
-        styled=options.style.sampler != "none",
-        whiten=options.style.whiten,
-        null_style=options.style.null,
-        num_inference_steps=options.sampling.steps,
-        guidance_scale=options.sampling.guidance_scale,
-        layout_guidance_scale=options.sampling.layout_guidance_scale,
-        guidance_interval=list(options.sampling.guidance_interval),
-        batch_size=options.sampling.batch_size,
+        styled=generator.style.sampler != "none",
+        whiten=generator.style.whiten,
+        null_style=generator.style.null,
+        num_inference_steps=generator.sampling.steps,
+        guidance_scale=generator.sampling.guidance_scale,
+        layout_guidance_scale=generator.sampling.layout_guidance_scale,
+        guidance_interval=list(generator.sampling.guidance_interval),
+        batch_size=generator.sampling.batch_size,
     )
     with written_whole(out) as temporary:
         pipeline.save_pretrained(temporary)

@@ -15,13 +15,13 @@ from torch.utils.data import Dataset
 from stedm import config
 from stedm.images import dihedral
 from stedm.segmentation.augmentation import draw_stains, perturb_stains
-from stedm.store import PatchFile
+from stedm.store import ImageFile, PatchFile
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Of ImageNet, in [0, 1]: what encoders with published weights were trained with."""
 
-Place = tuple[PatchFile, int]
+Place = tuple[ImageFile, int]
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def normalised(images: Tensor) -> Tensor:
     return ((images - mean) / std).movedim(-1, 1)
 
 
-def synthetic_count(options: config.Segmentation, arm: config.Arm) -> int:
+def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
     """Synthetic images in each batch of an arm."""
     fraction = options.synthetic_fraction if arm.synthetic_fraction is None else arm.synthetic_fraction
     return round(fraction * options.training.batch_size) if arm.generator else 0
@@ -47,7 +47,7 @@ class Batches(Dataset[dict[str, Tensor]]):
 
     Args:
         real: patch files of the slides trained on; their patches without annotated pixels are left out.
-        synthetic: shards of drawn images; unused by an arm without generator.
+        synthetic: shards of generated images; unused by an arm without generator.
         options: batch size and share of synthetic images.
         arm: whether there are synthetic images, how many, their share; and stain augmentation.
         seed: of all draws.
@@ -56,9 +56,9 @@ class Batches(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         real: Sequence[PatchFile],
-        synthetic: Sequence[PatchFile],
-        options: config.Segmentation,
-        arm: config.Arm,
+        synthetic: Sequence[ImageFile],
+        options: config.Network,
+        arm: config.ArmData,
         seed: int,
     ):
         patients: dict[str, list[Place]] = {}

@@ -3,6 +3,7 @@
 import difflib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stedm.files import fingerprint, provenance, write_json, written_whole
 from stedm.processes import all_items, rank
 from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
+from stedm.shards import Shard
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile, patch_file
 from stedm.training import train
@@ -30,31 +32,24 @@ log = logging.getLogger(__name__)
 
 
 def train_network(
-    options: config.Segmentation,
-    arm: config.Arm,
-    classes: list[str],
-    precision: config.Device,
+    options: config.SegmentationOptions,
     split: Path,
     patches: Path,
-    synthetic: list[Path],
-    seed: int,
+    synthetic: Sequence[Path],
+    *,
     work: Path,
     out: Path,
 ) -> None:
     """Train the network of one arm, or go on from its newest checkpoint, and write it as an smp folder.
 
-    Every arm takes the same number of optimizer steps and draws the same real patches in the same order as far as
+    Every arm takes the same number of optimizer steps and samples the same real patches in the same order as far as
     it can (see `data`). Slides of other roles than the arm trains on are never opened.
 
     Args:
-        options: network, loss, length.
-        arm: annotations it trains on, generator, stain augmentation.
-        classes: names of labels 0, 1, …
-        precision: of the forward pass on CUDA.
+        options: network, loss and length; the arm, which is what it trains on; the names of labels 0, 1, …
         split: table of roles, one row a slide.
         patches: folder of patch files.
-        synthetic: shards of drawn images, in the form of patch files; empty for an arm without generator.
-        seed: of weights, order and augmentation.
+        synthetic: shards of generated images; empty for an arm without generator.
         work: folder for checkpoints, shared by all trainings.
         out: folder to write: `smp.from_pretrained(out)` loads it; with README.md, history.csv, provenance.json, and
             dataset.json, from which `stedm predict` knows classes and patches.
@@ -63,48 +58,43 @@ def train_network(
         UserError: nothing to train on, inputs of other classes, or an encoder or weights that cannot be had.
         Interrupted: stopped by a signal, or another process is training the same.
     """
+    network, arm, name = options.segmentation, options.arm, options.arm_name
     real = slides_with_annotations(split, patches, *ROLES[arm.annotations])
     if arm.annotations == "all" and not slides_with_annotations(split, patches, "unannotated"):
-        log.warning("no unannotated patient has annotations: arm %r is trained on the annotated alone", arm.label)
-    drawn = [PatchFile(path) for path in synthetic]
-    check_inputs(options, arm, classes, split, real, drawn)
+        log.warning("no unannotated patient has annotations: arm %s is trained on the annotated alone", name)
+    generated = [Shard(path) for path in synthetic]
+    check_inputs(options, split, real, generated)
 
-    torch.manual_seed(seed)
-    network = build_network(options, len(classes)).to(memory_format=torch.channels_last)
-    used = {
-        "segmentation": options.model_dump(mode="json", exclude={"seeds"}),
-        "arm": arm.model_dump(mode="json", exclude={"label"}),
-        "classes": classes,
-        "device": precision.model_dump(mode="json"),
-    }
+    torch.manual_seed(options.seed)
+    model = build_network(network, len(options.class_names)).to(memory_format=torch.channels_last)
     inputs = {file.slide: file.fingerprint for file in real}
-    inputs |= {f"synthetic/{file.path.name}": file.fingerprint for file in drawn}
-    patients = [(file.slide, str(file.attributes["patient"])) for file in real]
-    # What changes nothing of the result may change between two runs of one training.
-    free: dict[str, Any] = {"seeds": True, "training": {"checkpoint_minutes", "workers"}}
-    identity = {**used, "segmentation": options.model_dump(mode="json", exclude=free)}
+    inputs |= {f"synthetic/{file.path.name}": file.fingerprint for file in generated}
+    patients = [(file.slide, file.patient) for file in real]
 
     def objective(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         scores = model(normalised(batch["image"]))
-        return segmentation_loss(all_items(scores), all_items(batch["label"]), options.loss)  # Dice is of the batch
+        return segmentation_loss(all_items(scores), all_items(batch["label"]), network.loss)  # Dice is of the batch
 
-    network, history = train(
-        network,
+    trained: Any
+    trained, history = train(
+        model,
         objective,
-        Batches(real, drawn, options, arm, seed),
-        options.training,
-        precision,
-        seed,
-        work / fingerprint(VERSIONS["segmentation"], identity, split.stem, patients, inputs, seed),
+        Batches(real, generated, network, arm, options.seed),
+        network.training,
+        options.device,
+        options.seed,
+        work / fingerprint(VERSIONS["segmentation"], options.identity(), split.stem, patients, inputs),
     )
+    history.insert(0, "name", name)
     if rank() > 0:
         return
     with written_whole(out) as folder:
-        network.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)  # type: ignore[operator]
+        trained.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)
         history.to_csv(folder / "history.csv", index=False)
-        write_json(folder / "provenance.json", provenance(used, inputs, seed, device_name()))
+        made_from = provenance(options.model_dump(mode="json"), inputs, options.seed, device_name())
+        write_json(folder / "provenance.json", made_from)
         write_json(folder / "dataset.json", dataset(real[0]))
-        (folder / "README.md").write_text(model_card(options, arm, classes, real), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(options, real[0]), encoding="utf-8")
 
 
 def slides_with_annotations(split: Path, patches: Path, *roles: str) -> list[PatchFile]:
@@ -114,38 +104,36 @@ def slides_with_annotations(split: Path, patches: Path, *roles: str) -> list[Pat
 
 
 def check_inputs(
-    options: config.Segmentation,
-    arm: config.Arm,
-    classes: list[str],
-    split: Path,
-    real: list[PatchFile],
-    synthetic: list[PatchFile],
+    options: config.SegmentationOptions, split: Path, real: list[PatchFile], synthetic: list[Shard]
 ) -> None:
     """Refuse inputs that cannot be trained on.
 
     Raises:
         UserError: everything that is wrong with them.
     """
+    network, arm, names = options.segmentation, options.arm, options.class_names
     problems = []
     if not real:
         problems.append(
             f"{split}: no annotated patch in the slides of role {' or '.join(ROLES[arm.annotations])};"
             " check their annotations (check.csv, overviews/), or splits.annotated_patients"
         )
-    if synthetic_count(options, arm) and not any(len(file) for file in synthetic):
-        problems.append(f"arm {arm.label!r}: no synthetic images of generator {arm.generator!r}; draw them first")
+    if synthetic_count(network, arm) and not any(len(file) for file in synthetic):
+        problems.append(
+            f"arm {options.arm_name}: no synthetic images of generator {arm.generator}; generate them first"
+        )
     problems += [
-        f"{file.path}: its classes are {', '.join(file.attributes['class_names'])}, those of the study"
-        f" {', '.join(classes)}; make the file again"
+        f"{file.path}: its classes are {', '.join(file.class_names)}, those of the study {', '.join(names)}; make the"
+        " file again"
         for file in (*real, *synthetic)
-        if list(file.attributes["class_names"]) != classes
+        if file.class_names != names
     ]
-    sizes = {int(file.attributes["patch_size"]) for file in (*real, *synthetic)}
+    sizes = {file.patch_size for file in (*real, *synthetic)}
     if len(sizes) > 1:
         problems.append(f"{split}: patches of several sizes ({sorted(sizes)} px); make the patch files again")
-    if sizes and 2 * options.loss.crop_margin >= min(sizes):
+    if sizes and 2 * network.loss.crop_margin >= min(sizes):
         problems.append(
-            f"segmentation.loss.crop_margin: {options.loss.crop_margin} px leaves nothing of {min(sizes)} px"
+            f"segmentation.loss.crop_margin: {network.loss.crop_margin} px leaves nothing of {min(sizes)} px"
         )
     if problems:
         raise UserError(problems)
@@ -153,7 +141,7 @@ def check_inputs(
     log.info("%d annotated patches of %d slides, %d synthetic images", patches, len(real), images)
 
 
-def build_network(options: config.Segmentation, classes: int) -> smp.Unet:
+def build_network(options: config.Network, classes: int) -> smp.Unet:
     """The U-Net of the options, with random weights or the encoder's published ones.
 
     Raises:
@@ -195,13 +183,13 @@ def dataset(file: PatchFile) -> dict[str, Any]:
     return {key: options[key] for key in ("classes", "patches")}
 
 
-def model_card(options: config.Segmentation, arm: config.Arm, classes: list[str], real: list[PatchFile]) -> str:
+def model_card(options: config.SegmentationOptions, file: PatchFile) -> str:
     """README of the folder: how to load the network and what to feed it."""
-    labels = ", ".join(f"{label} = {name}" for label, name in enumerate(classes))
-    mpp = real[0].attributes.get("mpp")
+    labels = ", ".join(f"{label} = {name}" for label, name in enumerate(options.class_names))
+    mpp = file.attributes.get("mpp")
     scale = f" at {float(mpp):g} µm per pixel" if mpp else ""
-    size = int(real[0].attributes["patch_size"])
-    return f"""# U-Net ({options.encoder}): {arm.label}
+    network, classes = options.segmentation, len(options.class_names)
+    return f"""# U-Net ({network.encoder}): {options.arm_name}
 
 ```python
 import segmentation_models_pytorch as smp
@@ -210,9 +198,10 @@ network = smp.from_pretrained("<this folder>").eval()
 ```
 
 Input: RGB patches{scale}, (B, 3, H, W) float32, `(rgb / 255 - mean) / std` with ImageNet's mean {MEAN} and
-std {STD}. Trained on {size} px; H and W are multiples of {2**options.encoder_depth}. Output: (B, {len(classes)}, H, W)
-logits of {labels}.
+std {STD}. Trained on {file.patch_size} px; H and W are multiples of {2**network.encoder_depth}.
+Output: (B, {classes}, H, W) logits of {labels}.
 
-`stedm predict --model <this folder> --out <folder> <slides>` applies it to slides; `dataset.json` tells it the classes
-and patches. `provenance.json` has the options, inputs and versions it was made from, `history.csv` the loss.
+`stedm predict --model <this folder> --out <folder> <slides>` applies it to slides; `dataset.json` has the classes and
+the resolution of its patches. `provenance.json` has the options, inputs and versions it was made from, `history.csv`
+the loss.
 """

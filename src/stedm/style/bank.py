@@ -22,22 +22,24 @@ log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def embed_patches(style: config.Style, generator: Path | None, split: Path, patches: Path, out: Path) -> None:
+def embed_patches(
+    options: config.StyleBankOptions, split: Path, patches: Path, *, out: Path, generator: Path | None = None
+) -> None:
     """Embed every patch of the training patients.
 
     Writes out/{slide}.h5 with `embeddings` (N, D) float32, row i for patch i of the slide's patch file.
 
     Args:
-        style: names the frozen encoder.
-        generator: folder of the trained generator, for a trainable encoder.
+        options: names the frozen encoder.
         split: table of roles.
         patches: folder of patch files.
         out: folder of the bank.
+        generator: folder of the trained generator, for a trainable encoder.
     """
     if generator is not None:
         encoder = StyleEncoder.from_pretrained(generator / "style_encoder")
     else:
-        encoder = StyleEncoder(style.encoder.name, None, style.encoder.pretrained)
+        encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
     files = training_files(split, patches)
     with written_whole(out) as temporary:
@@ -49,7 +51,7 @@ def embed_patches(style: config.Style, generator: Path | None, split: Path, patc
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
         inputs = {file.slide: file.fingerprint for file in files} | {"encoder": weights_fingerprint(encoder)}
-        write_json(temporary / "provenance.json", provenance(style.model_dump(), inputs, None, device_name()))
+        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
 
 
 class StyleBank:
