@@ -25,8 +25,9 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from stedm.config import Evaluation, Patches, Segmentation, TissueClass, Training
-from stedm.demo import draw_slide, draw_style
 from stedm.device import device
+from stedm.phantom.files import render_slide
+from stedm.phantom.style import sample_style
 from stedm.segmentation import predict
 from stedm.segmentation.training import build_network
 from stedm.sheet import Slide
@@ -55,7 +56,7 @@ class Network(nn.Module):
 def make_slide(path: Path, blocks: int) -> None:
     """Write a square slide of `blocks`² blocks; tiles are encoded once and written again and again."""
     rng = np.random.default_rng(0)
-    quarter, _, _ = draw_slide(BLOCK // 2, MPP, draw_style(rng, wide=False), "solid", rng)
+    quarter, _, _ = render_slide(BLOCK // 2, MPP, sample_style(rng, wide=False), "solid", rng)
     half = np.hstack([quarter, quarter[:, ::-1]])
     image = np.vstack([half, half[::-1]])
     shape = cv2.GaussianBlur(rng.normal(size=(blocks, blocks)), (0, 0), max(0.5, blocks / 6))

@@ -1,4 +1,4 @@
-"""A slide to measure on: H&E of the demo's kind at 0.25 µm/px, laid out and compressed as Aperio's scanners do.
+"""A slide to measure on: H&E like the phantoms' at 0.25 µm/px, laid out and compressed as Aperio's scanners do.
 
     python benchmarks/make_slide.py slide.svs --size 20000
 
@@ -15,13 +15,15 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from stedm.demo import draw_layout, draw_style, draw_tissue, noise, rasterise, transmit
+from stedm.phantom.layout import noise, rasterise, sample_layout
+from stedm.phantom.style import sample_style
+from stedm.phantom.tissue import stain_tissue, transmit
 
 TILE = 240
 MPP = 0.25
 LEVELS = (1, 4, 16, 32)
 TEXTURE = 2400
-"""Side of the tissue that is drawn, in pixels; the slide repeats it, flipped, so that seams do not show."""
+"""Side of the tissue that is rendered, in pixels; the slide repeats it, flipped, so that seams do not show."""
 TABLES = (0xDB, 0xC4)
 COLOUR_MARKERS = (0xE0, 0xEE)
 
@@ -40,7 +42,7 @@ def make_slide(
         seed: of everything random.
     """
     rng = np.random.default_rng(seed)
-    texture, glass = draw_texture(rng)
+    texture, glass = render_texture(rng)
     shape = noise(1000, 140, rng)
     mask = (shape > np.quantile(shape, 1 - tissue)).astype(np.float32)
     rest: list[np.ndarray] = []  # level 4, gathered while level 0 is written
@@ -61,12 +63,12 @@ def make_slide(
             write_level(file, side, rows, downsample, quality, colours)
 
 
-def draw_texture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def render_texture(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Tissue and glass, each (TEXTURE, TEXTURE, 3) uint8."""
-    style = draw_style(rng, wide=False)
+    style = sample_style(rng, wide=False)
     everywhere = np.ones((TEXTURE, TEXTURE), bool)
-    tumour, _ = draw_layout(TEXTURE, MPP, "solid", rng)
-    stains = draw_tissue(rasterise(tumour, TEXTURE), everywhere, MPP, style, rng)
+    tumour, _ = sample_layout(TEXTURE, MPP, "solid", rng)
+    stains = stain_tissue(rasterise(tumour, TEXTURE), everywhere, MPP, style, rng)
     none = np.zeros((TEXTURE, TEXTURE), np.float32)
     return transmit(*stains, MPP, style, rng), transmit(none, none, MPP, style, rng)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stedm.demo import draw_slide, draw_style
+from stedm.phantom.files import render_slide
+from stedm.phantom.style import sample_style
 from stedm.store import PatchFile, write_patches
 
 SIZE = 256
@@ -62,7 +63,7 @@ def main() -> None:
 
 def cut_patches(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray | None, tuple[int, int], float]]:
     """Patches at random places of tissue, as `write_patches` takes them."""
-    tissue, _, _ = draw_slide(TISSUE, 0.5, draw_style(rng, wide=False), "solid", rng)
+    tissue, _, _ = render_slide(TISSUE, 0.5, sample_style(rng, wide=False), "solid", rng)
     corners = rng.integers(TISSUE - SIZE, size=(PATCHES, 2)).tolist()
     return [(tissue[y : y + SIZE, x : x + SIZE], None, (x, y), 1.0) for x, y in corners]
 

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from stedm.config import Slides
 from stedm.errors import UserError
-from stedm.sheet import Slide, read_sheet, slides_by_name, write_sheet
+from stedm.sheet import Slide, path_pattern, read_sheet, slides_by_name, write_sheet
 
 
 @pytest.fixture
@@ -131,3 +133,16 @@ def test_a_written_sheet_reads_back_the_same(tmp_path, monkeypatch, relative):
     (tmp_path / "results").mkdir()
     write_sheet(tmp_path / "results/slides.csv", slides)
     assert slides_by_name(tmp_path / "results/slides.csv") == {"A": slides[0], "B": slides[1]}
+
+
+def test_paths_named_after_their_slides_have_one_pattern():
+    slides = [Slide(name, name, Path(f"d/{name}.ome.tiff"), Path(f"a/{name}.geojson")) for name in ("P1", "P1.b", "ff")]
+    assert path_pattern(slides, "path") == str(Path("d/{slide}.ome.tiff"))
+    assert path_pattern(slides, "annotation") == str(Path("a/{slide}.geojson"))
+
+
+@pytest.mark.parametrize("paths", [("d/P1.t", "e/P2.t"), ("P1.t", "x.t"), ("P1.t", None), ("P1.t", "P2.u"), ("a", "b")])
+def test_paths_without_a_pattern_are_refused(paths):
+    slides = [Slide(f"P{n}", "p", Path("x"), path and Path(path)) for n, path in enumerate(paths, start=1)]
+    with pytest.raises(UserError, match=r"column annotation: .* one folder .*P01\.geojson"):
+        path_pattern(slides, "annotation")

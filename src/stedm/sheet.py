@@ -150,6 +150,25 @@ def check_together(sheet: Path, slides: list[tuple[int, Slide]]) -> list[str]:
     return problems
 
 
+def path_pattern(slides: Sequence[Slide], column: str) -> str:
+    """The paths of a column as one pattern, `{slide}` in place of the slide's name; column: "path" or "annotation".
+
+    Raises:
+        UserError: the files lie in several folders, or are not named after their slides.
+    """
+    paths = [(slide.slide, getattr(slide, column) or Path()) for slide in slides]
+    patterns = {
+        str(path.with_name(path.name.replace(f"{name}.", "{slide}.", 1))) if path.name.startswith(f"{name}.") else ""
+        for name, path in paths
+    }
+    if len(patterns) > 1 or "" in patterns:
+        raise UserError(
+            f"slides.sheet, column {column}: rendered files must lie in one folder and be named after the column slide,"
+            " such as P01.tiff and P01.geojson; rename them"
+        )
+    return patterns.pop()
+
+
 def companion(slide: str, folder: str, endings: Sequence[str], key: str) -> Path:
     """The file of a slide in a folder that the user brings.
 
