@@ -35,7 +35,7 @@ report: "workflow/report/workflow.rst"
 
 wildcard_constraints:
     slide="|".join(re.escape(slide) for slide in SLIDES),
-    split="|".join(SPLITS),
+    split="|".join(STUDY.splits.all),
     generator="|".join(STUDY.generators) or "(?!)",
     arm="|".join(STUDY.arms),
     seed=r"\d+",
@@ -49,7 +49,7 @@ rule all:
         rules.patches.input,
     localrule: True
     message:
-        "The study is complete; write its report with snakemake --report {RESULTS}/report.html"
+        "The study is complete; write its report with snakemake --report {RESULTS.root}/report.html"
 
 
 rule clean_work:
@@ -59,7 +59,7 @@ rule clean_work:
     conda:
         ENVIRONMENT
     params:
-        work=WORK,
+        work=RESULTS.work,
     message:
         "Removing the checkpoints of all trainings of the study {STUDY.study}"
     shell:

@@ -165,6 +165,6 @@ class Results:
         ]
 
 
-def call_with(function: Callable[..., Any], names: Mapping[str, str]) -> Any:
-    """Call a function with those of the names that are its parameters."""
+def call_with(function: Callable[..., Any], names: Mapping[str, Any]) -> Any:
+    """Call a function with those of the named values that are its parameters."""
     return function(**{name: names[name] for name in inspect.signature(function).parameters if name in names})

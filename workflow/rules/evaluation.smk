@@ -3,11 +3,11 @@
 
 rule score_slides:
     input:
-        model=RESULTS / "segmentation/{arm}/{split}/seed{seed}",
-        split=RESULTS / "splits/{split}.csv",
-        sheet=RESULTS / "slides.csv",
+        model=RESULTS.network("{arm}", "{split}", "{seed}"),
+        split=RESULTS.split("{split}"),
+        sheet=RESULTS.sheet,
     output:
-        scores=directory(RESULTS / "evaluation/{arm}/{split}/seed{seed}"),
+        scores=directory(RESULTS.scores("{arm}", "{split}", "{seed}")),
     log:
         LOGS / "score_slides/{arm}-{split}-seed{seed}.log",
     benchmark:
@@ -20,7 +20,7 @@ rule score_slides:
         mem_mb=growing(4_000),
         runtime=growing(240),
     params:
-        options=windows,
+        options=options(stages.ScoreOptions),
         version=VERSIONS["evaluation"],
     message:
         "Scoring the test slides: arm {wildcards.arm}, split {wildcards.split}, seed {wildcards.seed}"
@@ -29,18 +29,18 @@ rule score_slides:
         " --sheet {input.sheet} --out {output.scores} > {log} 2>&1"
 
 
-rule judge_images:
+rule evaluate_images:
     input:
-        manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
-        shards=lambda wildcards: shards(wildcards.generator, wildcards.split),
-        split=RESULTS / "splits/{split}.csv",
-        judge=judge,
+        manifest=RESULTS.manifest("{generator}", "{split}"),
+        shards=needs(RESULTS.shards),
+        split=RESULTS.split("{split}"),
+        evaluator=needs(RESULTS.evaluator),
     output:
-        tables=directory(RESULTS / "image_quality/{generator}/{split}"),
+        tables=directory(RESULTS.image_quality("{generator}", "{split}")),
     log:
-        LOGS / "judge_images/{generator}-{split}.log",
+        LOGS / "evaluate_images/{generator}-{split}.log",
     benchmark:
-        BENCHMARKS / "judge_images/{generator}-{split}.tsv"
+        BENCHMARKS / "evaluate_images/{generator}-{split}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -49,13 +49,12 @@ rule judge_images:
         mem_mb=growing(4_000),
         runtime=growing(120),
     params:
-        options=judging,
-        patches=PATCHES,
-        seed=STUDY.seed,
+        options=options(stages.ImageEvaluationOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["image_quality"],
     message:
-        "Judging the drawn images: generator {wildcards.generator}, split {wildcards.split}"
+        "Evaluating the generated images: generator {wildcards.generator}, split {wildcards.split}"
     shell:
         "stedm evaluation images --options {params.options:q} --manifest {input.manifest} --shards {input.shards}"
-        " --split {input.split} --patches {params.patches} --judge {input.judge} --seed {params.seed}"
+        " --split {input.split} --patches {params.patches} --evaluator {input.evaluator}"
         " --out {output.tables} > {log} 2>&1"

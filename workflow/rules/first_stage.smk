@@ -1,13 +1,13 @@
-# First stage: the autoencoder, trained here or brought along, and the latents that it makes of every training patch,
+# First stage: the autoencoder, trained here or pretrained, and the latents that it makes of every training patch,
 # once. With `first_stage.kind: none` these rules take no part.
 
 if STUDY.first_stage.kind == "trained":
 
     rule train_first_stage:
         input:
-            split=RESULTS / "splits/{split}.csv",
+            split=RESULTS.split("{split}"),
         output:
-            model=directory(RESULTS / "first_stage/{split}"),
+            model=directory(RESULTS.first_stage("{split}")),
         log:
             LOGS / "train_first_stage/{split}.log",
         benchmark:
@@ -20,25 +20,24 @@ if STUDY.first_stage.kind == "trained":
             mem_mb=growing(4_000),
             runtime=720,  # does not grow: a retry goes on
         params:
-            options=section("first_stage", "device"),
-            seed=STUDY.seed,
-            patches=PATCHES,
-            work=WORK / "first_stage",
+            options=options(stages.FirstStageOptions),
+            patches=RESULTS.patches,
+            work=RESULTS.work / "first_stage",
             version=VERSIONS["first_stage"],
         message:
             "Training the first stage: split {wildcards.split}"
         shell:
             "stedm first-stage train --options {params.options:q} --split {input.split} --patches {params.patches}"
-            " --seed {params.seed} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
+            " --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 if STUDY.first_stage.kind == "pretrained":
 
     rule prepare_first_stage:
         input:
-            split=RESULTS / "splits/{split}.csv",
+            split=RESULTS.split("{split}"),
         output:
-            model=directory(RESULTS / "first_stage/{split}"),
+            model=directory(RESULTS.first_stage("{split}")),
         log:
             LOGS / "prepare_first_stage/{split}.log",
         conda:
@@ -47,8 +46,8 @@ if STUDY.first_stage.kind == "pretrained":
             mem_mb=growing(4_000),
             runtime=growing(30),
         params:
-            options=section("first_stage"),
-            patches=PATCHES,
+            options=options(stages.PretrainedFirstStageOptions),
+            patches=RESULTS.patches,
             version=VERSIONS["first_stage"],
         message:
             "Loading the pretrained first stage and scaling its latents: split {wildcards.split}"
@@ -59,10 +58,10 @@ if STUDY.first_stage.kind == "pretrained":
 
 rule encode_latents:
     input:
-        split=RESULTS / "splits/{split}.csv",
-        model=first_stage("first_stage"),
+        split=RESULTS.split("{split}"),
+        model=needs(RESULTS.autoencoder),
     output:
-        latents=directory(RESULTS / "latents/{split}"),
+        latents=directory(RESULTS.latents("{split}")),
     log:
         LOGS / "encode_latents/{split}.log",
     benchmark:
@@ -75,8 +74,8 @@ rule encode_latents:
         mem_mb=growing(4_000),
         runtime=growing(240),
     params:
-        options=section("device"),
-        patches=PATCHES,
+        options=options(stages.LatentsOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["first_stage"],
     message:
         "Encoding patches as latents: split {wildcards.split}"

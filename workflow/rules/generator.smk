@@ -3,12 +3,12 @@
 
 rule train_generator:
     input:
-        split=RESULTS / "splits/{split}.csv",
-        first_stage=first_stage("first_stage"),
-        latents=first_stage("latents"),
-        style_bank=style_bank_before_training,
+        split=RESULTS.split("{split}"),
+        first_stage=needs(RESULTS.autoencoder),
+        latents=needs(RESULTS.cached_latents),
+        style_bank=needs(RESULTS.frozen_embeddings),
     output:
-        model=directory(RESULTS / "generators/{generator}/{split}"),
+        model=directory(RESULTS.generator("{generator}", "{split}")),
     log:
         LOGS / "train_generator/{generator}-{split}.log",
     benchmark:
@@ -22,22 +22,21 @@ rule train_generator:
         mem_mb=growing(4_000),
         runtime=1_440,  # does not grow: a retry goes on, and partitions have limits
     params:
-        options=generator_options,
-        seed=STUDY.seed,
-        patches=PATCHES,
-        work=WORK / "generator",
+        options=options(stages.GeneratorOptions),
+        patches=RESULTS.patches,
+        work=RESULTS.work / "generator",
         version=VERSIONS["generator"],
     message:
         "Training the generator {wildcards.generator}: split {wildcards.split}"
     shell:
         "stedm generator train --options {params.options:q} --split {input.split} --patches {params.patches}"
         " --first-stage {input.first_stage} --latents {input.latents} --style-bank {input.style_bank}"
-        " --seed {params.seed} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
+        " --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 rule generators:
     input:
-        expand(RESULTS / "generators/{generator}/{split}", generator=STUDY.generators, split=SPLITS),
+        RESULTS.all_generators(),
     localrule: True
     message:
-        "Generators are in {RESULTS}/generators"
+        "Generators are in {RESULTS.root}/generators"

@@ -8,8 +8,8 @@ rule extract_patches:
     input:
         files=lambda wildcards: slide_files(wildcards.slide),
     output:
-        patches=RESULTS / "patches/{slide}.h5",
-        overview=RESULTS / "overviews/{slide}.png",
+        patches=RESULTS.patch_file("{slide}"),
+        overview=RESULTS.overview("{slide}"),
     log:
         LOGS / "extract_patches/{slide}.log",
     benchmark:
@@ -21,7 +21,7 @@ rule extract_patches:
         mem_mb=growing(1_000),
         runtime=growing(60),
     params:
-        options=section("classes", "annotations", "patches"),
+        options=options(stages.PatchesOptions),
         row=row,
         version=VERSIONS["patches"],
     message:
@@ -38,4 +38,4 @@ rule patches:
         RESULTS / "figures/contact_sheet.png",
     localrule: True
     message:
-        "Patches are in {PATCHES}"
+        "Patches are in {RESULTS.patches}"

@@ -3,10 +3,10 @@
 
 rule train_segmentation:
     input:
-        split=RESULTS / "splits/{split}.csv",
-        synthetic=synthetic_images,
+        split=RESULTS.split("{split}"),
+        synthetic=needs(RESULTS.synthetic_images),
     output:
-        model=directory(RESULTS / "segmentation/{arm}/{split}/seed{seed}"),
+        model=directory(RESULTS.network("{arm}", "{split}", "{seed}")),
     log:
         LOGS / "train_segmentation/{arm}-{split}-seed{seed}.log",
     benchmark:
@@ -19,25 +19,20 @@ rule train_segmentation:
         mem_mb=growing(4_000),
         runtime=480,  # does not grow: a retry goes on
     params:
-        options=segmentation_options,
-        patches=PATCHES,
-        work=WORK / "segmentation",
+        options=options(stages.SegmentationOptions),
+        patches=RESULTS.patches,
+        work=RESULTS.work / "segmentation",
         version=VERSIONS["segmentation"],
     message:
         "Training the segmentation network: arm {wildcards.arm}, split {wildcards.split}, seed {wildcards.seed}"
     shell:
         "stedm segmentation train --options {params.options:q} --split {input.split} --patches {params.patches}"
-        " --synthetic {input.synthetic} --seed {wildcards.seed} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
+        " --synthetic {input.synthetic} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 rule segmentation:
     input:
-        expand(
-            RESULTS / "segmentation/{arm}/{split}/seed{seed}",
-            arm=STUDY.arms,
-            split=SPLITS,
-            seed=STUDY.segmentation.seeds,
-        ),
+        RESULTS.all_networks(),
     localrule: True
     message:
-        "Segmentation networks are in {RESULTS}/segmentation"
+        "Segmentation networks are in {RESULTS.root}/segmentation"

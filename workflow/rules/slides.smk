@@ -1,9 +1,9 @@
-# Slides and the sheet: drawn where the study is a demo, then opened and checked, all problems at once.
+# Slides and the sheet: phantoms are rendered, then all slides are opened and checked, all problems at once.
 
 
 rule sample_sheet:
     output:
-        sheet=RESULTS / "slides.csv",
+        sheet=RESULTS.sheet,
     log:
         LOGS / "sample_sheet.log",
     localrule: True
@@ -15,35 +15,35 @@ rule sample_sheet:
         write_sheet(Path(output.sheet), list(SLIDES.values()))
 
 
-if STUDY.demo is not None:
+if PHANTOMS:
 
-    rule demo_slide:
+    rule render_phantom:
         output:
-            slide=demo_pattern("path"),
-            annotation=demo_pattern("annotation"),
+            slide=PHANTOMS["path"],
+            annotation=PHANTOMS["annotation"],
         log:
-            LOGS / "demo_slide/{slide}.log",
+            LOGS / "render_phantom/{slide}.log",
         benchmark:
-            BENCHMARKS / "demo_slide/{slide}.tsv"
+            BENCHMARKS / "render_phantom/{slide}.tsv"
         localrule: True
         conda:
             ENVIRONMENT
         params:
-            options=section("demo"),
+            options=options(stages.PhantomOptions),
             row=row,
-            version=VERSIONS["demo"],
+            version=VERSIONS["phantoms"],
         message:
-            "Drawing the phantom slide {wildcards.slide}"
+            "Rendering the phantom slide {wildcards.slide}"
         shell:
-            "stedm demo slide --options {params.options:q} --slide {params.row:q} > {log} 2>&1"
+            "stedm phantom render --options {params.options:q} --slide {params.row:q} > {log} 2>&1"
 
 
 rule check:
     input:
-        sheet=RESULTS / "slides.csv",
+        sheet=RESULTS.sheet,
         files=slide_files(*SLIDES),
     output:
-        table=RESULTS / "check.csv",
+        table=RESULTS.check,
     log:
         LOGS / "check.log",
     benchmark:
@@ -56,7 +56,7 @@ rule check:
         mem_mb=growing(2_000),
         runtime=growing(60),
     params:
-        options=section("classes", "annotations", "patches", "strict"),
+        options=options(stages.CheckOptions),
         rows=rows,
         version=VERSIONS["check"],
     message:

@@ -4,26 +4,21 @@
 rule make_split:
     input:
         patches=patch_files(),
-        sheet=RESULTS / "slides.csv",
-        check=RESULTS / "check.csv",  # no training before all slides were found in order
+        sheet=RESULTS.sheet,
+        check=RESULTS.check,  # no training before all slides were found in order
     output:
-        table=RESULTS / "splits/{split}.csv",
+        table=RESULTS.split("{split}"),
     log:
         LOGS / "make_split/{split}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        options=split_options,
-        seed=STUDY.seed,
-        annotated=lambda wildcards: number(wildcards, "annotated"),
-        repeat=lambda wildcards: number(wildcards, "repeat"),
-        patches=PATCHES,
-        strict="--strict" if STUDY.strict else "",
+        options=options(stages.SplitOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["splits"],
     message:
-        "Splitting the patients: {params.annotated} annotated, repeat {params.repeat}"
+        "Splitting the patients: {wildcards.split}"
     shell:
-        "stedm splits make --options {params.options:q} --seed {params.seed} --sheet {input.sheet}"
-        " --patches {params.patches} --check {input.check} {params.strict} --annotated {params.annotated}"
-        " --repeat {params.repeat} --out {output.table} > {log} 2>&1"
+        "stedm splits make --options {params.options:q} --sheet {input.sheet} --patches {params.patches}"
+        " --check {input.check} --out {output.table} > {log} 2>&1"

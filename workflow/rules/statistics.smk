@@ -3,13 +3,13 @@
 
 rule compare_arms:
     input:
-        scores=evaluations(),
+        scores=RESULTS.all_scores(),
     output:
-        scores=RESULTS / "tables/scores.csv",
-        patients=RESULTS / "tables/patients.csv",
-        comparisons=RESULTS / "tables/comparisons.csv",
+        scores=RESULTS.table("scores"),
+        patients=RESULTS.table("patients"),
+        comparisons=RESULTS.table("comparisons"),
         arms=report(
-            RESULTS / "tables/arms.csv",
+            RESULTS.table("arms"),
             category="Segmentation",
             labels={"what": "table of arms, as a file"},
             caption="../report/arms.rst",
@@ -20,40 +20,36 @@ rule compare_arms:
     conda:
         ENVIRONMENT
     params:
-        options=comparison,
-        evaluation=RESULTS / "evaluation",
-        seed=STUDY.seed,
+        options=options(stages.ComparisonOptions),
         tables=subpath(output.scores, parent=True),
         version=VERSIONS["statistics"],
     message:
         "Comparing the arms by patient"
     shell:
-        "stedm statistics arms --options {params.options:q} --evaluation {params.evaluation} --seed {params.seed}"
+        "stedm statistics arms --options {params.options:q} --scores {input.scores}"
         " --out {params.tables} > {log} 2>&1"
 
 
-rule compare_generators:
+rule summarise_quality:
     input:
-        quality=expand(RESULTS / "image_quality/{generator}/{split}", generator=STUDY.generators, split=SPLITS),
+        quality=RESULTS.all_image_quality(),
     output:
         table=report(
-            RESULTS / "tables/image_quality.csv",
-            category="Drawn images",
+            RESULTS.table("image_quality"),
+            category="Generated images",
             labels={"what": "table of image quality, as a file"},
             caption="../report/image_quality.rst",
         ),
     log:
-        LOGS / "compare_generators.log",
+        LOGS / "summarise_quality.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        options=section("evaluation", generators=list(STUDY.generators), splits=SPLITS),
-        quality=RESULTS / "image_quality",
-        seed=STUDY.seed,
+        options=options(stages.QualitySummaryOptions),
         version=VERSIONS["statistics"],
     message:
-        "Summing up the quality of drawn images"
+        "Summing up the quality of generated images"
     shell:
-        "stedm statistics images --options {params.options:q} --quality {params.quality} --seed {params.seed}"
+        "stedm statistics images --options {params.options:q} --quality {input.quality}"
         " --out {output.table} > {log} 2>&1"

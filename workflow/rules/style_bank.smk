@@ -4,10 +4,10 @@
 
 rule embed_styles:
     input:
-        split=RESULTS / "splits/{split}.csv",
-        generator=generator_before_embedding,
+        split=RESULTS.split("{split}"),
+        generator=needs(RESULTS.embedding_generator),
     output:
-        bank=directory(RESULTS / "style_bank/{generator}/{split}"),
+        bank=directory(RESULTS.style_bank("{generator}", "{split}")),
     log:
         LOGS / "embed_styles/{generator}-{split}.log",
     benchmark:
@@ -20,8 +20,8 @@ rule embed_styles:
         mem_mb=growing(4_000),
         runtime=growing(120),
     params:
-        options=encoder_options,
-        patches=PATCHES,
+        options=options(stages.StyleBankOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["style_bank"],
     message:
         "Embedding the styles of patches: generator {wildcards.generator}, split {wildcards.split}"

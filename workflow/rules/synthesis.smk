@@ -1,40 +1,40 @@
-# Synthesis: first a plan of what to draw, then its shards, each of which can be drawn anywhere, then a manifest of both.
+# Synthesis: first a plan of what to generate, then its shards, each of which can be generated anywhere, then a manifest
+# of both.
 
 
 rule plan_images:
     input:
-        split=RESULTS / "splits/{split}.csv",
+        split=RESULTS.split("{split}"),
     output:
-        plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
+        plan=RESULTS.plan("{generator}", "{split}"),
     log:
         LOGS / "plan_images/{generator}-{split}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        options=planning,
-        seed=STUDY.seed,
-        patches=PATCHES,
+        options=options(stages.PlanOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["synthesis"],
     message:
-        "Planning the images to draw: generator {wildcards.generator}, split {wildcards.split}"
+        "Planning the images to generate: generator {wildcards.generator}, split {wildcards.split}"
     shell:
         "stedm synthesis plan --options {params.options:q} --split {input.split} --patches {params.patches}"
-        " --seed {params.seed} --out {output.plan} > {log} 2>&1"
+        " --out {output.plan} > {log} 2>&1"
 
 
-rule draw_shard:
+rule generate_shard:
     input:
-        plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
-        generator=RESULTS / "generators/{generator}/{split}",
-        style_bank=style_bank,
-        judge=filtering_network,
+        plan=RESULTS.plan("{generator}", "{split}"),
+        generator=RESULTS.generator("{generator}", "{split}"),
+        style_bank=needs(RESULTS.style_embeddings),
+        filter_network=needs(RESULTS.filter_network),
     output:
-        shard=RESULTS / "synthesis/{generator}/{split}/shards/{shard}.h5",
+        shard=RESULTS.shard("{generator}", "{split}", "{shard}"),
     log:
-        LOGS / "draw_shard/{generator}-{split}-{shard}.log",
+        LOGS / "generate_shard/{generator}-{split}-{shard}.log",
     benchmark:
-        BENCHMARKS / "draw_shard/{generator}-{split}-{shard}.tsv"
+        BENCHMARKS / "generate_shard/{generator}-{split}-{shard}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -43,23 +43,23 @@ rule draw_shard:
         mem_mb=growing(4_000),
         runtime=growing(240),
     params:
-        options=drawing,
-        patches=PATCHES,
+        options=options(stages.ShardOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["synthesis"],
     message:
-        "Drawing images: generator {wildcards.generator}, split {wildcards.split}, shard {wildcards.shard}"
+        "Generating images: generator {wildcards.generator}, split {wildcards.split}, shard {wildcards.shard}"
     shell:
-        "stedm synthesis draw --options {params.options:q} --generator {input.generator} --plan {input.plan}"
-        " --shard {wildcards.shard} --patches {params.patches} --style-bank {input.style_bank} --judge {input.judge}"
+        "stedm synthesis generate --options {params.options:q} --generator {input.generator} --plan {input.plan}"
+        " --shard {wildcards.shard} --patches {params.patches} --style-bank {input.style_bank} --filter-network {input.filter_network}"
         " --out {output.shard} > {log} 2>&1"
 
 
 rule write_manifest:
     input:
-        plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
-        shards=lambda wildcards: shards(wildcards.generator, wildcards.split),
+        plan=RESULTS.plan("{generator}", "{split}"),
+        shards=needs(RESULTS.shards),
     output:
-        manifest=RESULTS / "synthesis/{generator}/{split}/manifest.csv",
+        manifest=RESULTS.manifest("{generator}", "{split}"),
     log:
         LOGS / "write_manifest/{generator}-{split}.log",
     localrule: True
@@ -68,21 +68,21 @@ rule write_manifest:
     params:
         version=VERSIONS["synthesis"],
     message:
-        "Writing down what was drawn: generator {wildcards.generator}, split {wildcards.split}"
+        "Writing the manifest of generated images: generator {wildcards.generator}, split {wildcards.split}"
     shell:
         "stedm synthesis manifest --plan {input.plan} --shards {input.shards} --out {output.manifest} > {log} 2>&1"
 
 
-rule draw_pairs:
+rule generate_grid:
     input:
-        plan=RESULTS / "synthesis/{generator}/{split}/plan.csv",
-        generator=RESULTS / "generators/{generator}/{split}",
-        style_bank=style_bank,
+        plan=RESULTS.plan("{generator}", "{split}"),
+        generator=RESULTS.generator("{generator}", "{split}"),
+        style_bank=needs(RESULTS.style_embeddings),
     output:
-        plan=RESULTS / "synthesis/{generator}/{split}/grid.csv",
-        images=RESULTS / "synthesis/{generator}/{split}/grid.h5",
+        plan=RESULTS.grid_plan("{generator}", "{split}"),
+        images=RESULTS.grid_images("{generator}", "{split}"),
     log:
-        LOGS / "draw_pairs/{generator}-{split}.log",
+        LOGS / "generate_grid/{generator}-{split}.log",
     conda:
         ENVIRONMENT
     threads: 1
@@ -91,21 +91,21 @@ rule draw_pairs:
         mem_mb=growing(4_000),
         runtime=growing(60),
     params:
-        options=section(classes=STUDY.class_names, filter=None),
-        patches=PATCHES,
+        options=options(stages.GridOptions),
+        patches=RESULTS.patches,
         version=VERSIONS["synthesis"],
     message:
-        "Drawing a few layouts in a few styles, each with each: generator {wildcards.generator}"
+        "Generating a few layouts in a few styles, each with each: generator {wildcards.generator}"
     shell:
         "(stedm synthesis grid --plan {input.plan} --out {output.plan}"
-        " && stedm synthesis draw --options {params.options:q} --generator {input.generator}"
+        " && stedm synthesis generate --options {params.options:q} --generator {input.generator}"
         " --plan {output.plan} --shard 0 --patches {params.patches} --style-bank {input.style_bank}"
         " --out {output.images}) > {log} 2>&1"
 
 
 rule synthesis:
     input:
-        expand(RESULTS / "synthesis/{generator}/{split}/manifest.csv", generator=STUDY.generators, split=SPLITS),
+        RESULTS.all_manifests(),
     localrule: True
     message:
-        "Drawn images are in {RESULTS}/synthesis"
+        "Generated images are in {RESULTS.root}/synthesis"

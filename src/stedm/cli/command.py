@@ -6,7 +6,7 @@ it), which also says where inputs and outputs lie.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,12 +113,11 @@ class Command:
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
+        source = parser.add_mutually_exclusive_group(required=self.options is not None)
         if self.options:
-            source = parser.add_mutually_exclusive_group(required=True)
             source.add_argument("--options", metavar="JSON", help=f"options of the stage ({self.options})")
-            source.add_argument(
-                "--study", metavar="YAML", type=Path, help="study file: options, inputs and outputs are the study's"
-            )
+        if any(item.of_study for item in self.arguments):
+            source.add_argument("--study", metavar="YAML", type=Path, help="study file that says all that is not given")
         own = [item.flag for item in self.arguments]
         for name in self.names:
             if f"--{name}" not in own:
@@ -127,52 +126,51 @@ class Command:
             details = dict(item.details)
             if item.name in self.names:
                 details |= {"type": str, "help": f"{item.details['help']}; with --study: {NAMES[item.name]}"}
-            if item.flag.startswith("-") and item.needed and not self.options:
-                details["required"] = True
             parser.add_argument(item.flag, **details)
         parser.set_defaults(command=self)
 
     def __call__(self, args: argparse.Namespace) -> None:
-        if self.options is None:
-            self.run(args)
-        else:
-            self.run(self.read_options(args), args)
-
-    def read_options(self, args: argparse.Namespace) -> "StageOptions":
-        """The options of the job; what the study says of arguments that were not given is filled in.
+        """Run it.
 
         Raises:
             UserError: options or arguments are missing or wrong.
         """
         from stedm import config
 
-        kind: type[StageOptions] = getattr(config, self.options or "")
-        if args.study is not None:
-            return self.read_study(args, kind)
-        if missing := [item.flag for item in self.arguments if item.needed and getattr(args, item.name) in (None, [])]:
-            raise UserError(f"{' '.join(self.words)}: {', '.join(missing)} must be given, or --study")
-        for item in self.arguments:
-            if item.name in self.names and item.details["type"] is not str and getattr(args, item.name) is not None:
-                setattr(args, item.name, item.details["type"](getattr(args, item.name)))
-        return kind.parse(args.options)
+        kind: type[StageOptions] | None = getattr(config, self.options) if self.options else None
+        if getattr(args, "study", None) is not None:
+            names = {name: getattr(args, name) for name in self.names}
+            study = self.fill_in(args, names)
+            options = kind and kind.of(study, **names)
+        else:
+            self.check_given(args)
+            options = kind and kind.parse(args.options)
+        self.run(*([options] if options is not None else []), args)
 
-    def read_study(self, args: argparse.Namespace, kind: "type[StageOptions]") -> "StageOptions":
+    def check_given(self, args: argparse.Namespace) -> None:
+        """Without a study, all that is needed must be given, as paths."""
+        if missing := [item.flag for item in self.arguments if item.needed and getattr(args, item.name) in (None, [])]:
+            raise UserError(f"stedm {' '.join(self.words)}: {', '.join(missing)} must be given")
+        for item in self.arguments:
+            if item.name in self.names and getattr(args, item.name) is not None:
+                setattr(args, item.name, item.details["type"](getattr(args, item.name)))
+
+    def fill_in(self, args: argparse.Namespace, names: dict[str, str]) -> "Study":
+        """Give the arguments that were left out what the study says; those that name the job become paths."""
         from stedm.config import load
         from stedm.results import Results, call_with
 
         study = load(args.study)
-        names = {name: getattr(args, name) for name in self.names}
         if problems := wrong_names(study, names):
-            raise UserError([f"{' '.join(self.words)}, {problem}" for problem in problems])
-        results = Results(study)
+            raise UserError([f"stedm {' '.join(self.words)} {problem}" for problem in problems])
+        known = {**names, "results": Results(study)}
         for item in self.arguments:
-            given = getattr(args, item.name)
-            if item.of_study and (item.name in self.names or given in (None, [])):
-                setattr(args, item.name, call_with(item.of_study, {**names, "results": results}))
-        return kind.of(study, **names)
+            if item.of_study and (item.name in self.names or getattr(args, item.name) in (None, [])):
+                setattr(args, item.name, call_with(item.of_study, known))
+        return study
 
 
-def wrong_names(study: "Study", names: dict[str, str | None]) -> list[str]:
+def wrong_names(study: "Study", names: Mapping[str, str | None]) -> list[str]:
     """What is wrong with the names of a job; slides are looked up in the sheet, later."""
     from stedm.config import choices
 
@@ -195,11 +193,13 @@ def wrong_names(study: "Study", names: dict[str, str | None]) -> list[str]:
 COMMANDS: list[Command] = []
 
 
-def command(name: str, *arguments: Argument) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    name: str, *arguments: Argument, names: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function (args) a subcommand; its docstring is the help."""
 
     def register(run: Callable[..., None]) -> Callable[..., None]:
-        COMMANDS.append(Command(name.split(), run, arguments))
+        COMMANDS.append(Command(name.split(), run, arguments, None, names))
         return run
 
     return register
@@ -267,7 +267,15 @@ PATCHES = argument("--patches", "DIR", "patch files {slide}.h5", lambda results:
 SPLIT = argument(
     "--split", "CSV", "roles: slide, patient, group, role, labelled", lambda results, split: results.split(split)
 )
-WORK = argument("--work", "DIR", "checkpoints, from which a stopped run resumes", lambda results: results.work)
+
+
+
+def work(stage: str) -> Argument:
+    return argument(
+        "--work", "DIR", "checkpoints, from which a stopped run resumes", lambda results: results.work / stage
+    )
+
+
 PROCESSES = argument(
     "--processes", "N", "that share each batch, one for each GPU (1)", needed=False, type=int, default=1
 )

@@ -32,9 +32,13 @@ def figure_of_generator(name: str) -> Argument:
     )
 
 
-PATIENTS = argument("--patients", "CSV", "table patients.csv: annotated_patients, arm, patient, score")
-ARMS = argument("--arms", "CSV", "table arms.csv")
-FIGURE = out("PNG", "figure; a PDF is written next to it")
+PATIENTS = argument(
+    "--patients",
+    "CSV",
+    "table patients.csv: annotated_patients, arm, patient, score",
+    lambda results: results.table("patients"),
+)
+ARMS = argument("--arms", "CSV", "table arms.csv", lambda results: results.table("arms"))
 
 
 @command(
@@ -49,7 +53,7 @@ def write_table(args: argparse.Namespace) -> None:
     write_page(readable(args.table), args.table.stem, args.out)
 
 
-@command("figures scores", PATIENTS, ARMS, FIGURE)
+@command("figures scores", PATIENTS, ARMS, figure("scores"))
 def plot_scores(args: argparse.Namespace) -> None:
     """Each patient's score by arm."""
     from stedm.figures.scores import plot_scores
@@ -57,7 +61,7 @@ def plot_scores(args: argparse.Namespace) -> None:
     plot_scores(args.patients, args.arms, out=args.out)
 
 
-@command("figures differences", PATIENTS, ARMS, FIGURE)
+@command("figures differences", PATIENTS, ARMS, figure("differences"))
 def plot_differences(args: argparse.Namespace) -> None:
     """Differences to the reference arm, paired by patient."""
     from stedm.figures.differences import plot_differences
@@ -103,10 +107,16 @@ def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
 
 @command(
     "figures closest",
-    argument("--quality", "DIR", "of `stedm evaluation images`"),
+    argument(
+        "--quality",
+        "DIR",
+        "of `stedm evaluation images`",
+        lambda results, generator, split: results.image_quality(generator, split),
+    ),
     SHARDS,
     PATCHES,
-    FIGURE,
+    figure_of_generator("closest"),
+    names=["generator", "split"],
 )
 def plot_closest(args: argparse.Namespace) -> None:
     """Generated images next to the training patches that they are closest to."""
@@ -145,8 +155,10 @@ def plot_grid(options: "ClassesOptions", args: argparse.Namespace) -> None:
     "figures contact-sheet",
     SHEET,
     PATCHES,
-    argument("--overviews", "DIR", "pictures {slide}.png of `stedm patches extract`"),
-    FIGURE,
+    argument(
+        "--overviews", "DIR", "pictures {slide}.png of `stedm patches extract`", lambda results: results.overviews
+    ),
+    figure("contact_sheet"),
 )
 def plot_contact_sheet(args: argparse.Namespace) -> None:
     """All slides at a glance, with name, patient, group, number of patches and status."""

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from stedm.cli.command import PATCHES, PROCESSES, SPLIT, WORK, argument, out, stage
+from stedm.cli.command import PATCHES, PROCESSES, SPLIT, argument, out, stage, work
 
 if TYPE_CHECKING:
     from stedm.config import FirstStageOptions, LatentsOptions, PretrainedFirstStageOptions
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     "FirstStageOptions",
     SPLIT,
     PATCHES,
-    WORK,
+    work("first_stage"),
     PROCESSES,
     out("DIR", "AutoencoderKL folder", lambda results, split: results.first_stage(split)),
     names=["split"],

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from stedm.cli.command import PATCHES, PROCESSES, SPLIT, WORK, argument, command, first, optional, out, stage
+from stedm.cli.command import PATCHES, PROCESSES, SPLIT, argument, command, first, optional, out, stage, work
 
 if TYPE_CHECKING:
     from stedm.config import GeneratorOptions, StyleBankOptions
@@ -58,7 +58,7 @@ def describe_preset(args: argparse.Namespace) -> None:
         "style embeddings {slide}.h5 of a frozen style encoder",
         lambda results, generator, split: first(results.frozen_embeddings(generator, split)),
     ),
-    WORK,
+    work("generator"),
     PROCESSES,
     out(
         "DIR",

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from stedm.cli.command import PATCHES, PROCESSES, SPLIT, WORK, argument, command, files, flag, out, stage
+from stedm.cli.command import PATCHES, PROCESSES, SPLIT, argument, command, files, flag, out, stage, work
 
 if TYPE_CHECKING:
     from stedm.config import SegmentationOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         nargs="*",
         default=[],
     ),
-    WORK,
+    work("segmentation"),
     PROCESSES,
     out(
         "DIR",

@@ -39,8 +39,13 @@ def plan_images(options: "PlanOptions", args: argparse.Namespace) -> None:
 
 @command(
     "synthesis grid",
-    argument("--plan", "CSV", "of `stedm synthesis plan`; layouts and style sets are taken from it"),
-    out("CSV", "plan of a few layouts in a few styles, each with each"),
+    PLAN,
+    out(
+        "CSV",
+        "plan of a few layouts in a few styles, each with each",
+        lambda results, generator, split: results.grid_plan(generator, split),
+    ),
+    names=["generator", "split"],
 )
 def plan_grid(args: argparse.Namespace) -> None:
     """Plan a grid: a few layouts in a few styles, each with each."""
@@ -95,7 +100,12 @@ def generate_shard(options: "ShardOptions", args: argparse.Namespace) -> None:
     "synthesis manifest",
     PLAN,
     SHARDS,
-    out("CSV", "the plan with what became of each image: kept, redraws, seed"),
+    out(
+        "CSV",
+        "the plan with what became of each image: kept, redraws, seed",
+        lambda results, generator, split: results.manifest(generator, split),
+    ),
+    names=["generator", "split"],
 )
 def write_manifest(args: argparse.Namespace) -> None:
     """Put together what was planned and what was generated."""

@@ -151,10 +151,10 @@ def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *
     sets = pd.concat([SETS.read(folder / "sets.csv") for folder in folders], ignore_index=True)
     groups = ["generator", "annotated_patients"]
     tables = []
-    for (generator, annotated), some in images.groupby(groups, sort=True):
-        own = sets[(sets["generator"] == generator) & (sets["annotated_patients"] == annotated)]
+    for key, some in images.groupby(groups, sort=True):
+        own = sets[(sets[groups] == key).all(axis=1)]
         table = pd.concat([means(options, some.reset_index(drop=True), options.seed), means_of_sets(own)])
-        tables.append(table.assign(generator=generator, annotated_patients=annotated))
+        tables.append(table.assign(**dict(zip(groups, key, strict=True))))
     summary = pd.concat(tables, ignore_index=True)
     with written_whole(out) as temporary:
         IMAGE_QUALITY.write(summary, temporary, digits=6)
