@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stedm.config import Patches, Slides, choices
+from stedm.config import Patches, Slides, Study, choices
 from stedm.errors import UserError
+from stedm.files import written_whole
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
@@ -169,6 +170,11 @@ def path_pattern(slides: Sequence[Slide], column: str) -> str:
     return patterns.pop()
 
 
+def read_study_sheet(study: Study) -> list[Slide]:
+    """The sheet of a study; phantoms need not have been rendered yet."""
+    return read_sheet(study.slides, made_here=study.phantoms is not None)
+
+
 def companion(slide: str, folder: str, endings: Sequence[str], key: str) -> Path:
     """The file of a slide in a folder that the user brings.
 
@@ -218,7 +224,9 @@ def find_companions(slides: Sequence[Slide], patches: Patches) -> dict[str, list
 
 def write_sheet(path: Path, slides: list[Slide]) -> None:
     """Write a sheet with resolved paths, for the commands of later stages."""
-    pd.DataFrame([slide.record() for slide in slides], columns=[*REQUIRED, *OPTIONAL]).to_csv(path, index=False)
+    table = pd.DataFrame([slide.record() for slide in slides], columns=[*REQUIRED, *OPTIONAL])
+    with written_whole(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def slides_by_name(path: Path) -> dict[str, Slide]:

@@ -48,8 +48,8 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
         patches: folder of patch files.
         out: the plan's file (CSV): image, shard, pairing, group (of the style), layout_class (whose turn it was),
             layout_slide, layout_patch, a … f (rows of the 2×3 matrix that maps pixels of the transformed layout to
-            those of the source), style_slide, style_patient, style_patches (separated by spaces), seed. provenance.json is
-            written next to it.
+            those of the source), style_slide, style_patient, style_patches (separated by spaces), seed.
+            provenance.json is written next to it.
 
     Returns:
         The plan.
@@ -269,9 +269,8 @@ def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataF
     Args:
         plan: CSV of `plan_images`.
         shards: files of `generate_shard`.
-        out: the manifest's file (CSV): the plan's columns, with the seed that the image was generated from; kept,
-            whether it passed the filter (True without one); redraws, how often it was generated again (empty where it is not
-            kept).
+        out: the manifest's file (CSV): the plan's columns, seed being that of the image; kept, whether it passed the
+            filter (True without one); redraws, how often it was generated again (empty where it is not kept).
 
     Returns:
         The manifest.

@@ -6,9 +6,8 @@ import sys
 
 from stedm.config import stages, validate
 from stedm.errors import UserError
-from stedm.phantom.files import path_pattern
 from stedm.results import Results, call_with
-from stedm.sheet import find_companions, read_sheet, write_sheet
+from stedm.sheet import find_companions, path_pattern, read_study_sheet, write_sheet
 from stedm.versions import VERSIONS
 
 # Idle threads must sleep: spinning ones take the core that another training needs.
@@ -21,7 +20,7 @@ def read_study():
     source = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
     try:
         study = validate(config, source)
-        slides = read_sheet(study.slides, made_here=study.phantoms is not None)
+        slides = read_study_sheet(study)
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}
     except UserError as error:

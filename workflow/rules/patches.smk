@@ -35,7 +35,7 @@ rule patches:
     input:
         rules.check.output,
         patch_files(),
-        RESULTS / "figures/contact_sheet.png",
+        RESULTS.figure("contact_sheet"),
     localrule: True
     message:
         "Patches are in {RESULTS.patches}"

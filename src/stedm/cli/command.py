@@ -219,18 +219,18 @@ def stage(
 
 def sheet_of(results: "Results") -> Path:
     """The study's sheet with resolved paths, written if that has not been done, or not of today's sheet."""
-    from stedm.sheet import read_sheet, write_sheet
+    from stedm.sheet import read_study_sheet, write_sheet
 
-    write_sheet(results.sheet, read_sheet(results.study.slides, made_here=results.study.phantoms is not None))
+    write_sheet(results.sheet, read_study_sheet(results.study))
     return results.sheet
 
 
 def row_of(results: "Results", slide: str) -> str:
     """A slide's row of the study's sheet, as JSON."""
     from stedm.config import choices
-    from stedm.sheet import read_sheet
+    from stedm.sheet import read_study_sheet
 
-    rows = read_sheet(results.study.slides, made_here=results.study.phantoms is not None)
+    rows = read_study_sheet(results.study)
     found = {row.slide: row for row in rows}
     if slide not in found:
         raise UserError(f"--slide: {results.study.slides.sheet} has no slide {slide!r}; {choices(slide, found)}")
@@ -267,7 +267,6 @@ PATCHES = argument("--patches", "DIR", "patch files {slide}.h5", lambda results:
 SPLIT = argument(
     "--split", "CSV", "roles: slide, patient, group, role, labelled", lambda results, split: results.split(split)
 )
-
 
 
 def work(stage: str) -> Argument:

@@ -9,10 +9,10 @@ from stedm.cli.command import argument, command
 def check_config(args: argparse.Namespace) -> None:
     """Check a configuration and its sample sheet, and say what the study holds."""
     from stedm.config import load
-    from stedm.sheet import read_sheet
+    from stedm.sheet import read_study_sheet
 
     study = load(args.config)
-    slides = read_sheet(study.slides, made_here=study.phantoms is not None)
+    slides = read_study_sheet(study)
     patients = {slide.patient for slide in slides}
     print(
         f"{args.config}: study {study.study}, {len(slides)} slides of {len(patients)} patients,"

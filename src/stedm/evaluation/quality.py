@@ -19,8 +19,8 @@ from stedm.evaluation.sets import COLUMNS, compare_sets
 from stedm.evaluation.statistics import interval
 from stedm.evaluation.style import style_fidelity
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
-from stedm.splits import read_split, slides_of
 from stedm.shards import Shards
+from stedm.splits import read_split, slides_of
 from stedm.store import patch_file
 from stedm.tables import IMAGE_QUALITY, IMAGES, MANIFEST, SETS
 
@@ -144,8 +144,8 @@ def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *
         out: the table's file.
 
     Returns:
-        generator, annotated_patients, metric, images_of (generated, real), value, low, high, deviation, images (how many;
-        in each of the sets for FID and its kin), features (their name, where the metric is of features).
+        generator, annotated_patients, metric, images_of (generated, real), value, low, high, deviation, images (their
+        number; in each of the sets for FID and its kin), features (their name, where the metric is of features).
     """
     images = pd.concat([IMAGES.read(folder / "images.csv") for folder in folders], ignore_index=True)
     sets = pd.concat([SETS.read(folder / "sets.csv") for folder in folders], ignore_index=True)

@@ -40,8 +40,8 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
         model: folder of the segmentation network.
         split: the split's table.
         sheet: sheet that `write_sheet` wrote.
-        out: folder to make: `confusion.csv` (the run, slide, patient, role, true, predicted, pixels; all pairs of classes) and
-            `maps/{slide}.png` (predicted labels; 255 where no window lay), with provenance.json.
+        out: folder to make: `confusion.csv` (the run, slide, patient, role, true, predicted, pixels; all pairs of
+            classes) and `maps/{slide}.png` (predicted labels; 255 where no window lay), with provenance.json.
 
     Returns:
         The table of confusions.
