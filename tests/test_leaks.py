@@ -1,4 +1,4 @@
-"""No stage that prepares, trains or draws opens a file of a test patient: told from the files that are opened."""
+"""No stage that prepares, trains or generates opens a file of a test patient: shown by the files that are opened."""
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -6,30 +6,34 @@ from tiny import options, train
 
 from stedm.config import (
     Device,
-    Evaluation,
     FirstStageOptions,
+    GeneratorRun,
+    ImageEvaluation,
+    ImageEvaluationOptions,
     LatentsOptions,
+    Plan,
+    PlanOptions,
+    ShardOptions,
     StyleBankOptions,
-    Synthesis,
     TrainedFirstStage,
 )
-from stedm.evaluation.quality import judge_images
+from stedm.evaluation.quality import evaluate_images
 from stedm.first_stage import encode_latents, train_first_stage
-from stedm.store import PatchFile
+from stedm.store import ImageFile
 from stedm.style.bank import embed_patches
-from stedm.synthesis import draw_shard, plan_images, write_manifest
+from stedm.synthesis import generate_shard, plan_images, write_manifest
 
 
 @pytest.fixture
 def opened(monkeypatch):
     names = set()
-    original = PatchFile.__init__
+    original = ImageFile.__init__
 
     def recorded(self, path):
         names.add(path.stem)
         original(self, path)
 
-    monkeypatch.setattr(PatchFile, "__init__", recorded)
+    monkeypatch.setattr(ImageFile, "__init__", recorded)
     return names
 
 
@@ -39,15 +43,26 @@ def test_generator_bank_and_synthesis(tiny_study, opened):
     generator = train(tiny_study, chosen)
     bank = StyleBankOptions(encoder=chosen.style.encoder)
     embed_patches(bank, split, patches, out=tiny_study / "bank", generator=generator)
-    plan_images(Synthesis(images=4), split, patches, 0, tiny_study / "plan.csv")
+    plan_images(PlanOptions(synthesis=Plan(images=4), seed=0), split, patches, out=tiny_study / "plan.csv")
     shard = tiny_study / "0.h5"
-    draw_shard(generator, tiny_study / "plan.csv", 0, patches, tiny_study / "bank", ["stroma", "tumour"], shard)
-    write_manifest(tiny_study / "plan.csv", [shard], tiny_study / "manifest.csv")
-    judge = tiny_study / "judge"
+    generate_shard(
+        ShardOptions(class_names=["stroma", "tumour"], filter=None),
+        generator,
+        tiny_study / "plan.csv",
+        0,
+        patches,
+        out=shard,
+        style_bank=tiny_study / "bank",
+    )
+    manifest = tiny_study / "manifest.csv"
+    write_manifest(tiny_study / "plan.csv", [shard], out=manifest)
+    evaluator = tiny_study / "evaluator"
     smp.Unet(
         "tu-resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2
-    ).save_pretrained(judge)
-    judge_images(Evaluation(), tiny_study / "manifest.csv", [shard], split, patches, judge, 0, tiny_study / "quality")
+    ).save_pretrained(evaluator)
+    run = GeneratorRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, generator="styled")
+    how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
+    evaluate_images(how, manifest, [shard], split, patches, out=tiny_study / "quality", evaluator=evaluator)
     assert opened == {"A1", "A2", "U1", "U2", "0"}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stedm.config import Splits
+from stedm.config import Roles, SplitOptions
 from stedm.errors import UserError
 from stedm.sheet import Slide, write_sheet
 from stedm.splits import make_split, read_split, slides_of, stratified_order
@@ -42,10 +42,11 @@ def study(tmp_path):
         write_sheet(tmp_path / "slides.csv", slides)
 
         def make(annotated, repeat=0, seed=0, check=None, strict=False, **options):
-            options = Splits(**({"annotated_patients": [annotated], "source": "sheet"} | options))
+            roles = Roles(**({"source": "sheet"} | options))
+            options = SplitOptions(splits=roles, annotated_patients=annotated, repeat=repeat, strict=strict, seed=seed)
             out = tmp_path / "splits" / f"n{annotated}-r{repeat}.csv"
             sheet, folder = tmp_path / "slides.csv", tmp_path / "patches"
-            make_split(options, seed, sheet, folder, annotated, repeat, out, check, strict)
+            make_split(options, sheet, folder, out=out, check=check)
             return read_split(out)
 
         return make

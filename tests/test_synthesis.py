@@ -4,35 +4,37 @@ import pandas as pd
 import pytest
 from tiny import options, train
 
-from stedm.config import Affine, Filter, Synthesis
+from stedm.config import Affine, Filter, Plan, PlanOptions, ShardOptions
 from stedm.errors import UserError
+from stedm.shards import Shard
 from stedm.store import PatchFile
 from stedm.style.bank import embed_patches
-from stedm.synthesis import draw_shard, plan_grid, plan_images, random_affine, warp_layout, write_manifest
-from stedm.tables import read_table
+from stedm.synthesis import generate_shard, plan_grid, plan_images, random_affine, warp_layout, write_manifest
+from stedm.tables import PLAN
 
 CLASSES = ["stroma", "tumour"]
+KEEP_ALL = ShardOptions(class_names=CLASSES, filter=None)
 
 
 def plan(study, **over):
-    chosen = Synthesis(**({"images": 20, "shards": 2, "style_images": 2} | over))
-    return plan_images(chosen, study / "split.csv", study / "patches", 0, study / "plan.csv")
+    chosen = PlanOptions(synthesis=Plan(**({"images": 20, "shards": 2, "style_images": 2} | over)), seed=0)
+    return plan_images(chosen, study / "split.csv", study / "patches", out=study / "plan.csv")
 
 
 @pytest.mark.parametrize("pairing", ["group", "cycle"])
-def test_every_unannotated_patient_is_drawn_equally_often_and_no_other(tiny_study, pairing):
+def test_every_unannotated_patient_is_generated_equally_often_and_no_other(tiny_study, pairing):
     manifest = plan(tiny_study, pairing=pairing)
     assert manifest["style_slide"].value_counts().to_dict() == {"U1": 10, "U2": 10}
     assert set(manifest["layout_slide"]) == {"A1", "A2"}
 
 
-def test_at_random_patients_are_drawn_with_equal_chances(tiny_study):
+def test_at_random_patients_are_sampled_with_equal_chances(tiny_study):
     counts = plan(tiny_study, pairing="random", images=400)["style_slide"].value_counts()
     assert counts.sum() == 400
     assert 0 < abs(counts["U1"] - 200) < 3 * 10  # three deviations of the binomial distribution; not in turns
 
 
-def test_layouts_of_a_rare_class_are_drawn_as_often_as_those_of_the_other(tiny_study):
+def test_layouts_of_a_rare_class_are_planned_as_often_as_those_of_the_other(tiny_study):
     """One patch of sixteen of each annotated slide has tumour."""
     for slide in ("A1", "A2"):
         with h5py.File(tiny_study / f"patches/{slide}.h5", "a") as file:
@@ -96,11 +98,11 @@ def test_slides_may_be_called_by_numbers(tiny_study):
     chosen = options(style={"sampler": "none", "whiten": False}, training={"steps": 1}, sampling={"steps": 1})
     generator = train(tiny_study, chosen)
     plan(tiny_study, shards=1)
-    plan_grid(tiny_study / "plan.csv", tiny_study / "grid.csv", 2, 2)
+    plan_grid(tiny_study / "plan.csv", out=tiny_study / "grid.csv", rows=2, columns=2)
     for planned, count in (("plan.csv", 20), ("grid.csv", 4)):
         out = tiny_study / f"{planned}.h5"
-        draw_shard(generator, tiny_study / planned, 0, tiny_study / "patches", None, CLASSES, out)
-        assert len(PatchFile(out)) == count
+        generate_shard(KEEP_ALL, generator, tiny_study / planned, 0, tiny_study / "patches", out=out)
+        assert len(Shard(out)) == count
 
 
 def test_without_transform_the_layout_is_itself_or_its_mirror_image():
@@ -126,41 +128,51 @@ def test_unannotated_pixels_stay_unannotated():
 
 
 @pytest.fixture
-def drawn(tiny_study):
+def generated(tiny_study):
     chosen = options(training={"steps": 1}, sampling={"batch_size": 4})
     generator = train(tiny_study, chosen)
     bank = tiny_study / "bank"
     embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", bank)
     plan(tiny_study)
 
-    def draw(shard, out, *filtered):
+    def generate(shard, out, chosen=None, agreement=None):
         path = tiny_study / out
-        draw_shard(generator, tiny_study / "plan.csv", shard, tiny_study / "patches", bank, CLASSES, path, *filtered)
-        return PatchFile(path)
+        generate_shard(
+            ShardOptions(class_names=CLASSES, filter=chosen),
+            generator,
+            tiny_study / "plan.csv",
+            shard,
+            tiny_study / "patches",
+            out=path,
+            style_bank=bank,
+            agreement=agreement,
+        )
+        return Shard(path)
 
-    return draw
+    return generate
 
 
-def test_a_shard_redrawn_gives_the_same_images(drawn):
-    first, again, other = drawn(1, "a.h5"), drawn(1, "b.h5"), drawn(0, "c.h5")
+def test_a_shard_generated_again_gives_the_same_images(generated):
+    first, again, other = generated(1, "a.h5"), generated(1, "b.h5"), generated(0, "c.h5")
     assert len(first) == 10
     assert first.fingerprint == again.fingerprint
     assert first.fingerprint != other.fingerprint
 
 
-def test_a_drawn_image_carries_its_layout_and_its_number(tiny_study, drawn):
-    file = drawn(1, "a.h5")
+def test_a_generated_image_carries_its_layout_and_its_number(tiny_study, generated):
+    file = generated(1, "a.h5")
     manifest = pd.read_csv(tiny_study / "plan.csv")
     row = manifest[manifest["shard"] == 1].iloc[3]
     source = PatchFile(tiny_study / f"patches/{row['layout_slide']}.h5").labels(row["layout_patch"])
     matrix = row[["a", "b", "c", "d", "e", "f"]].to_numpy(float).reshape(2, 3)
     np.testing.assert_array_equal(file.labels(3), warp_layout(source, matrix))
-    assert file.coords.tolist() == [[number, 0] for number in range(10, 20)]
+    assert file.image_id.tolist() == list(range(10, 20))
+    assert set(file.redraws) == {0}
 
 
-def test_images_that_never_agree_with_their_layout_are_left_out_and_counted(tiny_study, drawn):
-    """A judge that agrees with images at its second look, or, where the layout starts with tumour, at none."""
-    plain = drawn(0, "plain.h5")
+def test_images_that_never_agree_with_their_layout_are_left_out_and_counted(tiny_study, generated):
+    """A network that agrees with images at its second look, or, where the layout starts with tumour, at none."""
+    plain = generated(0, "plain.h5")
     looks = {}
 
     def agreement(images, layouts):
@@ -170,17 +182,17 @@ def test_images_that_never_agree_with_their_layout_are_left_out_and_counted(tiny
             values.append(0.4 if len(looks[layout.tobytes()]) == 1 or layout[0, 0] == 1 else 0.5)
         return np.array(values)
 
-    never = {int(image) for image, layout in zip(plain.coords[:, 0], labels(plain), strict=True) if layout[0, 0] == 1}
+    never = {int(image) for image, layout in zip(plain.image_id, labels(plain), strict=True) if layout[0, 0] == 1}
     assert 0 < len(never) < 10
-    found = drawn(0, "0.h5", Filter(arm="real", iou=0.5, redraws=2), agreement)
-    assert set(found.coords[:, 0]) == set(range(10)) - never
-    assert set(found.coords[:, 1]) == {1}  # drawn anew once
+    found = generated(0, "0.h5", Filter(arm="real", iou=0.5, redraws=2), agreement)
+    assert set(found.image_id) == set(range(10)) - never
+    assert set(found.redraws) == {1}  # generated again once
     assert {len(images) for images in looks.values()} == {2, 3}
     assert all(len(set(images)) == len(images) for images in looks.values())  # from other noise each time
 
-    shards = [tiny_study / "0.h5", drawn(1, "1.h5").path]
-    manifest = write_manifest(tiny_study / "plan.csv", shards, tiny_study / "manifest.csv").set_index("image")
-    planned = read_table(tiny_study / "plan.csv").set_index("image")
+    shards = [tiny_study / "0.h5", generated(1, "1.h5").path]
+    manifest = write_manifest(tiny_study / "plan.csv", shards, out=tiny_study / "manifest.csv").set_index("image")
+    planned = PLAN.read(tiny_study / "plan.csv").set_index("image")
     assert set(manifest.index[~manifest["kept"]]) == never
     assert manifest["redraws"].tolist() == [pd.NA if n in never else int(n < 10) for n in range(20)]
     assert (manifest["seed"] - planned["seed"]).tolist() == [int(n < 10 and n not in never) for n in range(20)]
@@ -192,16 +204,16 @@ def labels(file):
     return [file.labels(index) for index in range(len(file))]
 
 
-def test_images_of_which_nothing_can_be_told_are_kept(drawn):
+def test_images_of_which_nothing_can_be_told_are_kept(generated):
     unknown = lambda images, layouts: np.full(len(images), np.nan)  # noqa: E731
-    assert len(drawn(0, "0.h5", Filter(arm="real"), unknown)) == 10
+    assert len(generated(0, "0.h5", Filter(arm="real"), unknown)) == 10
 
 
-def test_a_filter_that_keeps_nothing_and_shards_of_another_plan_are_errors(tiny_study, drawn):
-    drawn(0, "0.h5", Filter(arm="real", redraws=0), lambda images, layouts: np.zeros(len(images)))
+def test_a_filter_that_keeps_nothing_and_shards_of_another_plan_are_errors(tiny_study, generated):
+    generated(0, "0.h5", Filter(arm="real", redraws=0), lambda images, layouts: np.zeros(len(images)))
     with pytest.raises(UserError, match=r"plan\.csv: not one image agrees .* synthesis\.filter\.iou"):
-        write_manifest(tiny_study / "plan.csv", [tiny_study / "0.h5"], tiny_study / "manifest.csv")
-    other = drawn(1, "1.h5")
+        write_manifest(tiny_study / "plan.csv", [tiny_study / "0.h5"], out=tiny_study / "manifest.csv")
+    other = generated(1, "1.h5")
     plan(tiny_study, images=5)
     with pytest.raises(UserError, match=r"plan\.csv: has not the images of"):
-        write_manifest(tiny_study / "plan.csv", [other.path], tiny_study / "manifest.csv")
+        write_manifest(tiny_study / "plan.csv", [other.path], out=tiny_study / "manifest.csv")

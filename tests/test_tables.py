@@ -4,24 +4,49 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stedm.tables import read_table
+from stedm.errors import UserError
+from stedm.tables import COUNT, FLAG, NUMBER, TEXT, WHOLE, Table
+
+TABLE = Table("stedm make", {"patient": TEXT, "score": NUMBER, "seed": WHOLE, "redraws": COUNT, "nearer": FLAG})
 
 
 @pytest.mark.parametrize("name", ["NA", "None", "nan", "null", "N/A", "001", "1e3", "True", ""])
 def test_a_name_is_read_as_it_was_written(tmp_path, name):
-    columns = ["slide", "patient", "style_patches", "class"]
-    pd.DataFrame([[name] * len(columns)], columns=columns).to_csv(tmp_path / "table.csv", index=False)
-    assert read_table(tmp_path / "table.csv").to_numpy().tolist() == [[name] * len(columns)]
+    table = pd.DataFrame({"patient": [name], "score": 0.5, "seed": 1, "redraws": 0, "nearer": True})
+    TABLE.write(table, tmp_path / "table.csv")
+    assert TABLE.read(tmp_path / "table.csv")["patient"].tolist() == [name]
 
 
-def test_other_columns_are_numbers_and_empty_ones_are_nan(tmp_path):
-    (tmp_path / "table.csv").write_text("patient,score,seed,nearer\n001,0.5,3,True\nNA,,4,False\n")
-    table = read_table(tmp_path / "table.csv")
+def test_each_column_has_its_type_and_empty_fields_are_missing(tmp_path):
+    (tmp_path / "table.csv").write_text("patient,score,seed,redraws,nearer,more\n001,0.5,3,2,True,1.5\nNA,,4,,,\n")
+    table = TABLE.read(tmp_path / "table.csv")
     np.testing.assert_array_equal(table["score"], [0.5, np.nan])
-    assert table["seed"].dtype == np.int64
-    assert table["nearer"].dtype == bool
+    assert table["seed"].tolist() == [3, 4]
+    assert table["redraws"].tolist() == [2, pd.NA]
+    assert table["nearer"].tolist() == [True, pd.NA]
+    np.testing.assert_array_equal(table["more"], [1.5, np.nan])
 
 
 def test_a_table_without_rows_keeps_its_columns(tmp_path):
-    (tmp_path / "table.csv").write_text("patient,score\n")
-    assert list(read_table(tmp_path / "table.csv").columns) == ["patient", "score"]
+    (tmp_path / "table.csv").write_text("patient,score,seed,redraws,nearer\n")
+    assert list(TABLE.read(tmp_path / "table.csv").columns) == list(TABLE.columns)
+
+
+def test_columns_are_written_in_order_and_others_after_them(tmp_path):
+    columns = {"more": [1], "nearer": [True], "redraws": [0], "seed": [1], "score": [1 / 3], "patient": ["P"]}
+    TABLE.write(pd.DataFrame(columns), tmp_path / "table.csv", digits=3)
+    assert (tmp_path / "table.csv").read_text() == "patient,score,seed,redraws,nearer,more\nP,0.333,1,0,True,1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("patient,score\n", "line 1: has no column seed, redraws, nearer; make it with `stedm make`"),
+        ("", "cannot be read as a table"),
+        ("patient,score,seed,redraws,nearer\nP,0.5,x,,\n", "cannot be read as a table"),
+    ],
+)
+def test_another_table_is_refused_by_name(tmp_path, content, message):
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(UserError, match=r"table\.csv.*" + message):
+        TABLE.read(tmp_path / "table.csv")

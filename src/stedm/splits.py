@@ -57,7 +57,7 @@ def make_split(
         roles = random_roles(patients, options, lost)
     table = slides.assign(role=[roles.get(patient, EXCLUDED) for patient in slides["patient"]])
     table.loc[table["patches"] == 0, "role"] = EXCLUDED
-    table = table[list(SPLIT.columns)]
+    table = table[[*SPLIT.columns, "fingerprint"]]
     with written_whole(out) as temporary:
         SPLIT.write(table, temporary)
     return table

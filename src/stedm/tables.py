@@ -62,7 +62,8 @@ INTERVAL = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
 CHECK = Table("stedm check", {"slide": TEXT, "patient": TEXT, "status": TEXT, "problem": TEXT})
 SPLIT = Table(
     "stedm splits make",
-    {"slide": TEXT, "patient": TEXT, "group": TEXT, "role": TEXT, "labelled": FLAG, "fingerprint": TEXT},
+    {"slide": TEXT, "patient": TEXT, "group": TEXT, "role": TEXT, "labelled": FLAG},
+    {"fingerprint": TEXT},
 )
 PLAN = Table(
     "stedm synthesis plan",

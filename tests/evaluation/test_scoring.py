@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stedm.config import Annotations, Evaluation, Patches, TissueClass
+from stedm.config import Annotations, NetworkRun, Patches, ScoreOptions, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.evaluation import scoring
 from stedm.evaluation.scoring import region, score_slides
@@ -16,7 +16,8 @@ from stedm.sheet import Slide, write_sheet
 from stedm.slides import OpenedSlide
 
 CLASSES = [TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")]
-OPTIONS = Evaluation(overlap=0.5, batch_size=7)
+WINDOWS = Windows(overlap=0.5, batch_size=7)
+RUN = NetworkRun(study="s", split="n1-r0", annotated_patients=1, repeat=0, arm="real", seed=0)
 BLUE = (40, 40, 200)
 
 
@@ -61,7 +62,8 @@ def study(tmp_path, monkeypatch):
         split.to_csv(tmp_path / "split.csv", index=False)
         fill = Annotations(fill="stroma")
         out = tmp_path / "out"
-        score_slides(OPTIONS, CLASSES, fill, patches, tmp_path, tmp_path / "split.csv", tmp_path / "slides.csv", out)
+        options = ScoreOptions(classes=CLASSES, annotations=fill, patches=patches, windows=WINDOWS, run=RUN)
+        score_slides(options, tmp_path, tmp_path / "split.csv", tmp_path / "slides.csv", out=out)
         table = pd.read_csv(out / "confusion.csv")
         return table, {name: Image.open(out / "maps" / f"{name}.png") for name in table["slide"].unique()}
 

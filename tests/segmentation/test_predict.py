@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from stedm.cli import main
-from stedm.config import Annotations, Evaluation, Patches, Tissue, TissueClass
+from stedm.config import Annotations, Patches, Tissue, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.segmentation import predict
 from stedm.segmentation.label_map import TILE
@@ -24,7 +24,7 @@ CLASSES = [
 ]
 COLOURS = np.array([(220, 120, 180), (120, 60, 160), (200, 160, 100)], np.uint8)
 GLASS = (245, 245, 245)
-OPTIONS = Evaluation(overlap=0.25, batch_size=7)
+OPTIONS = Windows(overlap=0.25, batch_size=7)
 
 
 class Nearest(torch.nn.Module):
@@ -79,7 +79,7 @@ def test_map_and_polygons_are_the_slide_at_its_place(model, tmp_path):
     small = phantom(620, 505)
     labels = small.repeat(2, 0).repeat(2, 1)
     slide = write_slide(tmp_path / "S1.tiff", COLOURS[labels], 0.25)
-    predict_slides(OPTIONS, model(mpp=0.5), [slide], tmp_path / "out")
+    predict_slides(OPTIONS, model(mpp=0.5), [slide], out=tmp_path / "out")
     with tifffile.TiffFile(tmp_path / "out/S1.tif") as file:
         found = file.asarray()
         assert file.pages[0].get_resolution("MICROMETER")[0] == pytest.approx(1 / 0.5)
@@ -103,7 +103,7 @@ def test_glass_is_neither_predicted_nor_outlined(model, tmp_path):
     image = np.full((1024, 1024, 3), GLASS, np.uint8)
     image[256:640, 128:512] = COLOURS[1]
     slide = write_slide(tmp_path / "S1.tiff", image, 0.5)
-    predict_slides(OPTIONS, model(mpp=0.5, tissue=Tissue(mpp=4.0)), [slide], tmp_path / "out")
+    predict_slides(OPTIONS, model(mpp=0.5, tissue=Tissue(mpp=4.0)), [slide], out=tmp_path / "out")
     expected = np.full((1024, 1024), 255, np.uint8)
     expected[256:640, 128:512] = 1
     found = tifffile.imread(tmp_path / "out/S1.tif")
@@ -120,7 +120,7 @@ def test_images_of_any_size_without_scale(model, tmp_path, size):
     labels = np.zeros(size, np.uint8)
     labels[:, size[1] // 2 :] = 2
     Image.fromarray(COLOURS[labels]).save(tmp_path / "S1.png")
-    predict_slides(OPTIONS, model(level=0), [tmp_path / "S1.png"], tmp_path / "out")
+    predict_slides(OPTIONS, model(level=0), [tmp_path / "S1.png"], out=tmp_path / "out")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/S1.tif"), labels)
 
 
@@ -134,7 +134,7 @@ def test_a_bad_slide_stops_no_other_and_what_is_done_is_not_redone(model, tmp_pa
     (slides / "notes.txt").write_text("not a slide at all")
     folder = model(mpp=0.5)
     with pytest.raises(UserError) as caught:
-        predict_slides(OPTIONS, folder, [slides], out)
+        predict_slides(OPTIONS, folder, [slides], out=out)
     broken, without_scale = caught.value.messages
     assert "B.svs" in broken
     assert "C.tif: no resolution" in without_scale and "--mpp" in without_scale
@@ -143,17 +143,17 @@ def test_a_bad_slide_stops_no_other_and_what_is_done_is_not_redone(model, tmp_pa
 
     (slides / "B.svs").unlink()
     before = sum(model.seen)
-    predict_slides(OPTIONS, folder, [slides], out, mpp=0.5)  # the option counts for C, and changes A and D
+    predict_slides(OPTIONS, folder, [slides], out=out, mpp=0.5)  # the option counts for C, and changes A and D
     predicted = sum(model.seen) - before
     assert predicted == 3 * before / 2
-    predict_slides(OPTIONS, folder, [slides], out, mpp=0.5)
+    predict_slides(OPTIONS, folder, [slides], out=out, mpp=0.5)
     assert sum(model.seen) == before + predicted  # nothing
     (out / "D.geojson").unlink()
-    predict_slides(OPTIONS, folder, [slides], out, mpp=0.5)
+    predict_slides(OPTIONS, folder, [slides], out=out, mpp=0.5)
     assert sum(model.seen) == before + predicted * 4 / 3  # D
-    predict_slides(OPTIONS, folder, [slides / "A.tif"], out, mpp=0.5, redo=True)
+    predict_slides(OPTIONS, folder, [slides / "A.tif"], out=out, mpp=0.5, redo=True)
     assert sum(model.seen) == before + predicted * 5 / 3  # A, as asked
-    predict_slides(OPTIONS, model(mpp=0.5, size=64), [slides / "A.tif"], out, mpp=0.5)
+    predict_slides(OPTIONS, model(mpp=0.5, size=64), [slides / "A.tif"], out=out, mpp=0.5)
     assert sum(model.seen) == before + predicted * 5 / 3 + 1  # another model
 
 
@@ -165,7 +165,7 @@ def test_what_is_broken_is_not_predicted_and_told(model, tmp_path, caplog):
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff" * length)
-    predict_slides(OPTIONS, model(mpp=0.5), [path], tmp_path / "out")
+    predict_slides(OPTIONS, model(mpp=0.5), [path], out=tmp_path / "out")
     found = tifffile.imread(tmp_path / "out/S1.tif")
     np.testing.assert_array_equal(found[found != 255], labels[found != 255])
     assert (found[256:512, 256:512] == 255).all()
@@ -178,7 +178,7 @@ def test_nothing_is_left_of_a_slide_that_fails_in_the_middle(model, tmp_path, mo
     folder = model(mpp=0.5)
     monkeypatch.setattr(predict, "load_network", lambda folder: Failing())
     with pytest.raises(UserError, match="third batch"):
-        predict_slides(OPTIONS, folder, [tmp_path / "S1.tif"], tmp_path / "out")
+        predict_slides(OPTIONS, folder, [tmp_path / "S1.tif"], out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 

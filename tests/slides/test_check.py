@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stedm.config import Annotations, Patches, Tissue
+from stedm.config import Annotations, CheckOptions, Patches, Tissue
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides.check import check_slides
@@ -15,7 +15,8 @@ PATCHES = Patches(size=64, mpp=4.0)
 @pytest.fixture
 def check(tmp_path, classes):
     def run(*slides, strict=False, patches=PATCHES):
-        check_slides(slides, classes, Annotations(), patches, strict, tmp_path / "check.csv")
+        options = CheckOptions(classes=classes, annotations=Annotations(), patches=patches, strict=strict)
+        check_slides(options, slides, out=tmp_path / "check.csv")
 
     return run
 

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stedm.config import Annotations, Patches
+from stedm.config import Annotations, Patches, PatchesOptions
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides.coords import read_coords
@@ -12,6 +12,11 @@ from stedm.slides.patches import extract_patches
 from stedm.store import PatchFile
 
 CORNERS = np.array([[64, 0], [3, 7], [200, 300]])
+
+
+def extract(slide, classes, patches, out):
+    options = PatchesOptions(classes=classes, annotations=Annotations(), patches=patches)
+    return extract_patches(options, slide, out=out, overview=out.with_suffix(".png"))
 
 
 def clam(path, coords=CORNERS, patch_size=64, patch_level=0, downsample=(1.0, 1.0)):
@@ -71,7 +76,7 @@ def test_patches_are_cut_where_the_coordinates_say(tmp_path, slide, classes, wri
     write(tmp_path / "theirs" / name)
     row, image = slide
     options = Patches(size=64, mpp=0.5, coords=str(tmp_path / "theirs"))
-    extract_patches(row, classes, Annotations(), options, tmp_path / "out.h5", tmp_path / "out.png")
+    extract(row, classes, options, tmp_path / "out.h5")
     patches = PatchFile(tmp_path / "out.h5")
     assert sorted(patches.coords.tolist()) == sorted(CORNERS.tolist())
     for index, (x, y) in enumerate(patches.coords):
@@ -117,7 +122,7 @@ def test_a_file_without_patches_is_a_status(tmp_path, slide, classes):
     (tmp_path / "theirs").mkdir()
     clam(tmp_path / "theirs/s1.h5", np.zeros((0, 2), int))
     options = Patches(size=64, mpp=0.5, coords=str(tmp_path / "theirs"))
-    assert extract_patches(slide[0], classes, Annotations(), options, tmp_path / "out.h5", tmp_path / "out.png") == 0
+    assert extract(slide[0], classes, options, tmp_path / "out.h5") == 0
     attributes = PatchFile(tmp_path / "out.h5").attributes
     assert attributes["status"] == "no tissue"
     assert "s1.h5 has no patch on the slide" in attributes["problem"]
@@ -127,7 +132,7 @@ def test_our_patch_files_are_such_files(tmp_path, slide, classes):
     row, _ = slide
     grid = Patches(size=64, mpp=1.0)
     (tmp_path / "ours").mkdir()
-    extract_patches(row, classes, Annotations(), grid, tmp_path / "ours/s1.h5", tmp_path / "out.png")
+    extract(row, classes, grid, tmp_path / "ours/s1.h5")
     ours = PatchFile(tmp_path / "ours/s1.h5")
     assert len(ours) == 12
     np.testing.assert_array_equal(read_coords(ours.path, (384, 512), 128.0), ours.coords)

@@ -7,7 +7,7 @@ import openslide
 import pytest
 from PIL import Image
 
-from stedm.config import Annotations, Patches
+from stedm.config import Annotations, CheckOptions, Patches, PatchesOptions
 from stedm.sheet import Slide
 from stedm.slides import patches as patches_module
 from stedm.slides.check import check_slides
@@ -21,11 +21,13 @@ def extract(tmp_path, classes):
 
     def run(slide, spoil=None, annotations=None, strict=False, **options):
         patches, annotations = Patches(**options), annotations or Annotations()
-        check_slides([slide], classes, annotations, patches, strict, tmp_path / "check.csv")
+        options = CheckOptions(classes=classes, annotations=annotations, patches=patches, strict=strict)
+        check_slides(options, [slide], out=tmp_path / "check.csv")
         if spoil:
             spoil()
         out, overview = tmp_path / "out/s1.h5", tmp_path / "out/s1.png"
-        count = extract_patches(slide, classes, annotations, patches, out, overview)
+        options = PatchesOptions(classes=classes, annotations=annotations, patches=patches)
+        count = extract_patches(options, slide, out=out, overview=overview)
         assert sorted(item.name for item in out.parent.iterdir()) == ["s1.h5", "s1.png"]  # nothing half-written stays
         assert count == len(PatchFile(out))
         return PatchFile(out)

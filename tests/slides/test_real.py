@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stedm.config import Annotations, Patches
+from stedm.config import Annotations, CheckOptions, Patches
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides import UnreadableSlide, open_slide
@@ -21,9 +21,10 @@ pytestmark = pytest.mark.real_data
 
 
 def run(tmp_path, slide, classes, patches):
-    check_slides([slide], classes, Annotations(), patches, True, tmp_path / "check.csv")
+    options = CheckOptions(classes=classes, annotations=Annotations(), patches=patches, strict=True)
+    check_slides(options, [slide], out=tmp_path / "check.csv")
     out = tmp_path / "s.h5"
-    extract_patches(slide, classes, Annotations(), patches, out, tmp_path / "s.png")
+    extract_patches(options, slide, out=out, overview=tmp_path / "s.png")
     return PatchFile(out)
 
 
@@ -52,8 +53,9 @@ def test_aperio_slide_at_half_its_resolution(tmp_path, real_data, classes):
 
 def test_a_slide_without_resolution_takes_the_sheets(tmp_path, real_data, classes):
     path = real_data / "slides/tcga-cr-7395-01a-01-ts1.svs"
+    options = CheckOptions(classes=classes, annotations=Annotations(), patches=Patches(size=64, mpp=1), strict=True)
     with pytest.raises(UserError, match="no resolution"):
-        check_slides([Slide("s", "p", path)], classes, Annotations(), Patches(size=64, mpp=1), True, tmp_path / "c.csv")
+        check_slides(options, [Slide("s", "p", path)], out=tmp_path / "c.csv")
     patches = run(tmp_path, Slide("s", "p", path, mpp=0.5), classes, Patches(size=256, mpp=1.0))
     assert (patches.attributes["level"], patches.attributes["mpp_source"]) == (1, "sheet")
     assert 30 <= len(patches) <= 45
@@ -70,7 +72,8 @@ def test_broken_and_truncated_slides_are_quarantined(tmp_path, real_data, classe
         path = tmp_path / f"cut{percent}.svs"
         path.write_bytes(content[: len(content) * percent // 100])
         slides.append(Slide(path.stem, "p", path))
-    check_slides(slides, classes, Annotations(), Patches(size=64, mpp=0.5), False, tmp_path / "check.csv")
+    options = CheckOptions(classes=classes, annotations=Annotations(), patches=Patches(size=64, mpp=0.5), strict=False)
+    check_slides(options, slides, out=tmp_path / "check.csv")
     table = pd.read_csv(tmp_path / "check.csv", keep_default_na=False)
     assert list(table.status) == ["ok"] + 5 * ["quarantined"]
     with pytest.raises(UnreadableSlide, match=r"broken\.svs"):

@@ -7,7 +7,7 @@ import openslide
 import pytest
 import tifffile
 
-from stedm.config import Annotations, Patches
+from stedm.config import Annotations, Patches, PatchesOptions
 from stedm.sheet import Slide
 from stedm.slides import open as open_module
 from stedm.slides import open_slide
@@ -96,7 +96,13 @@ def extract(tmp_path, classes):
     def run(path, threads=1, **options):
         slide, out = Slide("s1", "p1", path), tmp_path / f"out{threads}.h5"
         patches = Patches(**{"size": 50, "mpp": 0.5, "tissue": None} | options)
-        extract_patches(slide, classes, Annotations(), patches, out, tmp_path / "s1.png", threads)
+        extract_patches(
+            PatchesOptions(classes=classes, annotations=Annotations(), patches=patches),
+            slide,
+            out=out,
+            overview=tmp_path / "s1.png",
+            threads=threads,
+        )
         return PatchFile(out)
 
     return run
