@@ -1,4 +1,4 @@
-"""What the tests of figures share: the drawn figure itself, and tables to draw from."""
+"""What the tests of figures share: the figures that were plotted, and tables to plot."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from stedm.config import Arm, Evaluation, TissueClass
+from stedm.config import Arm, ClassesOptions, Evaluation, TissueClass
 from stedm.evaluation.statistics import compare_pairs, summarise
 
 ARMS = {
@@ -28,27 +28,28 @@ def study_arms():
 
 @pytest.fixture
 def classes():
-    return [TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")]
+    stroma, tumour = TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")
+    return ClassesOptions(classes=[stroma, tumour])
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def figures(monkeypatch):
     """The figures that were written."""
-    figures = []
+    saved = []
     save = Figure.savefig
 
     def record(self, *args, **kwargs):
-        if self not in figures:
-            figures.append(self)
+        if self not in saved:
+            saved.append(self)
         return save(self, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", record)
-    return figures
+    return saved
 
 
 @pytest.fixture
 def tables(tmp_path):
-    """Makes patients.csv and arms.csv of made-up scores; returns their paths and the scores."""
+    """Makes patients.csv and arms.csv from made-up scores; returns their paths and the scores."""
 
     def make(numbers=(2, 4, 8), patients=10):
         rng = np.random.default_rng(0)
@@ -69,8 +70,8 @@ def tables(tmp_path):
     return make
 
 
-def boxes(figure):
-    """All texts that are drawn with their boxes in pixels (matplotlib keeps labels of ticks that are out of view)."""
+def boxes(fig):
+    """All visible texts with their boxes in pixels (matplotlib keeps labels of ticks that are out of view)."""
     found = []
     draw = Text.draw
 
@@ -79,7 +80,7 @@ def boxes(figure):
             found.append(self)
         return draw(self, renderer, *args, **kwargs)
 
-    canvas = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(fig)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Text, "draw", record)
         canvas.draw()
@@ -89,16 +90,16 @@ def boxes(figure):
 @pytest.fixture
 def texts():
     """Gives the visible texts of a figure."""
-    return lambda figure: [text for text, _ in boxes(figure)]
+    return lambda fig: [text for text, _ in boxes(fig)]
 
 
 @pytest.fixture
 def check_layout():
     """Checks that no text lies over another and none outside the figure."""
 
-    def check(figure):
-        found = boxes(figure)
-        whole = figure.bbox
+    def check(fig):
+        found = boxes(fig)
+        whole = fig.bbox
         for text, box in found:
             inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1 + 1
             assert inside, f"{text!r} at {box} is outside {whole}"

@@ -7,7 +7,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stedm.figures import contact_sheet
-from stedm.figures.contact_sheet import draw_contact_sheet, layout
+from stedm.figures.contact_sheet import layout, plot_contact_sheet
 from stedm.sheet import Slide, write_sheet
 from stedm.slides.overview import PICTURE
 from stedm.store import write_patches
@@ -35,8 +35,8 @@ def study(tmp_path):
             info = PngInfo()
             info.add_text(PICTURE, "0 20 100 120")
             Image.fromarray(overview).save(tmp_path / f"overviews/{slide.slide}.png", pnginfo=info)
-        draw_contact_sheet(
-            tmp_path / "slides.csv", tmp_path / "patches", tmp_path / "overviews", tmp_path / "figures/sheet.png"
+        plot_contact_sheet(
+            tmp_path / "slides.csv", tmp_path / "patches", tmp_path / "overviews", out=tmp_path / "figures/sheet.png"
         )
         return np.asarray(Image.open(tmp_path / "figures/sheet.png")), (tmp_path / "figures/sheet.pdf").read_bytes()
 
@@ -83,15 +83,17 @@ def test_many_slides_are_in_the_pdf_and_the_figure_says_so(study, written):
     page, pdf = study(50)
     assert re.findall(rb"/Count (\d+)", pdf)[-1] == b"3"
     assert sum(found(page, number) is not None for number in range(50)) == 24
-    (note,) = [text for text in written if "all of them" in text]
-    assert note.endswith("page 1 of 3 (all of them are in sheet.pdf)")
+    (note,) = [text for text in written if "all pages" in text]
+    assert note.endswith("page 1 of 3 (all pages: sheet.pdf)")
     assert {f"S{number}" for number in range(50)} <= set(written)
 
 
 def test_the_same_study_gives_the_same_files(study, tmp_path, monkeypatch):
     _, first = study(2)
     monkeypatch.setattr("time.time", lambda: 1e9)
-    draw_contact_sheet(tmp_path / "slides.csv", tmp_path / "patches", tmp_path / "overviews", tmp_path / "again.png")
+    plot_contact_sheet(
+        tmp_path / "slides.csv", tmp_path / "patches", tmp_path / "overviews", out=tmp_path / "again.png"
+    )
     assert (tmp_path / "again.pdf").read_bytes() == first
 
 

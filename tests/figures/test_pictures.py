@@ -1,4 +1,4 @@
-"""Figures of images: each picture at its place, told by its colour."""
+"""Figures of images: each picture is in its place, which its colour says."""
 
 import json
 import shutil
@@ -6,18 +6,23 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from filled import write_filled
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from stedm.config import Annotations, Evaluation, Patches
+from stedm.config import Annotations, MapsOptions, Patches
+from stedm.config.evaluation import ScoredClasses
 from stedm.errors import UserError
 from stedm.evaluation.scoring import write_map
-from stedm.figures.examples import draw_examples
-from stedm.figures.grid import draw_grid, read_grid
-from stedm.figures.maps import draw_maps
+from stedm.figures.closest import plot_closest
+from stedm.figures.examples import plot_examples
+from stedm.figures.grid import plot_grid
+from stedm.figures.maps import plot_maps
 from stedm.figures.style import coloured, mosaic
+from stedm.shards import Generated, write_shard
 from stedm.sheet import Slide, write_sheet
 from stedm.store import write_patches
+from stedm.tables import CONFUSION, IMAGES, MANIFEST, PATIENTS, PLAN, SCORES
 
 NAMES = ["stroma", "tumour"]
 
@@ -27,40 +32,57 @@ def plain(colour, size=16):
 
 
 def pictures(axes):
-    """Images of axes, as drawn."""
+    """Images of axes."""
     return [np.asarray(item.get_array()) for item in axes.get_images()]
 
 
-def test_the_grid_has_layouts_beside_and_styles_above(drawn, classes, tmp_path, texts, check_layout):
-    rows, columns = 3, 5
-    images = np.stack([[plain((40 * row, 30 * column, 99)) for column in range(columns)] for row in range(rows)])
-    layouts = np.stack([np.full((16, 16), label, np.uint8) for label in (0, 1, 255)])
-    styles = [plain((0, 30 * column, 0))[None] for column in range(columns)]
-    draw_grid(
-        layouts, styles, images, classes, ["P01", "P02", "P03"], [f"patient {n}" for n in range(columns)],
-        tmp_path / "grid.png",
-    )  # fmt: skip
-    (figure,) = drawn
-    grid = np.array(figure.axes).reshape(rows + 1, columns + 1)
-    for row in range(rows):
-        np.testing.assert_allclose(pictures(grid[row + 1, 0])[0], coloured(layouts[row], classes))
-        for column in range(columns):
-            np.testing.assert_array_equal(pictures(grid[row + 1, column + 1])[0], images[row, column])
-    for column in range(columns):
-        np.testing.assert_array_equal(pictures(grid[0, column + 1])[0], styles[column][0])
+@pytest.fixture
+def plot(classes, tmp_path):
+    """Plots a grid of these layouts (labels) by these numbers of style images; colours say which is which."""
+
+    def make(layouts, styles):
+        rows, images = [], []
+        for patient, count in styles.items():
+            some = [(plain((0, 30 * number, 0)), None, (number, 0), 1.0) for number in range(count)]
+            write_patches(tmp_path / f"patches/{patient}.h5", some, 16, NAMES, {"slide": patient})
+        for row, (slide, label) in enumerate(layouts.items()):
+            for column, (patient, count) in enumerate(styles.items()):
+                numbers = " ".join(map(str, range(count)))
+                rows.append(
+                    {"image": len(rows), "seed": row, "layout_slide": slide, "style_slide": patient,
+                     "style_patient": patient, "style_patches": numbers}
+                )  # fmt: skip
+                layout = np.full((16, 16), label, np.uint8)
+                images.append(Generated(len(images), plain((40 * row, 15 * column, 99)), layout, 0))
+        write_filled(PLAN, rows, tmp_path / "grid.csv")
+        write_shard(tmp_path / "grid.h5", images, 16, NAMES, {"styled": True})
+        plot_grid(classes, tmp_path / "grid.csv", tmp_path / "grid.h5", tmp_path / "patches", out=tmp_path / "grid.png")
+
+    return make
+
+
+def test_the_grid_has_layouts_left_and_styles_above(figures, classes, plot, texts, check_layout):
+    layouts, styles = {"P01": 0, "P02": 1, "P03": 255}, {"NA": 1, "001": 4, "c": 5, "d": 3, "e": 1}
+    plot(layouts, styles)
+    (fig,) = figures
+    grid = np.array(fig.axes).reshape(4, 6)
+    for row, label in enumerate(layouts.values()):
+        wanted = coloured(np.full((16, 16), label, np.uint8), classes.classes)
+        np.testing.assert_allclose(pictures(grid[row + 1, 0])[0], wanted)
+        for column in range(5):
+            assert (pictures(grid[row + 1, column + 1])[0] == (40 * row, 15 * column, 99)).all()
+    for axes, count in zip(grid[0, 1:], styles.values(), strict=True):
+        corner = pictures(axes)[0][-1, -1]  # of the fourth image where there are four, else of the first
+        assert tuple(corner) == (0, 90 if count >= 4 else 0, 0)
     assert not pictures(grid[0, 0])
-    assert {"P01", "P02", "P03", "patient 0", "patient 4", "stroma", "tumour"} <= set(texts(figure))
-    check_layout(figure)
+    assert {*layouts, *styles, "stroma", "tumour"} <= set(texts(fig))
+    check_layout(fig)
 
 
 @pytest.mark.parametrize("columns", [2, 12])
-def test_names_of_styles_stay_above_their_column(drawn, classes, tmp_path, columns, check_layout):
-    images = np.zeros((1, columns, 16, 16, 3), np.uint8)
-    draw_grid(
-        np.zeros((1, 16, 16), np.uint8), [np.zeros((4, 16, 16, 3), np.uint8)] * columns, images, classes, ["P01"],
-        [f"TCGA-AB-{n:04d}" for n in range(columns)], tmp_path / "grid.png",
-    )  # fmt: skip
-    check_layout(drawn[0])
+def test_names_of_styles_stay_above_their_column(figures, plot, columns, check_layout):
+    plot({"P01": 0}, {f"TCGA-AB-{number:04d}": 4 for number in range(columns)})
+    check_layout(figures[0])
 
 
 def test_layouts_take_the_classes_colours_and_white():
@@ -80,86 +102,94 @@ def test_four_style_images_become_one_and_fewer_show_the_first():
 
 @pytest.fixture
 def synthesis(tmp_path):
-    """Drawn images whose grey value is their number; patches whose colour tells slide and place."""
-    for number, slide in enumerate(("A", "B", "C", "D")):
-        patches = [(plain((50 * number, 10 * n, 0)), np.zeros((16, 16), np.uint8), (n, 0), 1.0) for n in range(6)]
-        write_patches(tmp_path / "patches" / f"{slide}.h5", patches, 16, NAMES, {"slide": slide})
-    return synthesised(tmp_path)
+    """Makes generated images whose grey value is their number, patches whose colour says slide and place; returns
+    manifest, shards and patches. The styles of the images are of these patients in turn, each of a slide of its name;
+    the layouts are of slide A."""
 
+    def make(patients="BCD", styled=True):
+        rows, shards = [], {0: [], 1: []}
+        for number, slide in enumerate(["A", *patients]):
+            patches = [(plain((50 * number % 256, 10 * n, 0)), None, (n, 0), 1.0) for n in range(6)]
+            write_patches(tmp_path / f"patches/{slide}.h5", patches, 16, NAMES, {"slide": slide})
+        for image in range(4 * len(patients)):
+            patient = patients[image % len(patients)]
+            rows.append(
+                {"image": image, "layout_slide": "A", "layout_patch": image % 6, "style_slide": patient,
+                 "style_patient": patient, "style_patches": str(image % 6)}
+            )  # fmt: skip
+            layout = np.full((16, 16), image % 2, np.uint8)
+            shards[image % 2].append(Generated(image, plain(image), layout, 0))
+        write_filled(MANIFEST, rows, tmp_path / "manifest.csv")
+        for number, images in shards.items():
+            write_shard(tmp_path / f"{number}.h5", images, 16, NAMES, {"styled": styled})
+        return tmp_path / "manifest.csv", [tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "patches"
 
-def synthesised(tmp_path, patients="BCD", attributes=None):
-    """Manifest, shards and patches of twelve images whose styles are of these patients, each of a slide of its name."""
-    rows, shards = [], {0: [], 1: []}
-    for image in range(12):
-        patient = patients[image % 3]
-        rows.append(
-            {"image": image, "layout_slide": "A", "layout_patch": image % 6, "style_slide": patient,
-             "style_patient": patient, "style_patches": str(image % 6)}
-        )  # fmt: skip
-        shards[image % 2].append((plain(image), np.full((16, 16), image % 2, np.uint8), (image, 0), 1.0))
-    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
-    for number, images in shards.items():
-        write_patches(tmp_path / f"{number}.h5", images, 16, NAMES, {"slide": str(number)} | (attributes or {}))
-    return tmp_path / "manifest.csv", [tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "patches"
+    return make
 
 
 def test_examples_stand_with_their_layout_style_and_real_patch(
-    drawn, classes, tmp_path, synthesis, texts, check_layout
+    figures, classes, tmp_path, synthesis, texts, check_layout
 ):
-    draw_examples(*synthesis, classes, tmp_path / "examples.png")
-    (figure,) = drawn
-    grid = np.array(figure.axes).reshape(4, 3)
+    plot_examples(classes, *synthesis(), out=tmp_path / "examples.png")
+    (fig,) = figures
+    grid = np.array(fig.axes).reshape(4, 3)
     for column in range(3):  # the first image of each of the patients B, C, D has that number
-        label = to_rgb(classes[column % 2].color)
+        label = to_rgb(classes.classes[column % 2].color)
         np.testing.assert_allclose(pictures(grid[0, column])[0][0, 0], label)
         assert (pictures(grid[1, column])[0] == column).all()
         assert tuple(pictures(grid[2, column])[0][0, 0]) == (50 * (column + 1), 10 * column, 0)
         assert tuple(pictures(grid[3, column])[0][0, 0]) == (0, 10 * column, 0)
-    assert {"B", "C", "D", "A"} <= set(texts(figure))
-    check_layout(figure)
+    assert {"B", "C", "D", "A", "generated"} <= set(texts(fig))
+    check_layout(fig)
 
 
 def test_examples_of_a_generator_without_style_have_no_row_of_styles(
-    drawn, classes, tmp_path, synthesis, texts, check_layout
+    figures, classes, tmp_path, synthesis, texts, check_layout
 ):
-    manifest, shards, patches = synthesised(tmp_path, attributes={"styled": False})
-    draw_examples(manifest, shards, patches, classes, tmp_path / "examples.png")
-    (figure,) = drawn
-    grid = np.array(figure.axes).reshape(3, 3)
+    plot_examples(classes, *synthesis(styled=False), out=tmp_path / "examples.png")
+    (fig,) = figures
+    grid = np.array(fig.axes).reshape(3, 3)
     for column in range(3):
         assert (pictures(grid[1, column])[0] == column).all()
         assert tuple(pictures(grid[2, column])[0][0, 0]) == (0, 10 * column, 0)
-    assert not {"style", "B", "C", "D"} & set(texts(figure))
-    check_layout(figure)
+    assert not {"style", "B", "C", "D"} & set(texts(fig))
+    check_layout(fig)
 
 
-@pytest.mark.parametrize("figure", ["examples", "grid"])
-def test_patients_whose_names_look_like_nothing_are_in_the_figures_of_images(
-    drawn, classes, tmp_path, synthesis, texts, figure
-):
+def test_patients_whose_names_look_like_nothing_are_among_the_examples(figures, classes, tmp_path, synthesis, texts):
     names = ["NA", "None", "001"]
-    for name in names:
-        write_patches(tmp_path / "patches" / f"{name}.h5", [(plain(9), None, (n, 0), 1.0) for n in range(6)], 16, NAMES,
-                      {"slide": name})  # fmt: skip
-    manifest, shards, patches = synthesised(tmp_path, names)
-    if figure == "examples":
-        draw_examples(manifest, shards, patches, classes, tmp_path / "examples.png")
-    else:
-        table = pd.read_csv(manifest, dtype=str, keep_default_na=False)[:6].assign(seed=[0, 0, 0, 1, 1, 1])
-        table["layout_slide"] = "NA"
-        table.to_csv(tmp_path / "grid.csv", index=False)
-        images = [(plain(n), np.zeros((16, 16), np.uint8), (n, 0), 1.0) for n in range(6)]
-        write_patches(tmp_path / "grid.h5", images, 16, NAMES, {"slide": "grid"})
-        draw_grid(
-            classes=classes, out=tmp_path / "x.png", **read_grid(tmp_path / "grid.csv", tmp_path / "grid.h5", patches)
-        )
-    assert set(names) <= set(texts(drawn[0]))
+    plot_examples(classes, *synthesis(names), out=tmp_path / "examples.png")
+    assert set(names) <= set(texts(figures[0]))
 
 
-def test_no_more_examples_than_asked_are_spread_over_the_patients(drawn, classes, tmp_path, synthesis):
-    draw_examples(*synthesis, classes, tmp_path / "examples.png", count=2)
-    grid = np.array(drawn[0].axes).reshape(4, 2)
-    assert [pictures(axes)[0][0, 0, 0] for axes in grid[1]] == [0, 2]  # B and D
+def test_of_many_examples_eight_are_spread_over_the_patients(figures, classes, tmp_path, synthesis):
+    plot_examples(classes, *synthesis("BCDEFGHIJKLMNOP"), out=tmp_path / "examples.png")
+    grid = np.array(figures[0].axes).reshape(4, 8)
+    assert [pictures(axes)[0][0, 0, 0] for axes in grid[1]] == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_images_that_the_filter_left_out_are_no_examples(figures, classes, tmp_path, synthesis):
+    manifest, shards, patches = synthesis()
+    plot_examples(classes, manifest, shards[1:], patches, out=tmp_path / "examples.png")
+    grid = np.array(figures[0].axes).reshape(4, 3)
+    assert [pictures(axes)[0][0, 0, 0] for axes in grid[1]] == [3, 1, 5]  # the first odd numbers of B, C and D
+
+
+def test_the_closest_pairs_come_first(figures, tmp_path, synthesis, texts, check_layout):
+    _, shards, patches = synthesis()
+    rows = [
+        {"image": image, "closest_slide": "BC"[image % 2], "closest_patch": 5 - image % 6, "closest_distance": distance}
+        for image, distance in enumerate((0.3, 0.1, 0.5, 0.2))
+    ]
+    write_filled(IMAGES, rows, tmp_path / "images.csv")
+    plot_closest(tmp_path, shards, patches, out=tmp_path / "closest.png")
+    (fig,) = figures
+    grid = np.array(fig.axes).reshape(2, 4)
+    for column, image in enumerate((1, 3, 0, 2)):
+        assert (pictures(grid[0, column])[0] == image).all()
+        assert (pictures(grid[1, column])[0] == (50 * (1 + image % 2), 10 * (5 - image), 0)).all()
+    assert {"generated", "closest\ntraining patch", "0.100", "0.500", "B", "C"} <= set(texts(fig))
+    check_layout(fig)
 
 
 @pytest.fixture
@@ -191,7 +221,7 @@ def score_patients(tmp_path, classes, patients):
                          "patient": patient})  # fmt: skip
             rows.append({"annotated_patients": 2, "arm": arm, "patient": patient, "score": value})
             labels = np.full((30, 40), int(arm == "real"), np.uint8)
-            write_map(folder / "maps" / f"{patient}.png", labels, classes, 10, 20, 2.0)
+            write_map(folder / "maps" / f"{patient}.png", labels, classes.classes, 10, 20, 2.0)
             hits = round(1000 * value)
             for true, predicted, pixels in (
                 ("stroma", "stroma", 9), ("stroma", "tumour", 1000 - hits),
@@ -199,48 +229,45 @@ def score_patients(tmp_path, classes, patients):
             ):  # fmt: skip
                 confusion.append((patient, patient, "test", true, predicted, pixels))
         columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
-        pd.DataFrame(confusion, columns=columns).to_csv(folder / "confusion.csv", index=False)
-    pd.DataFrame(rows).to_csv(tmp_path / "patients.csv", index=False)
-    pd.DataFrame(runs).to_csv(tmp_path / "scores.csv", index=False)
+        write_filled(CONFUSION, pd.DataFrame(confusion, columns=columns), folder / "confusion.csv")
+    write_filled(PATIENTS, rows, tmp_path / "patients.csv")
+    write_filled(SCORES, runs, tmp_path / "scores.csv")
     return tmp_path
 
 
 def maps(folder, classes, arms):
-    draw_maps(
-        Evaluation(),
-        arms,
-        classes,
-        Annotations(fill="stroma"),
-        Patches(size=16, mpp=1.0),
-        folder / "slides.csv",
-        folder,
-        folder / "evaluation",
-        folder / "maps.png",
+    options = MapsOptions(
+        classes=classes.classes,
+        annotations=Annotations(fill="stroma"),
+        patches=Patches(size=16, mpp=1.0),
+        arms=arms,
+        evaluation=ScoredClasses(),
     )
+    plot_maps(options, folder / "slides.csv", folder, folder / "evaluation", out=folder / "maps.png")
 
 
 def test_maps_show_the_worst_and_the_median_patient_and_the_best_arm(
-    drawn, classes, scored, study_arms, texts, check_layout
+    figures, classes, scored, study_arms, texts, check_layout
 ):
     maps(scored, classes, study_arms)
-    (figure,) = drawn
-    found = texts(figure)
+    (fig,) = figures
+    found = texts(fig)
     assert "patient P2" in found and "patient P3" in found and "patient P1" not in found
     assert {"real only\nDice 0.200", "real only\nDice 0.400"} <= set(found)
     assert {"real + styled synthetic\nDice 0.600", "real + styled synthetic\nDice 0.800"} <= set(found)
-    grid = np.array(figure.axes).reshape(2, 4)
+    grid = np.array(fig.axes).reshape(2, 4)
     for row in grid:
         image, truth, reference, best = (pictures(axes)[0] for axes in row)
         assert image.shape == (30, 40, 3) and (image == (200, 100, 100)).all()
         for picture, label in ((truth, 0), (reference, 1), (best, 0)):
-            np.testing.assert_allclose(picture, coloured(np.full((30, 40), label, np.uint8), classes))
-    check_layout(figure)
+            np.testing.assert_allclose(picture, coloured(np.full((30, 40), label, np.uint8), classes.classes))
+    check_layout(fig)
 
 
 @pytest.mark.parametrize(("names", "columns"), [(("real",), 3), (("real", "all"), 4)])
-def test_maps_of_fewer_arms_show_what_there_is(drawn, classes, scored, study_arms, names, columns):
+def test_maps_of_fewer_arms_show_what_there_is(figures, classes, scored, study_arms, names, columns):
     maps(scored, classes, {name: study_arms[name] for name in names})
-    assert len(drawn[0].axes) == 2 * columns
+    assert len(figures[0].axes) == 2 * columns
 
 
 def test_maps_need_the_reference_arm(classes, scored, study_arms):
@@ -258,21 +285,21 @@ def test_a_patient_without_a_map_is_named(classes, scored, study_arms):
         maps(scored, classes, study_arms)
 
 
-def test_patients_whose_names_look_like_nothing_have_maps(drawn, classes, tmp_path, study_arms, texts):
+def test_patients_whose_names_look_like_nothing_have_maps(figures, classes, tmp_path, study_arms, texts):
     scored = score_patients(tmp_path, classes, ("001", "NA", "None"))
     maps(scored, classes, study_arms)
-    assert {"patient NA", "patient None"} <= set(texts(drawn[0]))
+    assert {"patient NA", "patient None"} <= set(texts(figures[0]))
 
 
-def test_maps_of_runs_that_the_study_no_longer_has_are_passed_over(drawn, classes, scored, study_arms):
+def test_maps_of_runs_that_the_study_no_longer_has_are_passed_over(figures, classes, scored, study_arms):
     """Of a configuration with other splits, whose folders lie beside and come first by name."""
     for arm in ("real", "styled", "all"):
         old = scored / "evaluation" / arm / "n2-r0"
         shutil.copytree(old, scored / "evaluation" / arm / "n2-r3")
         for path in (old / "seed0" / "maps").iterdir():
-            write_map(path, np.full((30, 40), 1, np.uint8), classes, 0, 0, 1.0)
+            write_map(path, np.full((30, 40), 1, np.uint8), classes.classes, 0, 0, 1.0)
     table = pd.read_csv(scored / "scores.csv").assign(split="n2-r3")
     table.to_csv(scored / "scores.csv", index=False)
     maps(scored, classes, study_arms)
-    best = drawn[0].axes[3]
-    np.testing.assert_allclose(pictures(best)[0], coloured(np.zeros((30, 40), np.uint8), classes))
+    best = figures[0].axes[3]
+    np.testing.assert_allclose(pictures(best)[0], coloured(np.zeros((30, 40), np.uint8), classes.classes))

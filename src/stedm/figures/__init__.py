@@ -1,1 +1,1 @@
-"""The figures of a study, one module each: tables and stored images in, a PNG and a PDF out."""
+"""The figures of a study, one module each: from tables and stored images to a PNG and a PDF."""

@@ -18,13 +18,13 @@ from stedm.store import patch_file
 
 DPI = 150
 PAGE = 11.7, 8.3
-"""Inches: A4, lying."""
+"""Inches: A4, landscape."""
 COLUMNS, ROWS = 6, 4
-"""Most of a page; fewer slides are shown larger."""
+"""At most on a page; fewer slides are shown larger."""
 MARGIN, TITLE, CAPTION, GAP, LINE = 30, 50, 60, 16, 17
 """Pixels: around the page, for its title, below each slide, between slides, from line to line."""
 SAME_BYTES: dict[str, Any] = {"title": "Contact sheet", "creationDate": None, "modDate": None}
-"""Of the PDF's information: by default Pillow takes the time and the name of the temporary file."""
+"""Metadata of the PDF: by default Pillow writes the time and the name of the temporary file."""
 GREY, PROBLEM = "#555555", "#b00020"
 
 
@@ -40,14 +40,14 @@ class Entry:
     overview: Path
 
 
-def draw_contact_sheet(sheet: Path, patches: Path, overviews: Path, out: Path) -> None:
-    """Draw all slides, those that are not in order first, 24 on a page.
+def plot_contact_sheet(sheet: Path, patches: Path, overviews: Path, *, out: Path) -> None:
+    """Plot all slides, 24 on a page, those with a problem first.
 
     Args:
         sheet: sheet that `write_sheet` wrote.
         patches: folder of patch files.
-        overviews: folder of {slide}.png that `draw_overview` drew.
-        out: PNG file of the first page; a PDF of all pages is written beside it.
+        overviews: folder of the overviews, {slide}.png.
+        out: PNG file of the first page; a PDF of all pages is written next to it.
     """
     entries = [read_entry(slide, patches, overviews) for slide in slides_by_name(sheet)]
     entries.sort(key=lambda entry: entry.status == "ok")
@@ -59,10 +59,10 @@ def draw_contact_sheet(sheet: Path, patches: Path, overviews: Path, out: Path) -
         for number, some in enumerate(pages, start=1):
             where = f", page {number} of {len(pages)}" if len(pages) > 1 else ""
             if number == 1:
-                note = f" (all of them are in {out.with_suffix('.pdf').name})" if where else ""
+                note = f" (all pages: {out.with_suffix('.pdf').name})" if where else ""
                 with written_whole(out) as png:
-                    draw_page(some, columns, rows, summary(entries) + where + note).save(png, "PNG")
-            page = draw_page(some, columns, rows, summary(entries) + where)
+                    plot_page(some, columns, rows, summary(entries) + where + note).save(png, "PNG")
+            page = plot_page(some, columns, rows, summary(entries) + where)
             page.save(pdf, "PDF", append=number > 1, resolution=DPI, quality=90, **SAME_BYTES)
 
 
@@ -73,7 +73,7 @@ def read_entry(slide: str, patches: Path, overviews: Path) -> Entry:
 
 
 def summary(entries: Sequence[Entry]) -> str:
-    """How many there are of what."""
+    """Number of slides, patients and patches, and of slides with each status."""
     statuses = Counter(entry.status for entry in entries)
     patients = len({entry.patient for entry in entries})
     counts = ", ".join(f"{count:,} {status}" for status, count in statuses.most_common())
@@ -88,16 +88,16 @@ def layout(slides: int) -> tuple[int, int]:
     return columns, -(-slides // columns)
 
 
-def draw_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> Image.Image:
-    """One page: the pictures, and then the text over it."""
+def plot_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> Image.Image:
+    """One page: the pictures, then the text over them."""
     width, height = (round(side * DPI) for side in PAGE)
     across = (width - 2 * MARGIN - (columns - 1) * GAP) // columns
     down = (height - 2 * MARGIN - TITLE - (rows - 1) * GAP) // rows
     page = Image.new("RGB", (width, height), "white")
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    fig = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
 
     def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
-        figure.text(x / width, 1 - y / height, text, fontsize=size, va="top", parse_math=False, **style)
+        fig.text(x / width, 1 - y / height, text, fontsize=size, va="top", parse_math=False, **style)
 
     write(MARGIN, MARGIN, title, 10)
     for index, entry in enumerate(entries):
@@ -116,8 +116,8 @@ def draw_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> 
         )
         for number, (text, style) in enumerate(lines):
             write(left + across / 2, top + down - CAPTION + 4 + number * LINE, text, 6.5, ha="center", **style)
-    figure.figimage(np.asarray(page), zorder=-1)
-    canvas = FigureCanvasAgg(figure)
+    fig.figimage(np.asarray(page), zorder=-1)
+    canvas = FigureCanvasAgg(fig)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
@@ -130,5 +130,5 @@ def slide_picture(overview: Path) -> Image.Image:
 
 
 def shortened(text: str, length: int) -> str:
-    """A text of this many letters at most."""
+    """A text of at most this many characters."""
     return text if len(text) <= length else text[: length - 1] + "…"

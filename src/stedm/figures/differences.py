@@ -1,4 +1,4 @@
-"""Differences of the arms to the reference, paired by patient."""
+"""Differences of the arms from the reference, paired by patient."""
 
 from pathlib import Path
 from typing import Any
@@ -10,33 +10,33 @@ from stedm.figures.panels import Panel, across, read_panels
 from stedm.figures.style import COLUMN, MM, WIDTH, arm_colours, figure, wrapped
 
 
-def draw_differences(patients: Path, arms: Path, out: Path) -> None:
-    """A forest plot: mean difference with its 95% interval, and one faint dot for each patient's own.
+def plot_differences(patients: Path, arms: Path, *, out: Path) -> None:
+    """Plot the mean difference of each arm with its 95% interval, and a faint dot per patient: a forest plot.
 
     Args:
-        patients: `patients.csv` (annotated_patients, arm, patient, score).
-        arms: `arms.csv`; its order is the figure's, from top to bottom.
-        out: PNG file; a PDF is written beside it.
+        patients: `patients.csv` of `compare_arms`.
+        arms: `arms.csv` of `compare_arms`; its order is the figure's, from top to bottom.
+        out: PNG file; a PDF is written next to it.
     """
     panels, labels, reference = read_panels(patients, arms)
     colours = arm_colours(list(labels), reference)
     others = [arm for arm in labels if arm != reference]
     if reference is None or not others:  # one arm is a study too
-        with figure(COLUMN, 16 * MM, out) as drawn:
-            drawn.text(0.5, 0.5, "There is one arm only: nothing to compare it with.", ha="center", va="center")
+        with figure(COLUMN, 16 * MM, out) as fig:
+            fig.text(0.5, 0.5, "There is only one arm, so nothing to compare.", ha="center", va="center")
         return
     width = min(WIDTH, 1.6 * COLUMN + (len(panels) - 1) * 50 * MM)
-    with figure(width, (19 + 8 * len(others)) * MM, out) as drawn:
-        grid = drawn.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    with figure(width, (19 + 8 * len(others)) * MM, out) as fig:
+        grid = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, panel in zip(grid, panels, strict=True):
-            draw_panel(axes, panel, others, reference, colours, brief=len(panels) > 1)
+            plot_panel(axes, panel, others, reference, colours, brief=len(panels) > 1)
         grid[0].set_yticks(range(len(others)), [wrapped(labels[arm]) for arm in others])
         grid[0].set_ylim(len(others) - 0.5, -0.6)
         explained = "square: mean and 95% interval; p: Wilcoxon signed-rank test, Holm-corrected"
-        drawn.supxlabel(f"Difference in Dice to “{labels[reference]}”, paired by patient\n{explained}", fontsize=7)
+        fig.supxlabel(f"Difference in Dice from “{labels[reference]}”, paired by patient\n{explained}", fontsize=7)
 
 
-def draw_panel(
+def plot_panel(
     axes: Axes, panel: Panel, others: list[str], reference: str, colours: dict[str, str], brief: bool
 ) -> None:
     """One number of annotated patients: arms from top to bottom."""

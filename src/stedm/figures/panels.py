@@ -1,4 +1,4 @@
-"""The tables of arms and patients as figures take them: one panel for each number of annotated patients."""
+"""The tables of arms and patients as figures take them: one panel per number of annotated patients."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from stedm.tables import read_table
+from stedm.tables import ARMS, PATIENTS
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Panel:
 
 def read_panels(patients: Path, arms: Path) -> tuple[list[Panel], dict[str, str], str | None]:
     """Panels from `patients.csv` and `arms.csv`, the arms' labels in the order of the table, and the reference arm."""
-    scores, table = read_table(patients), read_table(arms)
+    scores, table = PATIENTS.read(patients), ARMS.read(arms)
     labels = {str(row["arm"]): str(row["label"]) for row in table.to_dict("records")}
-    reference = next(iter(table.loc[table["difference"].isna(), "arm"]), None)  # what all others are compared to
+    reference = next(iter(table.loc[table["difference"].isna(), "arm"]), None)  # which the others are compared to
     panels = []
     for annotated in sorted(set(table["annotated_patients"])):
         wide = scores[scores["annotated_patients"] == annotated].pivot_table(
@@ -41,7 +41,7 @@ def read_panels(patients: Path, arms: Path) -> tuple[list[Panel], dict[str, str]
 
 
 def across(axes: Axes) -> None:
-    """Axes of rows of dots: only the values' axis is drawn."""
+    """Axes for rows of dots, of which only the axis of values is visible."""
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", linewidth=0.3, color="#d9d9d9")

@@ -9,29 +9,29 @@ from stedm.figures.panels import Panel, across, read_panels
 from stedm.figures.style import COLUMN, MM, WIDTH, arm_colours, figure, wrapped
 
 
-def draw_scores(patients: Path, arms: Path, out: Path) -> None:
-    """One dot a patient, a line joining the patient's dots, and each arm's mean with its 95% interval.
+def plot_scores(patients: Path, arms: Path, *, out: Path) -> None:
+    """Plot a dot per patient and arm, joined by a line per patient, and each arm's mean with its 95% interval.
 
     Args:
-        patients: `patients.csv` (annotated_patients, arm, patient, score).
-        arms: `arms.csv`; its order is the figure's, from top to bottom.
-        out: PNG file; a PDF is written beside it.
+        patients: `patients.csv` of `compare_arms`.
+        arms: `arms.csv` of `compare_arms`; its order is the figure's, from top to bottom.
+        out: PNG file; a PDF is written next to it.
     """
     panels, labels, reference = read_panels(patients, arms)
     width = min(WIDTH, 1.5 * COLUMN + (len(panels) - 1) * 45 * MM)
-    with figure(width, (16 + 9 * len(labels)) * MM, out) as drawn:
-        grid = drawn.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    with figure(width, (16 + 9 * len(labels)) * MM, out) as fig:
+        grid = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, panel in zip(grid, panels, strict=True):
-            draw_panel(axes, panel, list(labels), reference)
+            plot_panel(axes, panel, list(labels), reference)
         grid[0].set_yticks(range(len(labels)), [wrapped(label) for label in labels.values()])
         grid[0].set_ylim(len(labels) - 0.4, -0.6)
         counts = " or ".join(str(count) for count in sorted({len(panel.scores) for panel in panels}))
         plural = "" if counts == "1" else "s"
         line = "" if reference is None else f"; dashed: mean of “{labels[reference]}”"
-        drawn.supxlabel(f"Dice of {counts} patient{plural}; diamond: mean and 95% interval{line}", fontsize=7)
+        fig.supxlabel(f"Dice of {counts} patient{plural}; diamond: mean and 95% interval{line}", fontsize=7)
 
 
-def draw_panel(axes: Axes, panel: Panel, order: list[str], reference: str | None) -> None:
+def plot_panel(axes: Axes, panel: Panel, order: list[str], reference: str | None) -> None:
     """One number of annotated patients: arms from top to bottom."""
     colours = arm_colours(order, reference)
     places = np.arange(len(order))

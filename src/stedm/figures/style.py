@@ -24,7 +24,7 @@ COLUMN = 89 * MM
 DPI = 200
 REFERENCE = "#4d4d4d"
 PALETTE = ("#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
-"""Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow that white swallows."""
+"""Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow, which is too pale on white."""
 LABEL_WIDTH = 24
 
 RC: dict[Any, Any] = {
@@ -49,22 +49,23 @@ RC: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def figure(width: float, height: float, out: Path, gap: float = 0.04) -> Iterator[Figure]:
-    """A figure of this size in inches to draw in; when the block ends it is written as `out` (PNG) and as PDF beside.
+    """A figure to plot in; when the block ends it is written as `out` (PNG) and, next to it, as PDF.
 
-    The same drawing gives the same bytes: no dates, no versions. `gap` is in inches, around each of the axes.
+    The same plot gives the same bytes: no dates, no versions. Width, height and gap (around each of the axes) are in
+    inches.
     """
     with mpl.rc_context(RC):
         layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap, wspace=0.02, hspace=0.02)
-        drawn = Figure(figsize=(width, height), layout=layout)
-        yield drawn
+        fig = Figure(figsize=(width, height), layout=layout)
+        yield fig
         out.parent.mkdir(parents=True, exist_ok=True)
         for path, metadata in ((out, {"Software": None}), (out.with_suffix(".pdf"), {"CreationDate": None})):
             with written_whole(path) as temporary:
-                drawn.savefig(temporary, dpi=DPI, format=path.suffix[1:], metadata=metadata)
+                fig.savefig(temporary, dpi=DPI, format=path.suffix[1:], metadata=metadata)
 
 
 def arm_colours(arms: Sequence[str], reference: str | None) -> dict[str, str]:
-    """A colour for each arm, in their order; the reference is grey."""
+    """A colour per arm, in their order; the reference is grey."""
     others = [arm for arm in arms if arm != reference]
     colours = {arm: PALETTE[place % len(PALETTE)] for place, arm in enumerate(others)}
     return colours | ({reference: REFERENCE} if reference is not None else {})
@@ -97,14 +98,14 @@ def show(axes: Axes, image: np.ndarray, title: str = "") -> None:
         axes.set_title(title, pad=2)
 
 
-def class_legend(drawn: Figure, classes: Sequence[TissueClass]) -> None:
+def class_legend(fig: Figure, classes: Sequence[TissueClass]) -> None:
     """The classes' colours, below the figure."""
     handles = [Patch(facecolor=item.color, edgecolor="#808080", linewidth=0.4, label=item.name) for item in classes]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1, handleheight=1)
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1, handleheight=1)
 
 
 def mosaic(images: np.ndarray, size: int = 2) -> np.ndarray:
-    """Images (n, H, W, 3) uint8 as one, size × size of them with white seams; the first alone where there are fewer."""
+    """Tile images (n, H, W, 3) uint8, size × size of them with white seams; where there are fewer, the first alone."""
     if len(images) < size**2:
         return images[0]
     seam = max(1, images.shape[1] // 24)

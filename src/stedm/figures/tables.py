@@ -1,4 +1,4 @@
-"""Tables as people read them: in a terminal, and as a page of the report."""
+"""Tables for people to read, in a terminal and as pages of the report."""
 
 import html
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from stedm.errors import UserError
 from stedm.files import written_whole
-from stedm.tables import read_table
+from stedm.tables import ARMS, IMAGE_QUALITY
 
 STYLE = """\
 body { font: 14px system-ui, sans-serif; margin: 1.5em; }
@@ -19,21 +19,19 @@ td:first-child, th:first-child { text-align: left; }
 
 
 def readable(path: Path) -> pd.DataFrame:
-    """`arms.csv` or `image_quality.csv` as text, one row an arm or a metric.
-
-    Values are with their 95% interval, or ± their deviation.
+    """`arms.csv` or `image_quality.csv` as text: a row per arm or metric, values with 95% interval or ± SD.
 
     Raises:
         UserError: it is neither.
     """
     try:
-        table = read_table(path)
+        columns = pd.read_csv(path, nrows=0).columns
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a table: {error}; make it with `stedm statistics`") from error
-    if "dice_mean" in table:
-        return readable_arms(table)
-    if "metric" in table:
-        return readable_quality(table)
+    if "dice_mean" in columns:
+        return readable_arms(ARMS.read(path))
+    if "metric" in columns:
+        return readable_quality(IMAGE_QUALITY.read(path))
     raise UserError(f"{path}: is neither arms.csv nor image_quality.csv; name one of these")
 
 
@@ -52,9 +50,9 @@ def readable_arms(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable_quality(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a metric and number of annotated patients, one column for real patches and one a generator.
+    """A row per metric and number of annotated patients, a column per generator and one for real patches.
 
-    Generators are compared with as good as the same real patches; those of the first are shown.
+    Generators are compared with nearly the same real patches; those of the first generator are shown.
     """
     real = table["images_of"] == "real"
     text = table["deviation"].map(" ± {:.3f}".format).where(table["deviation"].notna(), "")
@@ -71,14 +69,14 @@ def readable_quality(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_interval(table: pd.DataFrame, value: str, low: str, high: str) -> "pd.Series[str]":
-    """Value and interval as text; – where there is no value, and no interval where that is missing."""
+    """Value and interval as text: – for a missing value, the value alone where the interval is missing."""
     interval = " [" + table[low].map("{:.3f}".format) + ", " + table[high].map("{:.3f}".format) + "]"
     text = table[value].map("{:.3f}".format) + interval.where(table[low].notna(), "")
     return text.where(table[value].notna(), "–")
 
 
 def write_page(table: pd.DataFrame, title: str, out: Path) -> None:
-    """The table as a web page of its own, which the report shows."""
+    """Write the table as a web page, which the report shows."""
     body = table.to_html(index=False, border=0, escape=True)
     page = f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>{body}\n'
     with written_whole(out) as temporary:
