@@ -13,5 +13,5 @@ VERSIONS = {
     "evaluation": 2,
     "image_quality": 3,
     "statistics": 2,
-    "figures": 2,
+    "figures": 3,
 }

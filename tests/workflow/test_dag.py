@@ -13,11 +13,11 @@ from stedm.cli import COMMANDS, build_parser
 ROOT = Path(__file__).parents[2]
 TABLES_AND_FIGURES = {
     "compare_arms",
-    "draw_arms_table",
-    "draw_scores",
-    "draw_differences",
-    "draw_maps",
-    "draw_histories",
+    "plot_arms_table",
+    "plot_scores",
+    "plot_differences",
+    "plot_maps",
+    "plot_histories",
 }
 SEGMENTATION = {
     "train_segmentation",
@@ -25,11 +25,11 @@ SEGMENTATION = {
     *TABLES_AND_FIGURES,
     "judge_images",
     "compare_generators",
-    "draw_quality_table",
-    "draw_closest",
+    "plot_quality_table",
+    "plot_closest",
 }
 AFTER_PATCHES = {
-    "draw_contact_sheet",
+    "plot_contact_sheet",
     "make_split",
     "train_generator",
     "embed_styles",
@@ -37,8 +37,8 @@ AFTER_PATCHES = {
     "draw_shard",
     "write_manifest",
     "draw_pairs",
-    "draw_examples",
-    "draw_grid",
+    "plot_examples",
+    "plot_grid",
     *SEGMENTATION,
 }
 
@@ -93,7 +93,7 @@ def test_new_statistics_predict_nothing_again(finished):
     finished.change("evaluation.bootstrap", 99)
     jobs = finished.jobs()
     assert jobs["compare_arms"] == jobs["compare_generators"] == 1
-    assert set(jobs) <= {*TABLES_AND_FIGURES, "compare_generators", "draw_quality_table"}
+    assert set(jobs) <= {*TABLES_AND_FIGURES, "compare_generators", "plot_quality_table"}
 
 
 def test_another_seed_trains_only_its_own_networks(finished):
@@ -118,7 +118,7 @@ def test_a_new_arm_retrains_no_other(finished):
 def test_a_new_label_of_an_arm_trains_nothing(finished):
     finished.change("arms.real.label", "real only")
     jobs = finished.jobs()
-    assert jobs["compare_arms"] == jobs["draw_scores"] == 1
+    assert jobs["compare_arms"] == jobs["plot_scores"] == 1
     assert set(jobs) <= TABLES_AND_FIGURES
 
 
@@ -137,7 +137,7 @@ def test_a_strict_study_makes_strict_splits(study):
 def test_a_new_slide_is_extracted_alone(finished):
     row = finished.rows[0] | {"slide": "A3", "patient": "A3"}
     finished.write(finished.config, [*finished.rows, row])
-    alone = {"sample_sheet": 1, "check": 1, "extract_patches": 1, "draw_contact_sheet": 1, "patches": 1}
+    alone = {"sample_sheet": 1, "check": 1, "extract_patches": 1, "plot_contact_sheet": 1, "patches": 1}
     assert finished.jobs("patches") == alone
 
 
@@ -178,7 +178,7 @@ def test_a_filter_needs_its_network_before_the_drawing_and_changes_no_plan(finis
     assert {("train_segmentation", "draw_shard"), ("draw_shard", "train_segmentation")} <= edges
     jobs = finished.jobs()
     assert jobs["draw_shard"] == 2
-    assert jobs["plan_images"] == jobs["train_generator"] == jobs["draw_pairs"] == jobs["draw_closest"] == 0
+    assert jobs["plan_images"] == jobs["train_generator"] == jobs["draw_pairs"] == jobs["plot_closest"] == 0
     assert jobs["train_segmentation"] == 1  # not the one that filters
 
 
@@ -186,7 +186,7 @@ def test_a_generator_without_style_has_no_style_bank(study):
     study.change("generators.styled.style", {"sampler": "none", "whiten": False})
     jobs = study.jobs()
     assert jobs["train_generator"] == 1
-    assert jobs["embed_styles"] == jobs["draw_grid"] == 0
+    assert jobs["embed_styles"] == jobs["plot_grid"] == 0
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_only_splits_and_the_contact_sheet_list_all_patch_files(finished):
         for row in csv.DictReader(summary.splitlines(), delimiter="\t")
         if "results/tiny/patches/A1.h5" in row["input-file(s)"].split(",")
     }
-    assert rules == {"make_split", "draw_contact_sheet"}
+    assert rules == {"make_split", "plot_contact_sheet"}
 
 
 def test_masks_and_coordinates_are_inputs_of_their_slides_patches(study):

@@ -129,11 +129,11 @@ def test_the_report_is_one_file_that_has_figures_and_captions(study):
     assert page.count("data:image/png;") >= 6
 
 
-def test_figures_drawn_again_are_the_same(study):
+def test_figures_plotted_again_are_the_same(study):
     folder = results(study) / "figures"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     shutil.rmtree(folder)
-    assert all(rule.startswith("draw_") and rule != "draw_shard" for rule in study.jobs() if rule != "figures")
+    assert all(rule.startswith("plot_") for rule in study.jobs() if rule != "figures")
     study.run()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -2,6 +2,7 @@
 import inspect
 import json
 import os
+import shlex
 import sys
 
 from stedm.config import stages, validate
@@ -71,3 +72,24 @@ def slide_files(*slides):
 def growing(number):
     """Memory in MB or minutes of a job, more at each attempt."""
     return lambda wildcards, attempt: number * attempt
+
+
+def reported(path, category, what):
+    """A file in the report, with its caption; one with `{generator}` in its name is made for each generator."""
+    labels = {"what": what} | ({"generator": "{generator}"} if "{generator}" in path.name else {})
+    return report(path, category=category, labels=labels, caption=f"../report/{path.stem.split('-')[0]}.rst")
+
+
+def figure(name, category, what):
+    """The two files of a figure."""
+    return {"figure": reported(RESULTS.figure(name), category, what), "pdf": RESULTS.figure(name, "pdf")}
+
+
+def command(text, kind=None):
+    """A command of `stedm figures`, with the job's inputs and, as JSON, its options filled in."""
+
+    def fill(wildcards, input):
+        values = "" if kind is None else shlex.quote(options(kind)(wildcards))
+        return text.format(input=input, options=values, results=RESULTS)
+
+    return fill

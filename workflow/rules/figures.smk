@@ -1,284 +1,163 @@
-# Figures, as PNG for the report and PDF for a paper: drawn from the tables and from stored images, so that
-# `snakemake figures` computes nothing again. Pictures show the first split.
+# Figures, as PNG for the report and PDF for a paper, plotted from tables and stored images: `snakemake figures` computes
+# nothing again. Pictures show the first split. A rule says what a figure is plotted from and with which command; the rest
+# it has from the first rule.
+SPLIT = RESULTS.first_split
 
 
-rule draw_contact_sheet:
+rule plot_scores:
     input:
-        sheet=RESULTS / "slides.csv",
-        patches=patch_files(),
-        overviews=expand(RESULTS / "overviews/{slide}.png", slide=SLIDES),
+        patients=RESULTS.table("patients"),
+        arms=RESULTS.table("arms"),
     output:
-        figure=report(
-            RESULTS / "figures/contact_sheet.png",
-            category="Slides",
-            labels={"what": "slides, tissue, patches and annotation"},
-            caption="../report/contact_sheet.rst",
-        ),
-        pdf=RESULTS / "figures/contact_sheet.pdf",
-    log:
-        LOGS / "figures/contact_sheet.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        patches=PATCHES,
-        overviews=RESULTS / "overviews",
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the contact sheet of all slides"
-    shell:
-        "stedm figures contact-sheet --sheet {input.sheet} --patches {params.patches} --overviews {params.overviews}"
-        " --out {output.figure} > {log} 2>&1"
-
-
-rule draw_arms_table:
-    input:
-        table=RESULTS / "tables/arms.csv",
-    output:
-        page=report(
-            RESULTS / "figures/arms.html",
-            category="Segmentation",
-            labels={"what": "table of arms"},
-            caption="../report/arms.rst",
-        ),
-    log:
-        LOGS / "figures/arms.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        version=VERSIONS["figures"],
-    message:
-        "Writing the table of arms"
-    shell:
-        "stedm figures table --table {input.table} --out {output.page} > {log} 2>&1"
-
-
-rule draw_quality_table:
-    input:
-        table=RESULTS / "tables/image_quality.csv",
-    output:
-        page=report(
-            RESULTS / "figures/image_quality.html",
-            category="Drawn images",
-            labels={"what": "table of image quality"},
-            caption="../report/image_quality.rst",
-        ),
-    log:
-        LOGS / "figures/image_quality.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        version=VERSIONS["figures"],
-    message:
-        "Writing the table of image quality"
-    shell:
-        "stedm figures table --table {input.table} --out {output.page} > {log} 2>&1"
-
-
-rule draw_scores:
-    input:
-        patients=RESULTS / "tables/patients.csv",
-        arms=RESULTS / "tables/arms.csv",
-    output:
-        figure=report(
-            RESULTS / "figures/scores.png",
-            category="Segmentation",
-            labels={"what": "each patient's score by arm"},
-            caption="../report/scores.rst",
-        ),
-        pdf=RESULTS / "figures/scores.pdf",
+        **figure("scores", "Segmentation", "each patient's score by arm"),
     log:
         LOGS / "figures/scores.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
+        command=command("scores --patients {input.patients} --arms {input.arms}"),
         version=VERSIONS["figures"],
     message:
-        "Drawing the figure of scores by patient"
+        "Plotting {output.figure}"
     shell:
-        "stedm figures scores --patients {input.patients} --arms {input.arms} --out {output.figure} > {log} 2>&1"
+        "stedm figures {params.command} --out {output.figure} > {log} 2>&1"
 
 
-rule draw_differences:
-    input:
-        patients=RESULTS / "tables/patients.csv",
-        arms=RESULTS / "tables/arms.csv",
+use rule plot_scores as plot_differences with:
     output:
-        figure=report(
-            RESULTS / "figures/differences.png",
-            category="Segmentation",
-            labels={"what": "differences to the reference arm"},
-            caption="../report/differences.rst",
-        ),
-        pdf=RESULTS / "figures/differences.pdf",
+        **figure("differences", "Segmentation", "differences from the reference arm"),
     log:
         LOGS / "figures/differences.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
     params:
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the figure of differences to the reference arm"
-    shell:
-        "stedm figures differences --patients {input.patients} --arms {input.arms} --out {output.figure} > {log} 2>&1"
+        command=command("differences --patients {input.patients} --arms {input.arms}"),
 
 
-rule draw_maps:
+use rule plot_scores as plot_maps with:
     input:
-        sheet=RESULTS / "slides.csv",
-        patients=RESULTS / "tables/patients.csv",
-        scores=RESULTS / "tables/scores.csv",
-        maps=evaluations(),
+        sheet=RESULTS.sheet,
+        patients=RESULTS.table("patients"),
+        scores=RESULTS.table("scores"),
+        maps=RESULTS.all_scores(),
     output:
-        figure=report(
-            RESULTS / "figures/maps.png",
-            category="Segmentation",
-            labels={"what": "test slides and what networks make of them"},
-            caption="../report/maps.rst",
-        ),
-        pdf=RESULTS / "figures/maps.pdf",
+        **figure("maps", "Segmentation", "test slides and the maps that networks predict"),
     log:
         LOGS / "figures/maps.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
     params:
-        options=section("evaluation", "arms", "classes", "annotations", "patches"),
-        tables=subpath(input.scores, parent=True),
-        evaluation=RESULTS / "evaluation",
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the figure of test slides"
-    shell:
-        "stedm figures maps --options {params.options:q} --sheet {input.sheet} --tables {params.tables}"
-        " --evaluation {params.evaluation} --out {output.figure} > {log} 2>&1"
-
-
-rule draw_examples:
-    input:
-        manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/manifest.csv",
-        shards=lambda wildcards: shards(wildcards.generator, SPLITS[0]),
-    output:
-        figure=report(
-            RESULTS / "figures/examples-{generator}.png",
-            category="Drawn images",
-            labels={"what": "drawn images and what they were made of", "generator": "{generator}"},
-            caption="../report/examples.rst",
+        command=command(
+            "maps --options {options} --sheet {input.sheet} --tables {results.root}/tables"
+            " --evaluation {results.root}/evaluation",
+            stages.MapsOptions,
         ),
-        pdf=RESULTS / "figures/examples-{generator}.pdf",
-    log:
-        LOGS / "figures/examples-{generator}.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        options=section("classes"),
-        patches=PATCHES,
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the figure of examples: generator {wildcards.generator}"
-    shell:
-        "stedm figures examples --options {params.options:q} --manifest {input.manifest} --shards {input.shards}"
-        " --patches {params.patches} --out {output.figure} > {log} 2>&1"
 
 
-rule draw_closest:
+use rule plot_scores as plot_histories with:
     input:
-        quality=RESULTS / f"image_quality/{{generator}}/{SPLITS[0]}",
-        shards=lambda wildcards: shards(wildcards.generator, SPLITS[0]),
+        generators=RESULTS.all_generators(),
+        networks=RESULTS.all_networks(),
     output:
-        figure=report(
-            RESULTS / "figures/closest-{generator}.png",
-            category="Drawn images",
-            labels={"what": "drawn images and the training patches closest to them", "generator": "{generator}"},
-            caption="../report/closest.rst",
-        ),
-        pdf=RESULTS / "figures/closest-{generator}.pdf",
-    log:
-        LOGS / "figures/closest-{generator}.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        patches=PATCHES,
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the figure of closest training patches: generator {wildcards.generator}"
-    shell:
-        "stedm figures closest --quality {input.quality} --shards {input.shards} --patches {params.patches}"
-        " --out {output.figure} > {log} 2>&1"
-
-
-rule draw_grid:
-    input:
-        manifest=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.csv",
-        images=RESULTS / f"synthesis/{{generator}}/{SPLITS[0]}/grid.h5",
-    output:
-        figure=report(
-            RESULTS / "figures/grid-{generator}.png",
-            category="Drawn images",
-            labels={"what": "grid of layouts and styles", "generator": "{generator}"},
-            caption="../report/grid.rst",
-        ),
-        pdf=RESULTS / "figures/grid-{generator}.pdf",
-    log:
-        LOGS / "figures/grid-{generator}.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        options=section("classes"),
-        patches=PATCHES,
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the grid of layouts and styles: generator {wildcards.generator}"
-    shell:
-        "stedm figures grid --options {params.options:q} --manifest {input.manifest} --images {input.images}"
-        " --patches {params.patches} --out {output.figure} > {log} 2>&1"
-
-
-rule draw_histories:
-    input:
-        generators=rules.generators.input,
-        segmentation=rules.segmentation.input,
-    output:
-        figure=report(
-            RESULTS / "figures/histories.png",
-            category="Training",
-            labels={"what": "loss of each training"},
-            caption="../report/histories.rst",
-        ),
-        pdf=RESULTS / "figures/histories.pdf",
+        **figure("histories", "Training", "loss of each training"),
     log:
         LOGS / "figures/histories.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
     params:
-        options=runs,
-        results=RESULTS,
-        version=VERSIONS["figures"],
-    message:
-        "Drawing the figure of training curves"
-    shell:
-        "stedm figures histories --options {params.options:q} --results {params.results} --out {output.figure}"
-        " > {log} 2>&1"
+        command=command(
+            "histories --options {options} --generators {input.generators} --networks {input.networks}",
+            stages.HistoriesOptions,
+        ),
+
+
+use rule plot_scores as plot_contact_sheet with:
+    input:
+        sheet=RESULTS.sheet,
+        patches=patch_files(),
+        overviews=[RESULTS.overview(slide) for slide in SLIDES],
+    output:
+        **figure("contact_sheet", "Slides", "slides, tissue, patches and annotation"),
+    log:
+        LOGS / "figures/contact_sheet.log",
+    params:
+        command=command(
+            "contact-sheet --sheet {input.sheet} --patches {results.patches} --overviews {results.overviews}"
+        ),
+
+
+use rule plot_scores as plot_examples with:
+    input:
+        manifest=RESULTS.manifest("{generator}", SPLIT),
+        shards=lambda wildcards: RESULTS.shards(wildcards.generator, SPLIT),
+    output:
+        **figure("examples-{generator}", "Generated images", "generated images and what they were generated from"),
+    log:
+        LOGS / "figures/examples-{generator}.log",
+    params:
+        command=command(
+            "examples --options {options} --manifest {input.manifest} --shards {input.shards}"
+            " --patches {results.patches}",
+            stages.ClassesOptions,
+        ),
+
+
+use rule plot_scores as plot_closest with:
+    input:
+        quality=RESULTS.image_quality("{generator}", SPLIT),
+        shards=lambda wildcards: RESULTS.shards(wildcards.generator, SPLIT),
+    output:
+        **figure(
+            "closest-{generator}",
+            "Generated images",
+            "generated images and the training patches closest to them",
+        ),
+    log:
+        LOGS / "figures/closest-{generator}.log",
+    params:
+        command=command("closest --quality {input.quality} --shards {input.shards} --patches {results.patches}"),
+
+
+use rule plot_scores as plot_grid with:
+    input:
+        manifest=RESULTS.grid_plan("{generator}", SPLIT),
+        images=RESULTS.grid_images("{generator}", SPLIT),
+    output:
+        **figure("grid-{generator}", "Generated images", "grid of layouts and styles"),
+    log:
+        LOGS / "figures/grid-{generator}.log",
+    params:
+        command=command(
+            "grid --options {options} --manifest {input.manifest} --images {input.images} --patches {results.patches}",
+            stages.ClassesOptions,
+        ),
+
+
+use rule plot_scores as plot_arms_table with:
+    input:
+        table=RESULTS.table("arms"),
+    output:
+        figure=reported(RESULTS.figure("arms", "html"), "Segmentation", "table of arms"),
+    log:
+        LOGS / "figures/arms.log",
+    params:
+        command=command("table --table {input.table}"),
+
+
+use rule plot_arms_table as plot_quality_table with:
+    input:
+        table=RESULTS.table("image_quality"),
+    output:
+        figure=reported(RESULTS.figure("image_quality", "html"), "Generated images", "table of image quality"),
+    log:
+        LOGS / "figures/image_quality.log",
 
 
 rule figures:
     input:
-        rules.draw_contact_sheet.output,
+        rules.plot_contact_sheet.output,
         rules.compare_arms.output,
-        rules.draw_arms_table.output,
-        rules.draw_scores.output,
-        rules.draw_differences.output,
-        rules.draw_maps.output,
-        rules.draw_histories.output,
-        generator_figures(),
+        rules.plot_arms_table.output,
+        rules.plot_scores.output,
+        rules.plot_differences.output,
+        rules.plot_maps.output,
+        rules.plot_histories.output,
+        RESULTS.generator_figures(),
     localrule: True
     message:
-        "Tables and figures are in {RESULTS}"
+        "Tables and figures are in {RESULTS.root}"
