@@ -15,6 +15,7 @@ from stedm.errors import UserError
 from stedm.segmentation import predict
 from stedm.segmentation.label_map import TILE
 from stedm.segmentation.predict import Dataset, label_strips, predict_slides
+from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
 
 CLASSES = [
@@ -171,6 +172,16 @@ def test_what_is_broken_is_not_predicted_and_told(model, tmp_path, caplog):
     assert (found[256:512, 256:512] == 255).all()
     assert (found[:128] != 255).all() and (found[:, :128] != 255).all()
     assert "S1: is broken" in caplog.text
+
+
+def test_each_slide_is_opened_once_and_the_commit_looked_up_once(model, tmp_path, monkeypatch):
+    paths = [write_slide(tmp_path / f"{name}.tif", COLOURS[phantom(64, 64)], None) for name in "AB"]
+    opened, asked = [], []
+    monkeypatch.setattr(predict, "open_slide", lambda *call: opened.append(call[0].slide) or open_slide(*call))
+    monkeypatch.setattr("stedm.files.git_commit", lambda: asked.append("commit"))
+    predict_slides(OPTIONS, model(mpp=0.5), paths, out=tmp_path / "out", mpp=0.5)
+    assert opened == ["A", "B"]
+    assert asked == ["commit"]
 
 
 def test_nothing_is_left_of_a_slide_that_fails_in_the_middle(model, tmp_path, monkeypatch):

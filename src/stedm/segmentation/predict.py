@@ -25,6 +25,7 @@ from stedm.segmentation.outlines import Outlines, write_geojson
 from stedm.segmentation.windows import gaussian_weights, stitch
 from stedm.sheet import Slide
 from stedm.slides import OpenedSlide, open_slide
+from stedm.slides.open import patch_level
 from stedm.slides.patches import grid
 from stedm.slides.tissue import TissueMask, tissue_mask
 
@@ -118,15 +119,16 @@ def predict_slides(
     dataset = load_dataset(model)
     slides = find_slides(paths, out, mpp)
     network = load_network(model)
+    run = provenance(
+        {"overlap": options.overlap, "mpp": mpp, **dataset.model_dump(mode="json")},
+        {"model": file_fingerprint(model / "model.safetensors")},
+        device=device_name(),
+    )
     problems: list[str] = []
     for number, slide in enumerate(slides, start=1):
         place = f"{slide.path} ({number} of {len(slides)})"
         try:
-            made_from = provenance(
-                {"overlap": options.overlap, "mpp": mpp, **dataset.model_dump(mode="json")},
-                {"slide": file_fingerprint(slide.path), "model": file_fingerprint(model / "model.safetensors")},
-                device=device_name(),
-            )
+            made_from = run | {"inputs": {"slide": file_fingerprint(slide.path), **run["inputs"]}}
             if not redo and is_done(out, slide.slide, made_from):
                 log.info("%s: is done", place)
                 continue
@@ -182,7 +184,8 @@ def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
 def predict_slide(options: Windows, network: nn.Module, dataset: Dataset, slide: Slide, out: Path) -> None:
     """Write a slide's label map and polygons; at no time is more than a few rows of windows in memory."""
     size = dataset.patches.size
-    with open_for(dataset, slide) as opened:
+    with open_slide(slide) as opened:
+        choose_level(opened, dataset.patches)
         downsample = opened.downsample
         width, height = (max(1, int(side / downsample + 1e-6)) for side in opened.dimensions)
         tissue = tissue_mask(opened, dataset.patches.tissue)
@@ -211,16 +214,18 @@ def predict_slide(options: Windows, network: nn.Module, dataset: Dataset, slide:
             write_geojson(text, outlines.polygons(), dataset.classes, downsample)
 
 
-def open_for(dataset: Dataset, slide: Slide) -> OpenedSlide:
-    """Open a slide at the resolution of the patches that the network was trained on."""
-    if dataset.patches.mpp is not None:
-        with open_slide(slide) as opened:
-            if opened.mpp is None:
-                raise UserError(
-                    f"{slide.path}: no resolution, and the network wants {dataset.patches.mpp:g} µm/px; give --mpp, the"
-                    " micrometres per pixel of the slide"
-                )
-    return open_slide(slide, dataset.patches)
+def choose_level(opened: OpenedSlide, patches: Patches) -> None:
+    """Read a slide at the resolution of the patches that the network was trained on.
+
+    Raises:
+        UserError: the slide has no resolution, or not the one asked for.
+    """
+    if patches.mpp is not None and opened.mpp is None:
+        raise UserError(
+            f"{opened.slide.path}: no resolution, and the network expects {patches.mpp:g} µm/px; give --mpp, the"
+            " micrometres per pixel of the slide"
+        )
+    opened.level, opened.downsample = patch_level(opened, patches)
 
 
 def label_strips(bands: Iterable[tuple[int, np.ndarray]], height: int, width: int) -> Iterator[np.ndarray]:
