@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Snakemake runs this in the environment that it made of stedm.yaml, from the folder that it was called in: the checkout.
+# Snakemake runs this in the environment built from stedm.yaml, in the folder from which it was called: the checkout.
 set -euo pipefail
 python -m pip install --no-deps --editable .
