@@ -26,7 +26,7 @@ def test_outside_of_the_region_and_excluded_is_not_annotated(bcss, monkeypatch):
     np.testing.assert_array_equal(labels, np.repeat(np.uint8([255, 1, 2, 255]), 64)[None].repeat(256, 0))
 
 
-def test_all_that_does_not_match_is_told_at_once(bcss):
+def test_all_that_does_not_match_is_reported_at_once(bcss):
     images, masks = bcss.folder / "rgbs_colorNormalized", bcss.folder / "masks"
     first, second, third, _ = sorted(images.glob("*.png"))
     first.unlink()
@@ -35,7 +35,7 @@ def test_all_that_does_not_match_is_told_at_once(bcss):
     messages = bcss.refused()
     parts = [
         f"{second}: has no mask",
-        "region.png: its name tells neither patient nor resolution",
+        "region.png: the name must give patient and resolution",
         f"{masks / first.name}: has no image",
         f"{masks / third.name}: has no image",
         "--partial",

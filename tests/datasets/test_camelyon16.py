@@ -40,7 +40,7 @@ def test_old_names_have_capitals(camelyon16):
     assert camelyon16.slides["tumor_001"].path.name == "Tumor_001.tif"
 
 
-def test_all_that_does_not_match_is_told_at_once(camelyon16):
+def test_all_that_does_not_match_is_reported_at_once(camelyon16):
     folder = camelyon16.folder
     outlines = folder / "training/lesion_annotations"
     (outlines / "tumor_001.xml").rename(outlines / "normal_001.xml")
@@ -49,11 +49,11 @@ def test_all_that_does_not_match_is_told_at_once(camelyon16):
     (folder / "testing/images/test_002.tif").unlink()
     messages = camelyon16.refused()
     parts = [
-        "normal_001.xml: annotates a slide that has no tumour",
-        "test_001.tif: the slide has tumour, and its annotation test_001.xml is missing",
-        "tumor_001.tif: the slide has tumour, and its annotation tumor_001.xml is missing",
-        "tumor_002.tif: the slide has tumour, and its annotation tumor_002.xml is missing",
-        "tumour_002.xml: belongs to no slide",
+        "normal_001.xml: annotates a slide without tumour",
+        "test_001.tif: this slide has tumour, but its annotation test_001.xml is missing",
+        "tumor_001.tif: this slide has tumour, but its annotation tumor_001.xml is missing",
+        "tumor_002.tif: this slide has tumour, but its annotation tumor_002.xml is missing",
+        "tumour_002.xml: belongs to none of the data set's slides",
         "has no slide test_002.tif",
         "--partial",
     ]

@@ -39,7 +39,7 @@ def test_slides_not_downloaded_are_refused_or_left_out(catch):
     assert len(catch.slides) == 5
 
 
-def test_all_that_does_not_match_is_told_at_once(catch):
+def test_all_that_does_not_match_is_reported_at_once(catch):
     (catch.folder / "MCT_01_1.svs").rename(catch.folder / "MCT_99_1.svs")
     table, coco = catch.folder / "datasets.csv", catch.folder / "CATCH.json"
     table.write_text(table.read_text().replace("PNST_01_1.svs;train", "PNST_01_1.svs;training"))

@@ -48,13 +48,13 @@ def test_unreadable_lists_are_refused(flowers102, name):
     path = flowers102.folder / name
     path.write_bytes(path.read_bytes()[:100])
     (message,) = flowers102.refused()
-    assert f"{name}: has no numbers" in message
+    assert f"{name}: has no integers" in message
     path.unlink()
     (message,) = flowers102.refused()
-    assert f"{name}: has no numbers" in message
+    assert f"{name}: has no integers" in message
 
 
 def test_lists_of_two_data_sets_are_refused(flowers102):
     savemat(flowers102.folder / "imagelabels.mat", {"labels": np.ones((1, 4), np.uint8)})
     (message,) = flowers102.refused()
-    assert "names the image 18, and imagelabels.mat has 4" in message
+    assert "lists image 18, but imagelabels.mat has 4" in message

@@ -25,15 +25,15 @@ def test_what_archives_of_macos_add_is_passed_over(monuseg):
     assert len(monuseg.slides) == 4
 
 
-def test_all_that_does_not_match_is_told_at_once(monuseg):
+def test_all_that_does_not_match_is_reported_at_once(monuseg):
     train = monuseg.folder / "MoNuSeg 2018 Training Data"
     (train / "Tissue Images/TCGA-18-5592-01Z-00-DX1.tif").unlink()
     (train / "Annotations/TCGA-A7-A13E-01Z-00-DX1.xml").unlink()
     shutil.copytree(monuseg.folder / "MoNuSegTestData", monuseg.folder / "copy")
     messages = monuseg.refused()
     parts = [
-        "TCGA-2Z-A9J9-01A-01-TS1.tif: has the name of",
-        "TCGA-2Z-A9J9-01A-01-TS1.xml: has the name of",
+        "TCGA-2Z-A9J9-01A-01-TS1.tif: has the same name as",
+        "TCGA-2Z-A9J9-01A-01-TS1.xml: has the same name as",
         "TCGA-A7-A13E-01Z-00-DX1.tif: has no annotation",
         "TCGA-18-5592-01Z-00-DX1.xml: has no image",
         "--partial",

@@ -61,7 +61,7 @@ def test_where_a_project_looks_for_an_image(tmp_path):
     assert image_file("file:///elsewhere/a%20b.svs", old, project) is None  # two of its name
 
 
-def test_all_that_does_not_match_is_told_at_once(qupath):
+def test_all_that_does_not_match_is_reported_at_once(qupath):
     annotations = qupath.folder / "annotations"
     (annotations / "case 1.svs.geojson").rename(annotations / "cas 1.svs.geojson")
     shutil.copy(annotations / "case 2.geojson", annotations / "case 2.svs.geojson")
@@ -71,7 +71,7 @@ def test_all_that_does_not_match_is_told_at_once(qupath):
     change(qupath, 2, serverBuilder={"builderType": "uri", "uri": "file:/x.vsi", "args": ["--series", "2"]})
     messages = qupath.refused()
     parts = [
-        "case 2.geojson: annotates 'case 2.svs' as",
+        "case 2.geojson: annotates 'case 2.svs', as does",
         "image 'case 2.svs': is not a file but 'series 2 of a file' in QuPath",
         "image 'case 4.svs': is not a file but 'rotated' in QuPath",
         "image 'case 5.svs': split 'tests' is not one of",
@@ -84,7 +84,7 @@ def test_all_that_does_not_match_is_told_at_once(qupath):
         assert part in message
 
 
-def test_two_images_of_one_name_are_told_apart_by_their_ending(qupath):
+def test_two_images_of_one_name_are_distinguished_by_their_extension(qupath):
     shutil.copy(qupath.folder.parent / "images/case 1.svs", qupath.folder.parent / "images/case 2.tif")
     uri = "file:/old%20place/images/case%202.tif"
     change(qupath, 1, imageName="case 2.tif", serverBuilder={"builderType": "uri", "uri": uri})
@@ -99,10 +99,10 @@ def test_two_images_of_one_name_are_told_apart_by_their_ending(qupath):
 
 
 @pytest.mark.parametrize("content", ["{", '{"images": [{}]}', "[]"])
-def test_what_is_no_project_is_refused(qupath, content):
+def test_what_is_not_a_project_is_refused(qupath, content):
     (qupath.folder / "project.qpproj").write_text(content)
     (message,) = qupath.refused()
-    assert "project.qpproj: is no project of QuPath 0.2 or later" in message
+    assert "project.qpproj: is not a project of QuPath 0.2 or later" in message
 
 
 def test_a_folder_without_a_project_is_refused(qupath):

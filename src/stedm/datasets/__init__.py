@@ -1,5 +1,5 @@
-"""Published data sets as they are downloaded: each module turns the folder of one into a sample sheet.
+"""Published data sets as downloaded: each module turns the folder of one data set into a sample sheet.
 
-`find` of a module lists the slides of a folder, and all that is wrong with it; `found` writes the sheet.
-docs/datasets.md says where each data set is published and what of it to download.
+Each module's `find` lists the slides in a folder and the problems with it; `found` writes the sheet. docs/datasets.md
+says where each data set is published and which files to download.
 """

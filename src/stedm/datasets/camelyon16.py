@@ -1,8 +1,8 @@
 """Camelyon16: 399 slides of sentinel lymph nodes, metastases outlined (Litjens et al. 2018, GigaScience 7:6).
 
 Layout: `normal_001.tif`, `tumor_001.tif`, `test_001.tif`, … and XML files of ASAP with the same names, in any subfolder
-(`training/normal`, `training/tumor`, `training/lesion_annotations`, `testing/images`, … or, of later releases, `images`
-and `annotations`), and `reference.csv`, which tells the test slides with tumour from those without.
+(`training/normal`, `training/tumor`, `training/lesion_annotations`, `testing/images`, … or, in later releases, `images`
+and `annotations`), and `reference.csv`, which distinguishes test slides with tumour from those without.
 """
 
 import csv
@@ -15,31 +15,31 @@ from stedm.files import write_json
 from stedm.sheet import Slide
 
 OTHER = {"masks", "background_tissue", "evaluation"}
-"""Folders that hold neither slides nor outlines."""
+"""Folders that contain neither slides nor outlines."""
 WITHDRAWN = {
     "normal_086": "it shows a tumour and is published as tumor_111",
     "test_049": "it is a duplicate",
-    "test_114": "its tumours are not all annotated, and it cannot be tested",
+    "test_114": "not all of its tumours are annotated, so it cannot be scored",
 }
 INCOMPLETE = {f"tumor_{number:03}" for number in (10, 15, 18, 20, 25, 29, 33, 34, 44, 46, 51, 54, 55, 56, 67)} | {
     f"tumor_{number:03}" for number in (79, 85, 92, 95, 110)
 }
-"""Training slides of which the data set's README says that not all tumour is annotated."""
+"""Training slides whose tumour is not annotated completely, according to the data set's README."""
 
 log = logging.getLogger(__name__)
 
 
 def find(folder: Path, nothing: Path) -> Found:
-    """Slides, each a patient of its own, with group `normal` or `tumor`.
+    """Slides, each its own patient, with group `normal` or `tumor`.
 
-    Training slides are annotated but for those whose annotation is incomplete: they keep only their style.
+    Training slides are annotated, except that those with an incomplete annotation serve only as style sources.
 
     Args:
         folder: of the data set.
-        nothing: GeoJSON without a shape, to be made: the annotation of slides without tumour.
+        nothing: GeoJSON file without shapes, written here: the annotation of slides without tumour.
 
     Raises:
-        UserError: the test slides cannot be told apart.
+        UserError: test slides with and without tumour cannot be distinguished.
     """
     found = Found()
     images, outlines = (
@@ -52,13 +52,13 @@ def find(folder: Path, nothing: Path) -> Found:
         if name in WITHDRAWN:
             log.info("%s is left out: %s", name, WITHDRAWN[name])
         elif group not in ("normal", "tumor"):
-            found.problems.append(f"{images.get(name, outlines.get(name))}: belongs to no slide of this data set")
+            found.problems.append(f"{images.get(name, outlines.get(name))}: belongs to none of the data set's slides")
         elif name not in images:
             found.missing.append(f"{folder}: has no slide {name}.tif")
         elif group == "tumor" and name not in outlines:
-            found.problems.append(f"{images[name]}: the slide has tumour, and its annotation {name}.xml is missing")
+            found.problems.append(f"{images[name]}: this slide has tumour, but its annotation {name}.xml is missing")
         elif group == "normal" and name in outlines:
-            found.problems.append(f"{outlines[name]}: annotates a slide that has no tumour")
+            found.problems.append(f"{outlines[name]}: annotates a slide without tumour")
         else:
             role = "test" if name.startswith("test_") else "unannotated" if name in INCOMPLETE else "annotated"
             annotation = None if role == "unannotated" else outlines.get(name, nothing)
@@ -69,7 +69,7 @@ def find(folder: Path, nothing: Path) -> Found:
 
 
 def published(folder: Path, ending: str) -> list[Path]:
-    """Slides or outlines; the masks and tissue backgrounds that are published with them are neither."""
+    """Slides or outlines, without the masks and tissue backgrounds published with them."""
     paths = [path for path in folder.rglob(f"*.{ending}") if not OTHER & set(path.relative_to(folder).parts)]
     return [path for path in paths if not path.stem.lower().endswith("_mask")]
 
@@ -79,8 +79,8 @@ def read_reference(folder: Path) -> dict[str, str]:
     tables = sorted(folder.rglob("reference.csv"))
     if len(tables) != 1:
         raise UserError(
-            f"{folder}: has {len(tables)} files reference.csv, and one is needed to tell test slides with tumour from"
-            " those without; it is published beside the test slides"
+            f"{folder}: has {len(tables)} files reference.csv, but exactly one is needed to distinguish test slides"
+            " with tumour from those without; it is published with the test slides"
         )
     with tables[0].open(newline="", encoding="utf-8-sig") as file:
         rows = [[field.strip().lower() for field in row] for row in csv.reader(file)]

@@ -30,7 +30,7 @@ def find(folder: Path) -> Found:
         if role not in ROLES:
             found.problems.append(f"{table}, {name}: Dataset {role!r} is not one of {', '.join(ROLES)}")
         elif name not in annotated:
-            found.problems.append(f"{annotation}: has no image {name!r}, which {table} lists; download both anew")
+            found.problems.append(f"{annotation}: has no image {name!r}, which {table} lists; download both again")
         elif stem not in images:
             found.missing.append(f"{folder}: has no slide {name}")
         else:
@@ -48,8 +48,8 @@ def read_roles(table: Path) -> dict[str, str]:
             return {row["Slide"]: row["Dataset"] for row in csv.DictReader(file, delimiter=";")}
     except (OSError, UnicodeDecodeError, KeyError) as error:
         raise UserError(
-            f"{table}: cannot be read as a table with the columns Slide;Dataset ({error!r}); take it from the authors'"
-            " repository"
+            f"{table}: cannot be read as a table with the columns Slide;Dataset ({error!r}); download it from the"
+            " authors' repository"
         ) from error
 
 
@@ -58,4 +58,4 @@ def read_names(annotation: Path) -> set[str]:
     try:
         return {image["file_name"] for image in json.loads(annotation.read_text(encoding="utf-8"))["images"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{annotation}: cannot be read as COCO ({error!r}); download it anew") from error
+        raise UserError(f"{annotation}: cannot be read as COCO ({error!r}); download it again") from error

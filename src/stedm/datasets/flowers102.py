@@ -1,7 +1,7 @@
 """Oxford Flowers 102: 8189 photographs of flowers in 102 classes (Nilsback & Zisserman 2008, ICVGIP).
 
 Layout: `jpg/image_00001.jpg`, `segmim/segmim_00001.jpg` (the flower on blue), `imagelabels.mat` (class of each image)
-and `setid.mat` (which images are of the published training, validation and test part).
+and `setid.mat` (the images of the published training, validation and test subsets).
 """
 
 from collections.abc import Collection
@@ -20,24 +20,24 @@ from stedm.sheet import Slide
 PARTS = {"train": "trnid", "val": "valid", "test": "tstid"}
 BLUE = (0, 0, 254)
 NEAR, FAR = 32, 96
-"""Greatest difference to BLUE in a channel: up to NEAR a pixel is background, above FAR flower, between them JPEG made
-it uncertain. On flowers put on blue and saved at quality 75 this calls 0.2% of the flower background and 0.8% of the
-background flower."""
+"""Largest difference to BLUE over the channels: up to NEAR a pixel is background, above FAR it is flower; in between,
+JPEG compression makes it uncertain. On flowers pasted onto blue and saved at quality 75, this misclassifies 0.2% of
+the flower and 0.8% of the background."""
 
 
 MPP = 1.0
-"""Photographs have no scale. With this one `patches.mpp` says how many of their pixels make one of a patch."""
+"""Photographs have no scale; with this value, `patches.mpp` is the downsampling factor."""
 
 
 def find(folder: Path, masks: Path, parts: Collection[str] = tuple(PARTS)) -> Found:
-    """Images of the chosen parts, a class being a patient; their masks are made from the segmentations.
+    """Images of the chosen parts, with each class as a patient; their masks are made from the segmentations.
 
-    The published parts cut through every class, so they are no roles here: they choose images.
+    The published parts contain images of every class and therefore cannot serve as roles; they only select images.
 
     Args:
         folder: of the data set.
         masks: folder for masks, 0 background, 1 flower, 255 uncertain.
-        parts: of `train` and `val` (10 images a class each), and `test` (the rest).
+        parts: any of `train` and `val` (10 images per class each) and `test` (the rest).
 
     Raises:
         UserError: `imagelabels.mat` or `setid.mat` cannot be read.
@@ -47,8 +47,8 @@ def find(folder: Path, masks: Path, parts: Collection[str] = tuple(PARTS)) -> Fo
     found = Found()
     if len(numbers) and not 1 <= numbers[0] <= numbers[-1] <= len(labels):
         raise UserError(
-            f"{folder / 'setid.mat'}: names the image {numbers[-1]}, and imagelabels.mat has {len(labels)}; download"
-            " both anew"
+            f"{folder / 'setid.mat'}: lists image {numbers[-1]}, but imagelabels.mat has {len(labels)} labels; download"
+            " both again"
         )
     for number in tqdm(numbers, "Making masks", disable=None):
         image, segmented = folder / f"jpg/image_{number:05}.jpg", folder / f"segmim/segmim_{number:05}.jpg"
@@ -60,21 +60,21 @@ def find(folder: Path, masks: Path, parts: Collection[str] = tuple(PARTS)) -> Fo
         try:
             write_mask(segmented, mask)
         except OSError as error:
-            found.problems.append(f"{segmented}: cannot be read as an image ({error}); download it anew")
+            found.problems.append(f"{segmented}: cannot be read as an image ({error}); download it again")
         found.slides.append(Slide(image.stem, f"class_{labels[number - 1]:03}", image, mask, mpp=MPP))
     return found
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:
-    """A row of whole numbers of a MATLAB file, (N,) int."""
+    """A row of integers in a MATLAB file, (N,) int."""
     try:
         return np.asarray(loadmat(path)[key], int).ravel()
     except Exception as error:  # scipy raises half a dozen types for a broken file
-        raise UserError(f"{path}: has no numbers {key!r} ({error!r}); download it anew") from error
+        raise UserError(f"{path}: has no integers {key!r} ({error!r}); download it again") from error
 
 
 def write_mask(segmented: Path, mask: Path) -> None:
-    """A mask of a flower cut out on blue."""
+    """Write the mask of a flower that was cut out on blue."""
     with Image.open(segmented) as image:
         pixels = np.asarray(image.convert("RGB")).astype(np.int16)
     distance = np.abs(pixels - BLUE).max(2)

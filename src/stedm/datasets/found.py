@@ -1,4 +1,4 @@
-"""What is found in the folder of a data set, and the sample sheet that becomes of it."""
+"""What was found in the folder of a data set, and the sample sheet made from it."""
 
 import logging
 import os
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Found:
-    """Slides of a data set, and one message for each thing that is wrong.
+    """Slides of a data set, and one message per problem.
 
     Attributes:
-        slides: those that are there, with all that the data set says of them.
-        missing: what the data set lists and the folder lacks: not downloaded, or lost.
-        problems: what no download can explain, such as an annotation of a slide that nobody knows.
+        slides: slides that are present, with everything the data set records about them.
+        missing: files that the data set lists but the folder lacks: not downloaded, or lost.
+        problems: everything that an incomplete download does not explain, such as an annotation of an unknown slide.
     """
 
     slides: list[Slide] = field(default_factory=list)
@@ -28,43 +28,43 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
     def by_name(self, paths: Iterable[Path]) -> dict[str, Path]:
-        """Files by their name without the ending; two of one name are a problem. Hidden ones are passed over."""
+        """Files by name without extension; two files of one name are a problem. Hidden files are skipped."""
         files: dict[str, Path] = {}
         for path in sorted(path for path in paths if not path.name.startswith(".")):
             if path.stem in files:
-                self.problems.append(f"{path}: has the name of {files[path.stem]}; keep one of them")
+                self.problems.append(f"{path}: has the same name as {files[path.stem]}; keep one of them")
             files.setdefault(path.stem, path)
         return files
 
 
 def write_found(found: Found, folder: Path, out: Path, partial: bool = False) -> None:
-    """Write a sample sheet, its paths relative to its own folder where they lie in there.
+    """Write a sample sheet; paths inside the sheet's folder become relative to it.
 
     Args:
-        found: in the folder.
-        folder: of the data set, to be named in messages.
+        found: what was found in the folder.
+        folder: of the data set, named in messages.
         out: the sheet, CSV.
-        partial: missing slides are left out instead of refused.
+        partial: leave missing slides out instead of reporting them.
 
     Raises:
-        UserError: all that is wrong.
+        UserError: all problems.
     """
     problems = found.problems + ([] if partial else found.missing)
     if found.missing and not partial:
         problems.append(f"{folder}: download what is missing, or leave it out with --partial")
     if not found.slides:
-        problems.append(f"{folder}: holds no slide of this data set; docs/datasets.md shows the layout")
+        problems.append(f"{folder}: contains no slide of this data set; docs/datasets.md shows the expected layout")
     ordered = sorted(found.slides, key=lambda slide: slide.slide)
     problems += check_together(out, list(enumerate(ordered, start=2)))
     if problems:
         raise UserError(problems)
     if found.missing:
-        log.warning("%d slides are left out: they are not in %s", len(found.missing), folder)
+        log.warning("%d slides are left out because they are not in %s", len(found.missing), folder)
     slides = [
         replace(
             slide,
-            path=beside(slide.path, out.parent),
-            annotation=None if slide.annotation is None else beside(slide.annotation, out.parent),
+            path=relative_path(slide.path, out.parent),
+            annotation=None if slide.annotation is None else relative_path(slide.annotation, out.parent),
         )
         for slide in ordered
     ]
@@ -72,8 +72,8 @@ def write_found(found: Found, folder: Path, out: Path, partial: bool = False) ->
         write_sheet(temporary, slides)
 
 
-def beside(path: Path, folder: Path) -> Path:
-    """A path relative to a folder that it lies in, else absolute."""
+def relative_path(path: Path, folder: Path) -> Path:
+    """A path relative to a folder that contains it, else absolute."""
     absolute, here = (Path(os.path.normpath(item.absolute())) for item in (path, folder))
     return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
 

@@ -1,7 +1,7 @@
 """MoNuSeg: 51 images of 1000×1000 px at 40× with all nuclei outlined (Kumar et al. 2020, IEEE TMI 39:1380).
 
 Layout: `MoNuSeg 2018 Training Data/` with `Tissue Images/*.tif` and `Annotations/*.xml` (Aperio ImageScope), and
-`MoNuSegTestData/` with both kinds side by side.
+`MoNuSegTestData/` with both kinds of files together.
 """
 
 from pathlib import Path
@@ -10,11 +10,11 @@ from stedm.datasets.found import Found, tcga_patient
 from stedm.sheet import Slide
 
 MPP = 0.25
-"""µm per pixel of the 40× objective; the images do not tell."""
+"""µm per pixel of the 40× objective; the images do not record it."""
 
 
 def find(folder: Path) -> Found:
-    """Images with their TCGA patient; those of the challenge's test are the test."""
+    """Images with their TCGA patient; the challenge's test images form the test set."""
     found = Found()
     images, outlines = found.by_name(folder.rglob("*.tif")), found.by_name(folder.rglob("*.xml"))
     for name in sorted(images | outlines):

@@ -1,8 +1,8 @@
 """A QuPath project (0.2 and later) with its annotations exported as GeoJSON.
 
-Layout: `project.qpproj`, and anywhere in its folder one GeoJSON file for each annotated image, named after the image as
-QuPath shows it, with or without the image's own ending (`CMU-1.svs.geojson`, `CMU-1.geojson`). Metadata that the user
-gave an image in QuPath under the keys `patient`, `group` and `split` go into the sheet.
+Layout: `project.qpproj`, and anywhere in its folder one GeoJSON file per annotated image, named after the image as
+QuPath shows it, with or without the image's own extension (`CMU-1.svs.geojson`, `CMU-1.geojson`). Metadata that the
+user assigned to an image in QuPath under the keys `patient`, `group` and `split` go into the sheet.
 """
 
 import json
@@ -21,7 +21,7 @@ from stedm.errors import UserError
 from stedm.sheet import ROLES, Slide
 
 OWN_FOLDERS = {"data", "classifiers", "scripts"}
-"""What QuPath itself keeps in a project's folder."""
+"""Folders in a project that belong to QuPath itself."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Entry:
 
     Attributes:
         name: as QuPath shows it.
-        kind: what QuPath makes it of; `uri` is a file.
+        kind: the type of QuPath's image server; `uri` means a file.
         uri: of that file.
-        mpp: µm per pixel, where QuPath knows it.
-        metadata: what the user says of it.
+        mpp: µm per pixel, if QuPath knows it.
+        metadata: assigned by the user.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Entry:
 
     @classmethod
     def read(cls, image: dict[str, Any]) -> Self:
-        """An entry of the project's file; of several images in one file (`--series`) only the first can be read."""
+        """An entry of the project file. If a file contains several images (`--series`), only the first can be read."""
         builder = image["serverBuilder"]
         kind, arguments = builder["builderType"], builder.get("args") or []
         if "--series" in arguments and (series := arguments[arguments.index("--series") + 1]) != "0":
@@ -56,10 +56,10 @@ class Entry:
 
 
 def find(folder: Path) -> Found:
-    """Images of a project, with their annotation where one is exported. Without metadata each is a patient of its own.
+    """Images of a project, with their exported annotations. Without metadata, each image is its own patient.
 
     Raises:
-        UserError: there is no project, or it cannot be read.
+        UserError: there is no project file, or it cannot be read.
     """
     project, entries = read_project(folder)
     found = Found()
@@ -70,20 +70,20 @@ def find(folder: Path) -> Found:
         names = [entry.name] if stems[stem] > 1 else [entry.name, stem]
         annotations = [exported.pop(name) for name in names if name in exported]
         if len(annotations) > 1:
-            found.problems.append(f"{annotations[1]}: annotates {entry.name!r} as {annotations[0]} does; keep one")
+            found.problems.append(f"{annotations[1]}: annotates {entry.name!r}, as does {annotations[0]}; keep one")
         role = entry.metadata.get("split", "")
         if role and role not in ROLES:
             found.problems.append(f"{folder}, image {entry.name!r}: split {role!r} is not one of {', '.join(ROLES)}")
         path = image_file(entry.uri, project, folder) if entry.uri else None
         if entry.kind != "uri":
             found.problems.append(
-                f"{folder}, image {entry.name!r}: is not a file but {entry.kind!r} in QuPath (such as rotated, or put"
-                " together); annotate the file itself"
+                f"{folder}, image {entry.name!r}: is not a file but {entry.kind!r} in QuPath (rotated or"
+                " concatenated, for example); annotate the file itself"
             )
         elif path is None:
             found.missing.append(
-                f"{folder}, image {entry.name!r}: there is no file {unquote(entry.uri)}, nor one of its name in the"
-                " project's folder; mend its path in QuPath, or put it there"
+                f"{folder}, image {entry.name!r}: there is no file {unquote(entry.uri)}, nor one of that name in the"
+                " project's folder; fix its path in QuPath, or copy it there"
             )
         else:
             slide = usable_name(names[-1])
@@ -99,27 +99,27 @@ def read_project(folder: Path) -> tuple[str, list[Entry]]:
     """The URI under which a project was last saved, and its images."""
     files = sorted(folder.glob("*.qpproj"))
     if len(files) != 1:
-        raise UserError(f"{folder}: has {len(files)} files *.qpproj, and one is needed; give the project's own folder")
+        raise UserError(f"{folder}: has {len(files)} files *.qpproj, but one is needed; give the project's own folder")
     try:
         project = json.loads(files[0].read_text(encoding="utf-8"))
         return project.get("uri", ""), [Entry.read(image) for image in project["images"]]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{files[0]}: is no project of QuPath 0.2 or later ({error!r}); open it there and save it"
+            f"{files[0]}: is not a project of QuPath 0.2 or later ({error!r}); open it there and save it"
         ) from error
 
 
 def exports(folder: Path) -> list[Path]:
-    """GeoJSON files that are not QuPath's own."""
+    """GeoJSON files outside QuPath's own folders."""
     paths = [*folder.rglob("*.geojson"), *folder.rglob("*.json")]
     return [path for path in paths if path.relative_to(folder).parts[0] not in OWN_FOLDERS]
 
 
 def image_file(uri: str, project: str, folder: Path) -> Path | None:
-    """The file that a project means, also where it was moved.
+    """The file that a project refers to, even if the project was moved.
 
-    As QuPath does it: where the URI says; else where it lies as seen from the project, before and after the move; else
-    the only file of its name in the project's folder.
+    Like QuPath, look at the URI itself; then at the same relative position to the project as before the move; then for
+    the only file of that name in the project's folder.
 
     Args:
         uri: of the image.
@@ -136,5 +136,5 @@ def image_file(uri: str, project: str, folder: Path) -> Path | None:
 
 
 def usable_name(text: str) -> str:
-    """A name that the sheet takes."""
+    """The text as a name that the sample sheet accepts."""
     return re.sub(r"[^\w.-]+", "_", text).strip("_.-") or "_"
