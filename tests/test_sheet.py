@@ -67,13 +67,13 @@ def test_every_wrong_row_is_reported_with_its_line(messages):
         ("line 3 (slide 'B')", "missing.svs"),
         ("line 5 (slide 'C')", "missing.geojson"),
         ("line 5 (slide 'C')", "mpp 'zero'"),
-        ("line 6 (slide '../D')", "slide '../D' is not usable"),
+        ("line 6 (slide '../D')", "slide '../D' is not a valid name"),
         ("line 6 (slide '../D')", "patient 'p;4'"),
         ("line 6 (slide '../D')", "mpp '-1'"),
         ("line 7 (slide 'E')", "path is empty"),
         ("line 7 (slide 'E')", "mpp 'nan'"),
         ("line 7 (slide 'E')", "split 'tests' is not one of annotated, unannotated, validation, test"),
-        ("line 8", "'a' is there already, on line 2"),
+        ("line 8", "'a' is already on line 2"),
     ]
     assert len(found) == len(parts)
     for where, what in parts:

@@ -93,7 +93,7 @@ def test_smaller_annotated_sets_are_inside_larger_ones_and_hold_every_group(stud
             assert Counter(int(name[1]) % 2 for name in chosen) == {0: number, 1: number}
         assert patients(make(2, repeat), "unannotated") == {f"P{n}" for n in range(8)} - two
         seen.add(frozenset(two))
-    assert len(seen) > 1  # repeats draw anew
+    assert len(seen) > 1  # each repeat is a new sample
     assert patients(make(2, 3), "annotated") == patients(make(2, 3), "annotated")
 
 
@@ -131,7 +131,7 @@ def test_an_annotated_patient_whose_labelled_slide_broke_counts_as_unannotated(s
 @pytest.mark.parametrize("role", ["annotated", "test", "validation"])
 def test_a_role_that_needs_annotations_is_refused_without(study, role):
     make = study(row("A", "annotated"), row("T", "test"), row("X", role, labelled=False))
-    with pytest.raises(UserError, match=f"slides.csv, patient 'X': is called {role} but none"):
+    with pytest.raises(UserError, match=f"slides.csv, patient 'X': has the split {role}, but none"):
         make(1)
 
 
@@ -141,7 +141,7 @@ def test_an_empty_role_is_refused_where_the_sheet_decides(study):
 
 
 def test_a_sheet_without_test_patients_is_refused(study):
-    with pytest.raises(UserError, match="no patient with usable annotated slides has the split test; call some"):
+    with pytest.raises(UserError, match="no patient with usable annotated slides has the split test; assign it"):
         study(row("A", "annotated"), row("U", "unannotated"))(1)
 
 
@@ -149,7 +149,7 @@ def test_a_sheet_without_test_patients_is_refused(study):
 def test_test_patients_who_all_lost_their_annotations_are_named(study, rest):
     """Also where slides of theirs are left that nobody annotated, which cannot be scored."""
     make = study(row("A", "annotated"), row("B", "unannotated", patches=0), row("T", "test", patches=0), *rest)
-    with pytest.raises(UserError, match=r"has the split test \(left out for want of usable slides: T\)"):
+    with pytest.raises(UserError, match=r"has the split test \(left out for lack of usable slides: T\)"):
         make(1)
 
 
@@ -170,14 +170,14 @@ def test_strict_refuses_and_names_every_slide_that_would_be_left_out(study, tmp_
     with pytest.raises(UserError) as refused:
         make(1, check=check, strict=True)
     first, second = refused.value.messages
-    assert first.startswith("B: quarantined (cannot be read)")
-    assert second.startswith("C: no tissue (C is white)")
+    assert first.startswith("slide B: quarantined (cannot be read)")
+    assert second.startswith("slide C: no tissue (C is white)")
     assert not (tmp_path / "splits").exists()
 
 
 def test_more_annotated_patients_than_there_are_name_the_key_and_the_lost(study):
     make = study(row("A", "annotated"), row("B", "annotated", patches=0), row("T", "test"))
-    with pytest.raises(UserError, match=r"splits.annotated_patients: 2 are asked .* has 1 patients .*slides: B\)"):
+    with pytest.raises(UserError, match=r"splits.annotated_patients: 2 requested.* has only 1 with .*slides: B\)"):
         make(2)
 
 
@@ -216,7 +216,7 @@ def test_random_splits_are_nested_and_keep_their_test_set(study):
 
 def test_random_splits_refuse_more_than_the_labelled_patients(study):
     make = study(*(row(f"P{n}", "") for n in range(4)), row("U", "", labelled=False))
-    with pytest.raises(UserError, match=r"splits.annotated_patients: 3 are asked for, but beside 2 .* there are 2 "):
+    with pytest.raises(UserError, match=r"splits.annotated_patients: 3 requested, but besides 2 .* has only 2 "):
         make(3, source="random", test_patients=1, validation_patients=1)
 
 

@@ -1,4 +1,4 @@
-"""The sample sheet: one row for each slide."""
+"""The sample sheet: one row per slide."""
 
 import os
 import re
@@ -19,12 +19,12 @@ MASKS = (".png", ".tif", ".tiff", ".geojson", ".json")
 COORDS = (".h5", "_patches.h5")
 NAME = re.compile(r"\w[\w.-]*")
 LONGEST_NAME = 100
-"""Bytes; file names may have 255, of which endings and temporary names take some."""
+"""Bytes; file names may have 255, of which extensions and temporary names need some."""
 
 
 @dataclass(frozen=True)
 class Slide:
-    """One row of the sheet, its paths resolved."""
+    """One row of the sheet, with resolved paths."""
 
     slide: str
     patient: str
@@ -43,19 +43,19 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
     """Read and validate a sample sheet.
 
     Args:
-        options: where the sheet is, and the folder that its relative paths start from.
-        made_here: the slides are drawn by the study itself, so files may not exist yet.
+        options: path of the sheet, and the folder in which its relative paths start.
+        made_here: the study renders the slides itself, so files may not exist yet.
 
     Raises:
-        UserError: everything that is wrong with the sheet, each with its line number.
+        UserError: all problems of the sheet, each with its line number.
     """
     sheet = Path(options.sheet)
     try:
         table = pd.read_csv(sheet, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{sheet}: cannot be read as CSV: {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of it
-        raise UserError(f"{sheet}: the rows have more fields than the header; name each column in line 1")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas then takes the first column as index
+        raise UserError(f"{sheet}: rows have more fields than the header; name every column in line 1")
     table.columns = table.columns.str.strip()
     problems = check_header(sheet, table)
     if problems:
@@ -84,29 +84,29 @@ def check_header(sheet: Path, table: pd.DataFrame) -> list[str]:
         if name not in known
     ]
     if table.empty and not problems:
-        problems.append(f"{sheet}: has no rows; add one for each slide")
+        problems.append(f"{sheet}: has no rows; add one per slide")
     return problems
 
 
 def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide, list[str]]:
-    """One row as a `Slide`, and what is wrong with it."""
+    """One row as a `Slide`, and its problems."""
     problems = []
     for column in ("slide", "patient"):
         if not NAME.fullmatch(values[column]):
             problems.append(
-                f"{column} {values[column]!r} is not usable as a name; use letters, digits, '.', '_' and '-',"
-                " a letter or digit first"
+                f"{column} {values[column]!r} is not a valid name; use letters, digits, '.', '_' and '-',"
+                " starting with a letter or digit"
             )
         elif (length := len(values[column].encode())) > LONGEST_NAME:
-            problems.append(f"{column} is {length} bytes long; use a name of at most {LONGEST_NAME}")
+            problems.append(f"{column} is {length} bytes long; use at most {LONGEST_NAME}")
     paths: dict[str, Path | None] = {"path": None, "annotation": None}
     for column in paths:
         if text := values.get(column, ""):
             paths[column] = Path(os.path.normpath(root / text))
             if not made_here and not paths[column].exists():  # type: ignore[union-attr]
-                problems.append(f"{column}: there is no file {paths[column]}; mend the path, or set slides.root")
+                problems.append(f"{column}: there is no file {paths[column]}; correct the path, or set slides.root")
         elif column == "path":
-            problems.append("path is empty; name the image file")
+            problems.append("path is empty; enter the image file")
     mpp = None
     if text := values.get("mpp", ""):
         try:
@@ -131,14 +131,14 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
 
 
 def check_together(sheet: Path, slides: list[tuple[int, Slide]]) -> list[str]:
-    """What is wrong between rows: names twice, a patient in two splits or two groups."""
+    """Conflicts between rows: repeated names, a patient in two splits or two groups."""
     problems = []
     first: dict[str, int] = {}
     patients: dict[str, tuple[int, Slide]] = {}
     for number, slide in slides:
-        key = slide.slide.casefold()  # file systems of laptops do not tell A.h5 from a.h5
+        key = slide.slide.casefold()  # on laptops, file systems treat A.h5 and a.h5 as the same file
         if key in first:
-            problems.append(f"{sheet}, line {number}: the slide {slide.slide!r} is there already, on line {first[key]}")
+            problems.append(f"{sheet}, line {number}: slide {slide.slide!r} is already on line {first[key]}")
         first.setdefault(key, number)
         line, other = patients.setdefault(slide.patient, (number, slide))
         for column in ("split", "group"):
@@ -176,37 +176,37 @@ def read_study_sheet(study: Study) -> list[Slide]:
 
 
 def companion(slide: str, folder: str, endings: Sequence[str], key: str) -> Path:
-    """The file of a slide in a folder that the user brings.
+    """The file of a slide in a folder supplied by the user.
 
     Raises:
-        UserError: there is none, or more than one; `key` of the configuration names the folder.
+        UserError: there is none, or more than one; `key` is the configuration key of the folder.
     """
     paths = [Path(folder) / f"{slide}{ending}" for ending in endings]
     found = [path for path in paths if path.exists()]
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(f"{key}, slide {slide!r}: {' and '.join(map(str, found))} are there; keep one of them")
+        raise UserError(f"{key}, slide {slide!r}: {' and '.join(map(str, found))} both exist; keep one of them")
     raise UserError(f"{key}, slide {slide!r}: there is no file {paths[0]} (or ending in {', '.join(endings[1:])})")
 
 
 def tissue_file(slide: str, patches: Patches) -> Path | None:
-    """The tissue mask that the user brings for a slide."""
+    """The user-supplied tissue mask of a slide."""
     if patches.tissue is None or patches.tissue.masks is None:
         return None
     return companion(slide, patches.tissue.masks, MASKS, "patches.tissue.masks")
 
 
 def coords_file(slide: str, patches: Patches) -> Path | None:
-    """The coordinates that the user brings for a slide."""
+    """The user-supplied coordinates of a slide."""
     return None if patches.coords is None else companion(slide, patches.coords, COORDS, "patches.coords")
 
 
 def find_companions(slides: Sequence[Slide], patches: Patches) -> dict[str, list[Path]]:
-    """Masks and coordinates that the user brings, by slide.
+    """User-supplied masks and coordinates, by slide.
 
     Raises:
-        UserError: all that are missing.
+        UserError: all missing files.
     """
     found: dict[str, list[Path]] = {}
     problems = []

@@ -1,7 +1,7 @@
-"""Which patient is annotated, unannotated, kept for validation or for the test.
+"""Splits: the role of each patient (annotated, unannotated, validation or test).
 
-The patient is the unit: all slides of one have one role, but for slides that are not in order (unreadable, or no
-tissue), which are excluded. A split is a table, one row a slide: slide, patient, group, role, labelled.
+The patient is the unit: all slides of a patient have the same role, except unusable slides (unreadable, or without
+tissue), which are excluded. A split is a table with one row per slide: slide, patient, group, role, labelled.
 """
 
 import logging
@@ -26,25 +26,25 @@ log = logging.getLogger(__name__)
 def make_split(
     options: SplitOptions, sheet: Path, patches: Path, *, out: Path, check: Path | None = None
 ) -> pd.DataFrame:
-    """Give every patient a role and write the table.
+    """Assign every patient a role and write the table.
 
-    Annotated sets are nested: with the same seed and repeat, the patients of a smaller number are among those of a
-    larger one. Over the repeats of random splits no patient is tested more than once more often than another.
+    Annotated sets are nested: with the same seed and repeat, a smaller set is a subset of a larger one. Over the
+    repeats of random splits, the numbers of times that two patients are tested differ by at most one.
 
     Args:
-        options: where roles come from; how many patients count as annotated; the repeat, from 0; the seed; strict: a
-            slide that would be excluded is an error.
+        options: source of the roles, number of annotated patients, repeat (from 0), seed; strict: a slide that would be
+            excluded is an error.
         sheet: sheet that `write_sheet` wrote.
-        patches: folder of patch files, one for each slide of the sheet.
+        patches: folder of patch files, one per slide of the sheet.
         out: the table's file.
-        check: table of `stedm check`; slides that it did not find in order are excluded.
+        check: table of `stedm check`; slides that are not usable according to it are excluded.
 
     Returns:
-        The table, one row a slide in the sheet's order.
+        The table, one row per slide in the sheet's order.
 
     Raises:
-        UserError: more patients are asked for than there are, or a role that needs annotations has none; with `strict`,
-            all slides that cannot be used.
+        UserError: more patients are requested than exist, or a role that needs annotations has none; with `strict`,
+            all unusable slides.
     """
     slides = read_slides(sheet, patches, check, options.strict)
     patients = by_patient(slides[slides["patches"] > 0])
@@ -64,10 +64,10 @@ def make_split(
 
 
 def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) -> pd.DataFrame:
-    """Of every slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), and
-    fingerprint of the patch file, so that a split's table changes with any patch and what is made by it is redone.
+    """Per slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), and the
+    fingerprint of the patch file, so that the split changes with any patch and everything made from it is made again.
 
-    A slide that is not in order has no patches.
+    An unusable slide has no patches.
     """
     checked: dict[str, dict[str, str]] = {}
     if check is not None:
@@ -83,7 +83,7 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
             missing.append(f"{patches / slide}.h5: there is no such file; run `stedm patches extract` for {slide!r}")
             continue
         found = {key: str(file.attributes.get(key, "")) for key in ("status", "problem")}
-        if found["status"] in USABLE:  # so far: what lies between its patches may be broken
+        if found["status"] in USABLE:  # so far: areas between its patches may be broken
             found = checked.get(slide, found)
         usable = found["status"] in USABLE and len(file) > 0
         if not usable:
@@ -100,14 +100,14 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
     if missing:
         raise UserError(missing)
     if strict and unusable:
-        raise UserError([f"{slide}: {why}; with strict: false it is left out" for slide, why in unusable.items()])
+        raise UserError([f"slide {slide}: {why}; set strict: false to leave it out" for slide, why in unusable.items()])
     for slide, why in unusable.items():
-        log.warning("%s is left out of the split: %s", slide, why)
+        log.warning("Slide %s is left out of the split: %s", slide, why)
     return pd.DataFrame(rows)
 
 
 def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
-    """Group, split and labelled (any slide is) by patient, in the order of their names."""
+    """Group, split and labelled (true if any slide is) by patient, sorted by name."""
     return slides.groupby("patient", sort=True).agg(
         group=("group", "first"), split=("split", "first"), labelled=("labelled", "any")
     )
@@ -116,13 +116,13 @@ def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
 def roles_of_sheet(
     patients: pd.DataFrame, options: SplitOptions, sheet: Path, damaged: Mapping[str, str]
 ) -> dict[str, str]:
-    """Roles as the sheet says, but that only so many of its annotated patients stay annotated.
+    """Roles from the sheet, of whose annotated patients only `options.annotated_patients` stay annotated.
 
-    Patients that lost slides (`damaged`, with their roles) and with them their annotations do not stop the study, but
-    where no test patient is left.
+    Patients who lost their annotations together with unusable slides (`damaged`, with their roles) do not stop the
+    study, unless no test patient is left.
     """
     problems = [
-        f"{sheet}, patient {patient!r}: the column split is empty; write one of {', '.join(ROLES)}, or set"
+        f"{sheet}, patient {patient!r}: the column split is empty; enter one of {', '.join(ROLES)}, or set"
         " splits.source to random"
         for patient in patients.index[patients["split"] == ""]
     ]
@@ -130,11 +130,11 @@ def roles_of_sheet(
     for patient in patients.index[~patients["labelled"] & patients["split"].isin(["annotated", "test", "validation"])]:
         if patient not in damaged:
             problems.append(
-                f"{sheet}, patient {patient!r}: is called {roles[patient]} but none of its patches has an annotated"
-                " pixel; give its slides annotations, or call it unannotated"
+                f"{sheet}, patient {patient!r}: has the split {roles[patient]}, but none of its patches has an"
+                " annotated pixel; add annotations for its slides, or set its split to unannotated"
             )
         elif roles[patient] == "annotated":
-            log.warning("patient %s counts as unannotated: its annotated slides were left out", patient)
+            log.warning("Patient %s counts as unannotated, because its annotated slides were left out", patient)
             roles[patient] = "unannotated"
     if problems:
         raise UserError(problems)
@@ -142,23 +142,23 @@ def roles_of_sheet(
     check_number(options.annotated_patients, len(pool), f"{sheet} has", sorted(damaged))
     if not any(roles[patient] == "test" for patient in patients.index[patients["labelled"]]):
         lost = sorted(patient for patient, role in damaged.items() if role == "test")
-        left_out = f" (left out for want of usable slides: {', '.join(lost)})" if lost else ""
+        left_out = f" (left out for lack of usable slides: {', '.join(lost)})" if lost else ""
         raise UserError(
-            f"{sheet}: no patient with usable annotated slides has the split test{left_out}; call some of them test"
+            f"{sheet}: no patient with usable annotated slides has the split test{left_out}; assign it to some of them"
         )
     order = stratified_order(pool["group"], options.seed, 1, options.repeat)
     return roles | dict.fromkeys(order[options.annotated_patients :], "unannotated")
 
 
 def random_roles(patients: pd.DataFrame, options: SplitOptions, lost: Sequence[str]) -> dict[str, str]:
-    """Deal the labelled patients to test, validation and annotated; all others are unannotated.
+    """Distribute the labelled patients over test, validation and annotated; all others are unannotated.
 
-    The test takes the `repeat`-th block of one seeded order, cyclically, so that all are tested equally often.
+    The test set is the `repeat`-th block of one seeded order, taken cyclically, so that all are tested equally often.
     """
     labelled = patients.loc[patients["labelled"], "group"]
     test, validation = options.splits.test_patients or 0, options.splits.validation_patients
     kept, annotated, repeat = test + validation, options.annotated_patients, options.repeat
-    check_number(annotated, len(labelled) - kept, f"besides {kept} for test and validation there are", lost)
+    check_number(annotated, len(labelled) - kept, f"besides {kept} for test and validation the sheet has", lost)
     order = stratified_order(labelled, options.seed, 0)
     tested = [order[index % len(order)] for index in range(repeat * test, (repeat + 1) * test)]
     rest = stratified_order(labelled.drop(tested), options.seed, 1, repeat)
@@ -172,19 +172,19 @@ def random_roles(patients: pd.DataFrame, options: SplitOptions, lost: Sequence[s
 
 def check_number(asked: int, available: int, where: str, lost: Sequence[str]) -> None:
     if asked > available:
-        left_out = f" (left out for want of usable slides: {', '.join(lost)})" if lost else ""
+        left_out = f" (left out for lack of usable slides: {', '.join(lost)})" if lost else ""
         raise UserError(
-            f"splits.annotated_patients: {asked} are asked for, but {where} {max(available, 0)} patients with"
-            f" annotations{left_out}; ask for fewer, or annotate more"
+            f"splits.annotated_patients: {asked} requested, but {where} only {max(available, 0)} with"
+            f" annotations{left_out}; request fewer, or annotate more"
         )
 
 
 def stratified_order(groups: pd.Series, *seed: int) -> list[str]:
-    """Patients in a seeded order of which every stretch has each group in about its share.
+    """Patients in a seeded order in which every section contains each group in about its overall share.
 
     Args:
         groups: group by patient.
-        seed: numbers that the order depends on.
+        seed: numbers that determine the order.
     """
     rng = np.random.default_rng([part % 2**32 for part in seed])
     keyed = []
@@ -199,7 +199,7 @@ def read_split(path: Path) -> pd.DataFrame:
     """A split's table: slide, patient, group, role as text, labelled as bool.
 
     Raises:
-        UserError: the file is not such a table.
+        UserError: the file is not a split.
     """
     table = SPLIT.read(path)
     wrong = table.loc[~table["role"].isin([*ROLES, EXCLUDED])]

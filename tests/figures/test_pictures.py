@@ -273,7 +273,7 @@ def test_maps_of_fewer_arms_show_what_there_is(figures, classes, scored, study_a
 def test_maps_need_the_reference_arm(classes, scored, study_arms):
     table = pd.read_csv(scored / "patients.csv")
     table[table["arm"] != "real"].to_csv(scored / "patients.csv", index=False)
-    with pytest.raises(UserError, match=r"patients\.csv: has no scores of the arm 'real'"):
+    with pytest.raises(UserError, match=r"patients\.csv: has no scores for the arm 'real'"):
         maps(scored, classes, study_arms)
 
 

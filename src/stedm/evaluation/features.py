@@ -1,4 +1,4 @@
-"""What images are compared by: features of a network, one vector an image."""
+"""Features by which images are compared: one vector per image, from a network."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,19 +19,19 @@ Extract = Callable[[np.ndarray], np.ndarray]
 
 
 def feature_extractor(name: str, judge: Path | None) -> Extract | None:
-    """The feature extractor of a name.
+    """The feature extractor with a name.
 
     Args:
-        name: `segmenter` (the encoder of the network in `judge`, means over space of its deepest maps), `inception`
-            (the Inception-v3 of Heusel et al. 2017, which published FIDs are measured with), or a timm model, a hub id
+        name: `segmenter` (the encoder of the network in `judge`: spatial means of its deepest maps), `inception`
+            (the Inception-v3 of Heusel et al. 2017, with which published FIDs are measured), or a timm model, a hub id
             (`hf-hub:owner/name`) or a folder that timm reads.
         judge: folder of a segmentation network.
 
     Returns:
-        The extractor; None for `segmenter` where there is no judge.
+        The extractor; None for `segmenter` without a judge.
 
     Raises:
-        UserError: the network's weights cannot be had.
+        UserError: the network's weights are not available.
     """
     match name:
         case "segmenter":
@@ -61,8 +61,8 @@ def inception_features() -> Extract:
     except (URLError, OSError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"evaluation.features: the weights of `inception` cannot be downloaded ({error}). Put"
-            f" {URL_INCEPTION_V3} into {folder}, or set evaluation.features to `segmenter`, to a timm model or to its"
+            f"evaluation.features: the weights of `inception` cannot be downloaded ({error}). Save"
+            f" {URL_INCEPTION_V3} in {folder}, or set evaluation.features to `segmenter`, a timm model or a model's"
             " folder"
         ) from error
     network = network.to(device()).eval()
@@ -89,5 +89,5 @@ def timm_features(name: str) -> Extract:
 
 
 def features_of(batches: Iterable[np.ndarray], extract: Extract) -> np.ndarray:
-    """(N, D) features of all images of some batches."""
+    """(N, D) features of all images in the batches."""
     return np.concatenate([extract(images) for images in batches])

@@ -1,4 +1,4 @@
-"""Do drawn images follow their layout? The layout's overlap with what an independent network sees in the image."""
+"""Do generated images follow their layout? The overlap of the layout with an independent network's prediction."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,21 +12,21 @@ from stedm.segmentation.windows import Predict
 
 
 def network_predictor(folder: Path) -> Predict:
-    """Class probabilities by the network in a folder."""
+    """The network in a folder, as a function from images to class probabilities."""
     network = load_network(folder)
     return lambda images: predict_probabilities(network, images)
 
 
 def network_agreement(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """(B,) mean IoU over the layout's classes, by the network in a folder, of images and their layouts."""
+    """The network in a folder, as a function from images and layouts to the (B,) mean IoU over the layout's classes."""
     predict = network_predictor(folder)
     return lambda images, layouts: mean_of_classes(class_overlap(images, layouts, predict))
 
 
 def class_overlap(images: np.ndarray, layouts: np.ndarray, predict: Predict) -> np.ndarray:
-    """(B, C) IoU of each class in images (B, P, P, 3) and their layouts (B, P, P); NaN for a class not in the layout.
+    """(B, C) IoU per class between predictions for images (B, P, P, 3) and their layouts (B, P, P).
 
-    Seeing such a class costs the classes that are there.
+    NaN for a class that is not in the layout; predicting it lowers the IoU of the classes that are.
     """
     probabilities = predict(images)
     values = []
@@ -37,14 +37,14 @@ def class_overlap(images: np.ndarray, layouts: np.ndarray, predict: Predict) -> 
 
 
 def mean_of_classes(values: np.ndarray) -> np.ndarray:
-    """(B,) means of (B, C) without NaN; NaN where there is nothing else."""
+    """(B,) means of (B, C), ignoring NaN; NaN for rows of NaN."""
     return pd.DataFrame(values).mean(axis=1).to_numpy()
 
 
 def layout_overlap(
     images: np.ndarray, layouts: np.ndarray, class_names: Sequence[str], predict: Predict | None, batch_size: int
 ) -> pd.DataFrame:
-    """Columns layout_iou, the mean over the layout's classes, and iou_{class}; NaN without `predict`."""
+    """Columns layout_iou (the mean over the layout's classes) and iou_{class}; NaN without `predict`."""
     values = np.full((len(images), len(class_names)), np.nan)
     for start in range(0, len(images) if predict else 0, batch_size):
         assert predict

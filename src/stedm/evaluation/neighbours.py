@@ -1,6 +1,6 @@
-"""Are drawn images copies of training patches, and do they differ among themselves as real patches do?
+"""Are generated images copies of training patches, and do they differ from each other as real patches do?
 
-Distances are cosine distances of features, in [0, 2]: 0 is the same direction.
+Distances are cosine distances of features, in [0, 2]; 0 means the same direction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,33 +12,33 @@ from stedm.store import PatchFile
 from stedm.style.samplers import overlapping, side_level0
 
 CLOSE = 0.05
-"""Share of real patches that are as close to another training patch as what is called close."""
+"""Quantile of the distances between real patches below which a distance counts as close."""
 CHUNK = 1024
 
 
 def unit(features: np.ndarray) -> np.ndarray:
-    """Features (N, D) brought to length 1."""
+    """Features (N, D), normalised to length 1."""
     return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
 
 
 def closest_patches(
     drawn: np.ndarray, styles: Sequence[str], files: Sequence[PatchFile], known: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """The training patch that is closest to each drawn image, and how close real patches are to each other.
+    """The training patch that is closest to each generated image, and how close real patches are to each other.
 
-    A generator that copies draws images closer to a training patch than real patches are. A real patch is compared with
-    all training patches that share no pixel with it, those of its own slide too.
+    Copies are closer to a training patch than real patches are. A real patch is compared with all training patches
+    that share no pixel with it, including those of its own slide.
 
     Args:
-        drawn: (N, D) features of the drawn images.
+        drawn: (N, D) features of the generated images.
         styles: their style slides.
         files: patch files of the training slides.
         known: (n, D) features of their patches, by slide.
 
     Returns:
-        closest_slide, closest_patch, closest_distance; close_to_training, is the distance below that which 5% of real
-        patches stay below; real_closest_distance and real_close_to_training, means over the real patches of the style's
-        slide.
+        closest_slide, closest_patch, closest_distance; close_to_training, whether this distance is below the 5%
+        quantile of real patches; real_closest_distance and real_close_to_training, the means over the real patches of
+        the style's slide.
     """
     every = unit(np.concatenate([known[file.slide] for file in files]))
     slides = np.concatenate([[file.slide] * len(file) for file in files])
@@ -61,7 +61,7 @@ def closest_patches(
 
 
 def closest(queries: np.ndarray, every: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) cosine distance to the closest of (M, D) unit features, and its place."""
+    """(N,) cosine distances to the closest of (M, D) unit features, and its index."""
     distances, places = [], []
     for start in range(0, len(queries), CHUNK):
         similarity = queries[start : start + CHUNK] @ every.T
@@ -71,11 +71,11 @@ def closest(queries: np.ndarray, every: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def real_distances(files: Sequence[PatchFile], every: np.ndarray) -> list[np.ndarray]:
-    """For each slide the (n,) distances of its patches to the closest that shares no pixel.
+    """For each slide, the (n,) distances of its patches to the closest patch that shares no pixel.
 
     Args:
         files: patch files of the slides.
-        every: (M, D) unit features of their patches, slide after slide.
+        every: (M, D) unit features of their patches, slide by slide.
     """
     found = []
     start = 0
@@ -90,15 +90,15 @@ def real_distances(files: Sequence[PatchFile], every: np.ndarray) -> list[np.nda
 
 
 def diversity(drawn: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """How far images in one style are from each other, and the same of the real patches of the style's slide.
+    """How far images of one style are from each other, and the same for real patches of the style's slide.
 
     Args:
-        drawn: (N, D) features of the drawn images.
+        drawn: (N, D) features of the generated images.
         styles: their style slides.
         known: (n, D) features of real patches, by slide.
 
     Returns:
-        diversity, the mean distance of an image to the other images of its style; real_diversity. NaN for one alone.
+        diversity, the mean distance of an image to the others of its style; real_diversity. NaN for a single image.
     """
     real = pd.Series({slide: mean_distances(features).mean() for slide, features in known.items()})
     names = pd.Series(list(styles))
@@ -109,7 +109,7 @@ def diversity(drawn: np.ndarray, styles: Sequence[str], known: Mapping[str, np.n
 
 
 def mean_distances(features: np.ndarray) -> np.ndarray:
-    """(n,) mean cosine distance of each of (n, D) features to the others; NaN for one alone."""
+    """(n,) mean cosine distance of each of (n, D) features to the others; NaN for a single one."""
     directions = unit(features)
     others = len(features) - 1
     if not others:

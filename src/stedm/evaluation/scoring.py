@@ -1,7 +1,7 @@
-"""Segmentation of the slides' annotated regions by a sliding window, and what of it is right.
+"""Sliding-window segmentation of the slides' annotated regions, and its confusion matrices.
 
-What grows with a region are its label maps (truth, prediction, and which pixels are wanted), three bytes for each pixel
-of its bounding box at the patches' resolution; all else is as large as a band of windows.
+Memory grows with a region only through its label maps (truth, prediction, and the mask of annotated pixels): three
+bytes per pixel of its bounding box at the patches' resolution. Everything else has the size of one band of windows.
 """
 
 import logging
@@ -52,10 +52,10 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
     table = read_split(split)
     table = table[table["role"].isin(["test", "validation"])]
     for slide in table.loc[~table["labelled"], "slide"]:
-        log.warning("%s is not scored: it has no annotated pixels", slide)
+        log.warning("Slide %s is not scored: it has no annotated pixels", slide)
     table = table[table["labelled"]]
     if "test" not in set(table["role"]):
-        raise UserError(f"{split}: has no annotated test slide; give the test patients' slides annotations")
+        raise UserError(f"{split}: has no annotated test slide; add annotations for the slides of test patients")
     slides = slides_by_name(sheet)
     network = load_network(model)
     names = options.class_names
@@ -86,7 +86,7 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
 def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file: Path) -> np.ndarray:
     """Predict one slide's annotated region, write the map, and return its (C, C) confusion matrix."""
     if slide.annotation is None:
-        raise UserError(f"slide {slide.slide!r}: the sheet names no annotation; extract its patches again")
+        raise UserError(f"slide {slide.slide!r}: the sheet lists no annotation; extract its patches again")
     classes, patches, windows = options.classes, options.patches, options.windows
     with open_slide(slide, patches) as opened:
         annotation = read_annotation(slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name)
@@ -114,7 +114,7 @@ def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file:
             rows[seen] = probabilities[:, seen].argmax(0)
     write_map(map_file, predicted, classes, x0, y0, downsample)
     if lost := int((known & (predicted == IGNORE_INDEX)).sum()):
-        log.warning("%s: %d annotated pixels are not scored, the slide is broken there", slide.slide, lost)
+        log.warning("Slide %s: %d annotated pixels are not scored: the slide is broken there", slide.slide, lost)
         true[predicted == IGNORE_INDEX] = IGNORE_INDEX
     return confusion(true, predicted, len(classes))
 
@@ -122,16 +122,16 @@ def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file:
 def region(
     bounds: tuple[float, float, float, float], dimensions: tuple[int, int], downsample: float, size: int
 ) -> tuple[int, int, int, int]:
-    """What to predict: the annotation's bounding box, grown to at least one window and kept on the slide.
+    """Region to predict: the annotation's bounding box, grown to at least one window and kept on the slide.
 
     Args:
         bounds: level-0 left, top, right, bottom.
         dimensions: level-0 width and height of the slide.
-        downsample: level-0 pixels for each pixel predicted.
-        size: pixels of a window's side.
+        downsample: level-0 pixels per predicted pixel.
+        size: side of a window in pixels.
 
     Returns:
-        Level-0 left and top; width and height in pixels predicted (those of a window where the slide is smaller).
+        Level-0 left and top; width and height in predicted pixels (those of a window if the slide is smaller).
     """
     starts, counts = [], []
     for low, high, length in zip(bounds[:2], bounds[2:], dimensions, strict=True):
@@ -148,7 +148,7 @@ def region(
 
 
 def write_map(path: Path, labels: np.ndarray, classes: list[TissueClass], x0: int, y0: int, downsample: float) -> None:
-    """Label map as a palette PNG in the classes' colours; its text says where on the slide it lies."""
+    """Write a label map as a palette PNG in the classes' colours; its text chunks give its position on the slide."""
     palette = np.full((256, 3), 255, np.uint8)
     palette[: len(classes)] = [item.rgb for item in classes]
     image = Image.fromarray(labels)

@@ -1,8 +1,8 @@
-"""Do drawn images look like the patient whose style they were given?
+"""Do generated images look like the patient whose style they were given?
 
-Distances are between statistics of the drawn image and the mean statistics of slides that the generator knew in
-training (Mahalanobis, by the covariance within slides). Colour statistics are means and deviations in CIELAB; texture
-statistics tell fine from coarse, whatever the colours; the statistics of style are both.
+Distances are Mahalanobis distances, by the covariance within slides, between statistics of the generated image and mean
+statistics of the generator's training slides. Colour statistics are means and standard deviations in CIELAB; texture
+statistics describe how fine or coarse an image is, independently of its colours; style statistics are both.
 """
 
 import itertools
@@ -16,11 +16,11 @@ from skimage.color import rgb2lab
 from stedm.store import PatchFile
 
 PATCHES = 256
-"""Patches of a slide that its mean statistics are taken from, evenly spaced over it."""
+"""Maximum number of patches, evenly spaced over a slide, for its mean statistics."""
 SCALES = (0.7, 1.4, 2.8, 5.6)
-"""Deviations in pixels of the Gaussians whose differences are the bands of the texture statistics."""
+"""Standard deviations, in pixels, of the Gaussians whose differences form the bands of the texture statistics."""
 KINDS = {"": slice(10), "colour_": slice(6), "texture_": slice(6, 10)}
-"""Prefix of the columns, and which of the statistics of style are behind them."""
+"""Prefix of the columns, and the style statistics from which they are computed."""
 
 
 def style_fidelity(
@@ -30,18 +30,18 @@ def style_fidelity(
     patients: Mapping[str, str],
     annotated: Sequence[str],
 ) -> pd.DataFrame:
-    """Distances of drawn images to their source and to others.
+    """Distances of generated images to their style source and to other slides.
 
     Args:
-        images: (N, P, P, 3) uint8, drawn.
+        images: (N, P, P, 3) uint8, generated.
         sources: style slide and style patient of each.
         files: patch files of the training slides.
         patients: patient by slide.
         annotated: names of the annotated patients' slides.
 
     Returns:
-        The columns of `style_distances`, of colour and texture together and, with the prefixes `colour_` and
-        `texture_`, of each; before these the prefix `real_` for the shares of `shares_of_real_patches`.
+        The columns of `style_distances` for colour and texture together and, with the prefixes `colour_` and
+        `texture_`, for each alone; the shares of `shares_of_real_patches` have an additional prefix `real_` in front.
     """
     drawn = np.stack([style_statistics(image) for image in images])
     slides = statistics_of_slides(files)
@@ -61,10 +61,10 @@ def colour_statistics(image: np.ndarray) -> np.ndarray:
 
 
 def texture_statistics(image: np.ndarray) -> np.ndarray:
-    """(4,) logarithms of the shares of a patch's contrast that lie in bands from fine to coarse.
+    """(4,) logarithms of the shares of a patch's contrast in frequency bands from fine to coarse.
 
-    The bands are differences of Gaussians of the mean optical density over the channels; shares do not change when
-    the stain gets stronger.
+    The bands are differences of Gaussians of the optical density, averaged over the channels. The shares do not depend
+    on the strength of the stain.
     """
     density = -np.log((image.astype(np.float64) + 1) / 256).mean(2)
     blurred = [density, *(gaussian_filter(density, scale, mode="reflect") for scale in SCALES)]
@@ -74,12 +74,12 @@ def texture_statistics(image: np.ndarray) -> np.ndarray:
 
 
 def style_statistics(image: np.ndarray) -> np.ndarray:
-    """(10,) the six of colour, then the four of texture."""
+    """(10,) the six colour statistics, then the four texture statistics."""
     return np.concatenate([colour_statistics(image), texture_statistics(image)])
 
 
 def statistics_of_slides(files: Sequence[PatchFile]) -> dict[str, np.ndarray]:
-    """Statistics of style of patches of each slide: (n, 10), n at most 256."""
+    """Style statistics of patches of each slide: (n, 10), n at most 256."""
     found = {}
     for file in files:
         indices = np.unique(np.linspace(0, len(file) - 1, min(len(file), PATCHES)).round().astype(int))
@@ -90,9 +90,9 @@ def statistics_of_slides(files: Sequence[PatchFile]) -> dict[str, np.ndarray]:
 def whitening(slides: Iterable[np.ndarray]) -> np.ndarray:
     """(S, S) matrix W such that the Euclidean distance of x @ W is the Mahalanobis distance within slides.
 
-    Patches of one slide differ in what tissue they show; the covariance within slides, pooled, says how, and the
-    distance discounts it. Of real patches in two halves of the phantom study 82–86% are nearest to their own slide with
-    it, 55% with plain standardised distances.
+    Patches of one slide differ in the tissue that they show. The pooled covariance within slides measures these
+    differences, and the distance discounts them. In the phantom study, 82–86% of real patches are then nearest to the
+    other half of their own slide, against 55% with plain standardised distances.
     """
     within = np.concatenate([values - values.mean(0) for values in slides])
     covariance = within.T @ within / len(within)
@@ -107,10 +107,10 @@ def style_distances(
     annotated: Sequence[str],
     sources: Sequence[tuple[str, str]],
 ) -> pd.DataFrame:
-    """How far drawn images are from their style's slide, from the annotated patients, and whose slide is nearest.
+    """How far images are from their style's slide and from the annotated patients, and whose slide is nearest.
 
     Args:
-        drawn: (N, S) statistics of the drawn images.
+        drawn: (N, S) statistics of the generated images.
         slides: (n, S) statistics of each training slide's patches.
         patients: patient by slide.
         annotated: names of the annotated patients' slides.
@@ -145,12 +145,12 @@ def style_distances(
 def shares_of_real_patches(
     slides: Mapping[str, np.ndarray], patients: Mapping[str, str], annotated: Sequence[str]
 ) -> pd.DataFrame:
-    """What perfect images would reach: half of each slide's patches judged against the other half.
+    """What perfect images would reach: half of each slide's patches, compared with the other half.
 
-    Patches of one slide differ in what tissue they show, so not even real ones are always nearest to their own slide.
+    Patches of one slide differ in the tissue that they show, so even real ones are not always nearest to their slide.
 
     Returns:
-        nearer_to_source and nearest_is_source, shares in [0, 1] by slide (those of at least two patches).
+        nearer_to_source and nearest_is_source: shares in [0, 1] by slide, for slides with at least two patches.
     """
     known = {slide: values[::2] for slide, values in slides.items()}
     judged = [(slide, row) for slide, values in slides.items() for row in values[1::2]]
