@@ -35,7 +35,7 @@ def test_a_patient_in_two_splits_is_named_with_both_lines(study):
 
 
 def test_slides_of_a_demo_are_named_after_their_row(study):
-    study.change("demo", {})
+    study.change("phantoms", {})
     rows = study.rows
     rows[2]["path"] = "elsewhere/other.tiff"
     study.write(study.config, rows)
@@ -58,5 +58,5 @@ def test_masks_and_coordinates_that_are_missing_are_all_named(study):
     lines = stopped(study)
     assert lines == [
         "patches.tissue.masks, slide 'A1': there is no file masks/A1.png (or ending in .tif, .tiff, .geojson, .json)",
-        "patches.tissue.masks, slide 'A2': masks/A2.png and masks/A2.geojson are there; keep one of them",
+        "patches.tissue.masks, slide 'A2': masks/A2.png and masks/A2.geojson both exist; keep one of them",
     ]
