@@ -40,7 +40,7 @@ def test_slides_of_a_demo_are_named_after_their_row(study):
     rows[2]["path"] = "elsewhere/other.tiff"
     study.write(study.config, rows)
     (line,) = stopped(study)
-    assert line.startswith("slides.csv, column path: ")
+    assert line.startswith("slides.sheet, column path: ")
 
 
 def test_values_given_on_the_command_line_are_checked_too(study):
