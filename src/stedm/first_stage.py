@@ -39,10 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class PixelFirstStage(ModelMixin, ConfigMixin):
-    """No autoencoder: blocks of pixels as the coefficients of their discrete cosine transform.
+    """No autoencoder: blocks of pixels, as the coefficients of their discrete cosine transform.
 
-    Neighbouring pixels are alike, so their differences are small beside their mean, and what the network gets wrong
-    drowns them; scaled alike, they are all it learns. Half-way between, texture and structure are both learned.
+    Coefficient c_i becomes c_i / √(σ_i σ̄), with its standard deviation σ_i over the training patches and the mean σ̄ of
+    all σ_i. This is half-way between no scaling, where differences between neighbouring pixels are so small that the
+    network's error drowns the finest texture, and unit variance, where texture is all that it learns.
 
     Args:
         factor: pixels along each side of a block.

@@ -1,13 +1,19 @@
-"""Colour and texture up to the second order: the mean, and the covariance of the channels in bands from fine to coarse.
+"""Moments of images up to second order: the mean colour, and the colour covariance in bands from fine to coarse.
 
-They are the last numbers of every style embedding, so that whoever has the embeddings of a style set (a style bank) has
-its colours and its power spectrum too. Over all bands the covariance says how strongly a slide is stained and, as light
-is absorbed along two directions only, with which stains; from band to band it tells blur, noise and the size of things.
-Images whitened by both (whitening and colouring: Li et al. 2017, of pixels and their frequencies instead of features)
-leave the network what no covariance tells: the shapes of nuclei and fibres, and where they lie.
+They are the last numbers of every style embedding, so that a style bank also gives a style set's colours and power
+spectrum. Let x(ω) be the three coefficients of an image's discrete cosine transform at frequency ω, without the mean
+colour, w_k the weights of band k, which add up to 1 at each ω, and ⟨·⟩ the average over a style set. With
 
-Bands are weights over the frequencies of the discrete cosine transform, triangles on a logarithmic axis: the first has
-its tip at the finest detail (half a cycle per pixel), each next one at half of that; the last takes all coarser ones.
+    C_k = ⟨ Σ_ω w_k(ω) x(ω) x(ω)ᵀ / Σ_ω w_k(ω) ⟩    and    M(ω) = Σ_k w_k(ω) C_k^(-1/2),
+
+images are whitened by y(ω) = M(ω) x(ω) and coloured by the inverse (the whitening and colouring transform of Li et al.
+2017, arXiv 1705.08086, on the frequencies of pixels instead of features). Over all bands, the covariance describes how
+strongly a slide is stained and, as light is absorbed along two directions only, with which stains; its change from band
+to band describes blur, noise and the size of structures. Whitening thus leaves the network to model structure: the
+shapes of nuclei and fibres, and where they lie.
+
+Bands are weights over the frequencies of the cosine transform, triangles on a logarithmic axis: the first peaks at the
+finest detail (half a cycle per pixel), each next one at half that frequency; the last includes all lower ones.
 """
 
 from functools import cache
@@ -20,14 +26,14 @@ from torch import Tensor
 BANDS = 4
 MOMENTS = 3 + 6 * BANDS
 MIN_SD = 0.003
-"""Floor under the deviation in any direction of a band, that of rounding to 8 bits, so that an empty style image does
-not blow up the others."""
+"""Lower bound of the standard deviation in any direction of a band, about that of rounding to 8 bits, so that an empty
+style image does not amplify the others."""
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 @torch.autocast("cuda", enabled=False)
 def image_moments(images: Tensor) -> Tensor:
-    """Channel means, and standard deviations and correlations of the coefficients of each band.
+    """Channel means, and the standard deviations and correlations of the coefficients in each band.
 
     Args:
         images: (..., 3, H, W) in [-1, 1].
@@ -49,10 +55,10 @@ def image_moments(images: Tensor) -> Tensor:
 
 
 def set_moments(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, and covariance in each band, of a whole style set from the embeddings of its images.
+    """Mean and covariance per band of a whole style set, from the embeddings of its images.
 
     Args:
-        embeddings: (B, n, D), whose last 27 numbers are the moments of each image.
+        embeddings: (B, n, D); the last 27 numbers are the moments of each image.
 
     Returns:
         (B, 3) and (B, 4, 3, 3): averages over the set.
@@ -85,12 +91,12 @@ def root(covariance: Tensor, sign: int) -> Tensor:
 
 @torch.autocast("cuda", enabled=False)
 def filtered(images: Tensor, matrices: Tensor, inverse: bool = False) -> Tensor:
-    """Images (B, 3, H, W) with their colours at each frequency multiplied by a matrix.
+    """Images (B, 3, H, W) with their colours multiplied by a matrix at each frequency.
 
     Args:
         images: (B, 3, H, W).
-        matrices: (B or 1, 4, 3, 3), positive definite, at the tips of the bands; between them they are interpolated.
-        inverse: undo it.
+        matrices: (B or 1, 4, 3, 3), positive definite, at the peaks of the bands; interpolated in between.
+        inverse: undo this.
 
     Returns:
         (B, 3, H, W) float32.
@@ -116,7 +122,7 @@ def cosines(size: int, device: torch.device) -> Tensor:
 
 @cache
 def bands(height: int, width: int, device: torch.device) -> Tensor:
-    """(4, H, W) weights of the bands, from fine to coarse, over the frequencies; they add up to 1 at each."""
+    """(4, H, W) weights of the bands, from fine to coarse, over the frequencies; they add up to 1 at each frequency."""
     vertical, horizontal = (torch.arange(size) / (2 * size) for size in (height, width))
     octaves = -torch.log2(2 * torch.hypot(vertical[:, None], horizontal).clamp(min=1e-6))
     place = octaves.clamp(0, BANDS - 1)
