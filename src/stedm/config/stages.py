@@ -5,6 +5,7 @@ is the study's value of that name, narrowed to the keys that the field's own typ
 split or arm a job is for comes from `chosen`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import ValidationError
@@ -40,12 +41,12 @@ class StageOptions(Section):
             names: of the job's generator, split, arm, seed, slide or shard; those that the stage has no use for may be
                 given too.
         """
-        chosen = cls.chosen(study, **names)
+        chosen = cls.chosen(study, names)
         values = {name: chosen[name] if name in chosen else getattr(study, name) for name in cls.model_fields}
         return cls.model_validate_json(cls(**values).model_dump_json())  # each field with the keys of its own type
 
     @classmethod
-    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         """The fields that are not simply the study's value of that name."""
         return {}
 
@@ -88,8 +89,8 @@ class SplitOptions(StageOptions):
     seed: Seed
 
     @classmethod
-    def chosen(cls, study: Study, *, split: str, **names: str) -> dict[str, Any]:
-        return study.splits.all[split]._asdict()
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return study.splits.all[names["split"]]._asdict()
 
 
 class FirstStageOptions(StageOptions):
@@ -115,16 +116,16 @@ class GeneratorOptions(StageOptions):
     seed: Seed
 
     @classmethod
-    def chosen(cls, study: Study, *, generator: str, **names: str) -> dict[str, Any]:
-        return {"generator": study.generators[generator], "generator_name": generator}
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"generator": study.generators[names["generator"]], "generator_name": names["generator"]}
 
 
 class StyleBankOptions(StageOptions):
     encoder: StyleEncoder
 
     @classmethod
-    def chosen(cls, study: Study, *, generator: str, **names: str) -> dict[str, Any]:
-        return {"encoder": study.generators[generator].style.encoder}
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"encoder": study.generators[names["generator"]].style.encoder}
 
 
 class PlanOptions(StageOptions):
@@ -137,7 +138,7 @@ class ShardOptions(StageOptions):
     filter: Filter | None
 
     @classmethod
-    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         return {"filter": study.synthesis.filter}
 
 
@@ -145,7 +146,7 @@ class GridOptions(ShardOptions):
     """A grid shows what the generator makes of each pair, and leaves none out."""
 
     @classmethod
-    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         return {"filter": None}
 
 
@@ -158,8 +159,8 @@ class SegmentationOptions(StageOptions):
     seed: Seed
 
     @classmethod
-    def chosen(cls, study: Study, *, arm: str, seed: str, **names: str) -> dict[str, Any]:
-        return {"arm": study.arms[arm], "arm_name": arm, "seed": int(seed)}
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"arm": study.arms[names["arm"]], "arm_name": names["arm"], "seed": int(names["seed"])}
 
 
 class Run(Section):
@@ -180,14 +181,19 @@ class GeneratorRun(Run):
     generator: Name
 
 
+def columns_of(study: Study, split: str) -> dict[str, Any]:
+    """The fields of `Run`."""
+    return {"study": study.study, "split": split, **study.splits.all[split]._asdict()}
+
+
 class ScoreOptions(PatchesOptions):
     windows: Windows
     run: NetworkRun
 
     @classmethod
-    def chosen(cls, study: Study, *, split: str, arm: str, seed: str, **names: str) -> dict[str, Any]:
-        where = {"study": study.study, "split": split, **study.splits.all[split]._asdict()}
-        return {"windows": study.evaluation, "run": NetworkRun(**where, arm=arm, seed=int(seed))}
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        run = NetworkRun(**columns_of(study, names["split"]), arm=names["arm"], seed=int(names["seed"]))
+        return {"windows": study.evaluation, "run": run}
 
 
 class ImageEvaluationOptions(StageOptions):
@@ -196,9 +202,8 @@ class ImageEvaluationOptions(StageOptions):
     seed: Seed
 
     @classmethod
-    def chosen(cls, study: Study, *, split: str, generator: str, **names: str) -> dict[str, Any]:
-        where = {"study": study.study, "split": split, **study.splits.all[split]._asdict()}
-        return {"run": GeneratorRun(**where, generator=generator)}
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"run": GeneratorRun(**columns_of(study, names["split"]), generator=names["generator"])}
 
 
 class ComparisonOptions(StageOptions):
@@ -231,5 +236,5 @@ class HistoriesOptions(StageOptions):
     reference_arm: Name
 
     @classmethod
-    def chosen(cls, study: Study, **names: str) -> dict[str, Any]:
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         return {"reference_arm": study.evaluation.reference_arm}

@@ -154,7 +154,7 @@ def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *
     for key, some in images.groupby(groups, sort=True):
         own = sets[(sets[groups] == key).all(axis=1)]
         table = pd.concat([means(options, some.reset_index(drop=True), options.seed), means_of_sets(own)])
-        tables.append(table.assign(**dict(zip(groups, key, strict=True))))
+        tables.append(table.assign(**some[groups].iloc[0]))
     summary = pd.concat(tables, ignore_index=True)
     with written_whole(out) as temporary:
         IMAGE_QUALITY.write(summary, temporary, digits=6)

@@ -73,8 +73,9 @@ def read_scores(confusions: Sequence[Path]) -> pd.DataFrame:
     tables = []
     for path in confusions:
         table = CONFUSION.read(path)
-        run = table[list(NETWORK_RUN)].iloc[0].to_dict()
-        tables.append(patient_metrics(table).assign(**run))
+        scores = patient_metrics(table)
+        scores[list(NETWORK_RUN)] = table[list(NETWORK_RUN)].iloc[0].tolist()
+        tables.append(scores)
     return pd.concat(tables, ignore_index=True)
 
 
