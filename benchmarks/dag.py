@@ -44,7 +44,7 @@ def main() -> None:
 def write_study(folder: Path, slides: int) -> None:
     """Write sheet, configuration and empty files."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    config |= {"study": "many", "slides": {"sheet": "slides.csv"}, "demo": None, "splits": SPLITS}
+    config |= {"study": "many", "slides": {"sheet": "slides.csv"}, "phantoms": None, "splits": SPLITS}
     (folder / "study.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     with (folder / "slides.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -63,7 +63,7 @@ evaluation: {evaluator_arm: real, bootstrap: 50}
 """
 STAGES = (
     *("demo slide", "check", "patches extract", "splits make", "first-stage train", "first-stage encode"),
-    *("generator train", "style-bank embed", "synthesis plan", "synthesis draw", "synthesis manifest"),
+    *("generator train", "style-bank embed", "synthesis plan", "synthesis generate", "synthesis manifest"),
     *("segmentation train", "evaluation score", "evaluation images", "statistics arms", "statistics images", "figures"),
 )
 """Commands that kills are aimed at, in the order of a study."""

@@ -1,16 +1,23 @@
 """The `stedm` command: help, messages, exit status."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from stedm import __version__, cli
+from stedm import __version__, cli, config
+from stedm.config import Study, load
 from stedm.errors import Interrupted, UserError
 
+ROOT = Path(__file__).parents[1]
+TRAINED = {"first_stage": {"kind": "trained"}}
+PRETRAINED = {"first_stage": {"kind": "pretrained", "path": "vae"}}
 HEAVY = {"torch", "cv2", "openslide", "matplotlib", "pandas", "diffusers", "segmentation_models_pytorch", "pydantic"}
-NAMES = [" ".join(name) for name, _, _ in cli.COMMANDS]
+COMMANDS = {" ".join(command.words): command for command in cli.COMMANDS}
+STAGES = [name for name, command in COMMANDS.items() if command.options]
 
 
 def stedm(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -21,6 +28,14 @@ def stedm(capsys, *arguments: str) -> tuple[int, str, str]:
         status = int(leaving.code or 0)
     answer = capsys.readouterr()
     return status, answer.out, answer.err
+
+
+def changed_demo(values) -> Study:
+    """The demo with other values, without the generators that they do not fit."""
+    demo = load(ROOT / "config.yaml").model_dump(mode="json")
+    for generator in demo["generators"].values():
+        generator["style"]["whiten"] = False
+    return Study.model_validate(demo | values)
 
 
 def test_help_imports_nothing_heavy():
@@ -35,23 +50,65 @@ except SystemExit:
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_of_a_line_for_itself_and_for_each_argument(capsys, name):
     status, text, _ = stedm(capsys, *name.split(), "--help")
     assert status == 0
-    arguments = next(some for words, _, some in cli.COMMANDS if " ".join(words) == name)
-    for flag, details in arguments:
-        assert flag in text or details["metavar"] in text
-        assert " ".join(details["help"].split()[:2]) in text
+    for item in COMMANDS[name].arguments:
+        assert item.flag in text or item.details["metavar"] in text
+        assert " ".join(item.details["help"].split()[:2]) in text
 
 
 def test_every_group_of_commands_is_described(capsys):
-    assert {words[0] for words, _, _ in cli.COMMANDS if len(words) == 2} == set(cli.GROUPS)
+    words = [command.words for command in COMMANDS.values()]
+    assert {group for group, *rest in words if rest} == set(cli.GROUPS)
     for group, description in cli.GROUPS.items():
         status, text, _ = stedm(capsys, group, "--help")
         assert status == 0
         assert description.capitalize() in text
-        assert all(words[1] in text for words, _, _ in cli.COMMANDS if words[0] == group)
+        assert all(name in text for first, *rest in words if first == group for name in rest)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, name):
+    """Options are those of the rule, and paths those where the rule finds and puts them."""
+    monkeypatch.chdir(ROOT)
+    names = {"slide": "P01", "split": "n3-r0", "generator": "styled", "arm": "styled_stain", "seed": "1", "shard": "1"}
+    command = COMMANDS[name]
+    calls = []
+    study = {"first-stage train": TRAINED, "first-stage prepare": PRETRAINED}.get(name, {})
+    monkeypatch.setattr("stedm.config.load", lambda path: changed_demo(study))
+    monkeypatch.setattr("stedm.cli.command.sheet_of", lambda results: results.sheet)
+    args = cli.build_parser().parse_args(
+        [*name.split(), "--study", "config.yaml", *(word for one in command.names for word in (f"--{one}", names[one]))]
+    )
+    dataclasses.replace(command, run=lambda *given: calls.append(given))(args)
+    ((options, filled),) = calls
+    assert options == getattr(config, command.options).of(changed_demo(study), **names)
+    for item in command.arguments:
+        assert getattr(filled, item.name) not in (None, []) or not item.needed, item.flag
+    assert all(
+        str(path).startswith("results/demo/")
+        for path in vars(filled).values()
+        if isinstance(path, Path) and path != Path("config.yaml")
+    )
+
+
+def test_a_study_names_what_it_lacks(capsys):
+    status, _, messages = stedm(capsys, "generator", "train", "--study", "config.yaml", "--generator", "stlyed")
+    assert status == 2
+    assert messages.splitlines() == [
+        "stedm generator train --generator: the study has no generator 'stlyed'; did you mean 'styled'?",
+        "stedm generator train --split: give the split, such as n3-r0",
+    ]
+    status, _, messages = stedm(capsys, "patches", "extract", "--study", "config.yaml", "--slide", "P1")
+    assert (status, messages.count("\n")) == (2, 1)
+    assert "has no slide 'P1'; did you mean 'P" in messages
+
+
+def test_without_a_study_all_that_is_needed_must_be_given(capsys):
+    status, _, messages = stedm(capsys, "synthesis", "grid", "--out", "x.csv")
+    assert (status, messages) == (2, "stedm synthesis grid: --plan must be given\n")
 
 
 def test_version(capsys):
@@ -76,19 +133,22 @@ def test_wrong_configurations_exit_with_2_and_one_message_a_line(capsys, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("{", "--options, Invalid JSON"),
-        ('{"demo": {"size": 10}}', "--options, demo.size: "),
-        ('{"demo": {}, "dmo": {}}', "--options, dmo: there is no such key"),
+        ("{", "--options, the whole file: Invalid JSON"),
+        ('{"phantoms": {"size": 10}}', "--options, phantoms.size: "),
+        ('{"phantoms": {"sise": 10}}', "--options, phantoms.sise: there is no such key; did you mean 'size'?"),
+        ('{"phantoms": {}, "phantom": {}}', "--options, phantom: there is no such key; did you mean 'phantoms'?"),
+        ('{"phantoms": {}, "xyz": {}}', "--options, xyz: there is no such key; there are: phantoms"),
     ],
 )
-def test_wrong_options_exit_with_2(capsys, options, message):
-    status, _, messages = stedm(capsys, "demo", "slide", "--options", options, "--slide", "{}")
+def test_wrong_options_are_answered_with_the_keys_of_the_stage(capsys, options, message):
+    status, _, messages = stedm(capsys, "phantom", "render", "--options", options, "--slide", "{}")
     assert status == 2
     assert messages.startswith(message)
 
 
 def test_a_row_of_the_sheet_is_checked(capsys):
-    status, _, messages = stedm(capsys, "demo", "slide", "--options", '{"demo": {}}', "--slide", '{"slide": "a"}')
+    words = ["phantom", "render", "--options", '{"phantoms": {}}', "--slide"]
+    status, _, messages = stedm(capsys, *words, '{"slide": "a"}')
     assert status == 2
     assert messages.splitlines() == [
         "--slide, patient: is missing; give it a value",
@@ -146,20 +206,22 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         cli.main(["config", "check", "config.yaml"])
 
 
-def test_demo_slide_takes_the_row_of_the_sheet(capsys, monkeypatch, tmp_path):
+def test_rendering_takes_the_row_of_the_sheet(capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr("stedm.demo.make_slide", lambda *values: calls.append(values))
+    monkeypatch.setattr("stedm.phantom.files.render_phantom", lambda *values: calls.append(values))
     row = {"slide": "P04", "patient": "p", "path": "x/P04.tiff", "annotation": "x/P04.geojson", "split": "unannotated"}
-    options = {"demo": {"size": 256, "seed": 3}}
-    assert stedm(capsys, "demo", "slide", "--options", json.dumps(options), "--slide", json.dumps(row))[0] == 0
-    ((slide, patient, group, wide, size, mpp, seed, path, annotation),) = calls
-    assert (slide, patient, group, wide, size, mpp, seed) == ("P04", "p", "", True, 256, 0.5, 3)
-    assert (path.as_posix(), annotation.as_posix()) == ("x/P04.tiff", "x/P04.geojson")
+    given = {"phantoms": {"size": 256, "seed": 3}}
+    assert stedm(capsys, "phantom", "render", "--options", json.dumps(given), "--slide", json.dumps(row))[0] == 0
+    ((options, slide),) = calls
+    assert options == config.PhantomOptions(phantoms=config.Phantoms(size=256, seed=3))
+    assert (slide.slide, slide.path, slide.annotation) == ("P04", Path("x/P04.tiff"), Path("x/P04.geojson"))
 
 
 def test_inputs_that_a_study_lacks_may_be_left_empty():
-    words = "generator train --options {} --split s.csv --patches p --first-stage --latents --style-bank --seed 1"
-    args = cli.build_parser().parse_args([*words.split(), "--work", "w", "--out", "o"])
+    words = (
+        "generator train --options {} --split s.csv --patches p --first-stage --latents --style-bank --work w --out o"
+    )
+    args = cli.build_parser().parse_args(words.split())
     assert args.first_stage is args.latents is args.style_bank is None
 
 

@@ -143,7 +143,7 @@ def test_a_lost_patch_file_is_made_again_and_nothing_is_trained_again(study):
     (results(study) / "patches/U1.h5").unlink()
     redone = study.jobs()
     assert redone["extract_patches"] == 1
-    assert "demo_slide" not in redone
+    assert "render_phantom" not in redone
     study.run()
     assert tables(study) == before
     log = (results(study) / "logs/train_generator/styled-n2-r0.log").read_text()

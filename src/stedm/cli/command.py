@@ -113,11 +113,13 @@ class Command:
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        source = parser.add_mutually_exclusive_group(required=self.options is not None)
+        study = {"metavar": "YAML", "type": Path, "help": "study file that says all that is not given"}
         if self.options:
+            source = parser.add_mutually_exclusive_group(required=True)
             source.add_argument("--options", metavar="JSON", help=f"options of the stage ({self.options})")
-        if any(item.of_study for item in self.arguments):
-            source.add_argument("--study", metavar="YAML", type=Path, help="study file that says all that is not given")
+            source.add_argument("--study", **study)
+        elif any(item.of_study for item in self.arguments):
+            parser.add_argument("--study", **study)
         own = [item.flag for item in self.arguments]
         for name in self.names:
             if f"--{name}" not in own:
