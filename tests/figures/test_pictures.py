@@ -292,7 +292,7 @@ def test_patients_whose_names_look_like_nothing_have_maps(figures, classes, tmp_
 
 
 def test_maps_of_runs_that_the_study_no_longer_has_are_passed_over(figures, classes, scored, study_arms):
-    """Of a configuration with other splits, whose folders lie beside and come first by name."""
+    """Of a configuration with other splits, whose folders lie next to theirs and come first by name."""
     for arm in ("real", "styled", "all"):
         old = scored / "evaluation" / arm / "n2-r0"
         shutil.copytree(old, scored / "evaluation" / arm / "n2-r3")

@@ -1,6 +1,7 @@
 """What all figures have in common: widths and fonts of a journal, colours, and how a figure is written."""
 
 import contextlib
+import logging
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
+
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # else each PDF logs a hundred lines about its fonts
 
 
 @contextlib.contextmanager
