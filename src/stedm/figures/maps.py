@@ -43,7 +43,7 @@ def plot_maps(options: MapsOptions, sheet: Path, tables: Path, evaluation: Path,
     reference = options.evaluation.reference_arm
     if reference not in scores:
         raise UserError(
-            f"{tables / 'patients.csv'}: has no scores of the arm {reference!r}; set evaluation.reference_arm"
+            f"{tables / 'patients.csv'}: has no scores for the arm {reference!r}; set evaluation.reference_arm"
         )
     arms = shown_arms(options, scores)
     slides = slides_by_name(sheet)
