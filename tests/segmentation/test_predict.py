@@ -217,7 +217,7 @@ def test_wrong_calls_are_refused_before_anything_is_read(model, tmp_path, capsys
     assert "has the slides in it" in call("--out", tmp_path / "a", tmp_path / "a/S.tif")
     assert "no slide in there" in call("--out", tmp_path / "out", folder)
     assert "--mpp: 0" in call("--out", tmp_path / "out", "--mpp", 0, tmp_path / "a")
-    assert "evaluation.overlap" in call("--out", tmp_path / "out", "--overlap", 1, tmp_path / "a")
+    assert "overlap" in call("--out", tmp_path / "out", "--overlap", 1, tmp_path / "a")
     (folder / "dataset.json").unlink()
     assert "dataset.json" in call("--out", tmp_path / "out", tmp_path / "a")
     assert not (tmp_path / "out").exists()

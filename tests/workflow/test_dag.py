@@ -130,7 +130,7 @@ def test_a_strict_study_makes_strict_splits(study):
         study.change("strict", strict)
         plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds").stdout
         commands += [line.split() for line in plan.splitlines() if "stedm splits make" in line]
-    strict, lenient = ([word for word in shlex.split(" ".join(some))] for some in commands)
+    strict, lenient = (shlex.split(" ".join(some)) for some in commands)
     given = [json.loads(some[some.index("--options") + 1])["strict"] for some in (strict, lenient)]
     assert given == [True, False]
     assert strict[strict.index("--check") + 1] == "results/tiny/check.csv"

@@ -137,7 +137,7 @@ def plot_closest(args: argparse.Namespace) -> None:
     argument(
         "--images",
         "H5",
-        "the images that were generated of it",
+        "the images generated from it",
         lambda results, generator, split: results.grid_images(generator, split),
     ),
     PATCHES,
