@@ -1,4 +1,4 @@
-"""All slides of a study at a glance: their overviews, with name, patient, group, number of patches and status."""
+"""All slides of a study at a glance: overviews with name, patient, group, number of patches and status."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PAGE = 11.7, 8.3
 COLUMNS, ROWS = 6, 4
 """At most on a page; fewer slides are shown larger."""
 MARGIN, TITLE, CAPTION, GAP, LINE = 30, 50, 60, 16, 17
-"""Pixels: around the page, for its title, below each slide, between slides, from line to line."""
+"""Pixels: page margin, height of the title, caption below each slide, gap between slides, line height."""
 SAME_BYTES: dict[str, Any] = {"title": "Contact sheet", "creationDate": None, "modDate": None}
 """Metadata of the PDF: by default Pillow writes the time and the name of the temporary file."""
 GREY, PROBLEM = "#555555", "#b00020"
@@ -82,7 +82,7 @@ def summary(entries: Sequence[Entry]) -> str:
 
 
 def layout(slides: int) -> tuple[int, int]:
-    """Columns and rows of a page, as few as hold the slides."""
+    """Columns and rows of a page, as few as needed for the slides."""
     shapes = [(columns, max(1, round(columns * ROWS / COLUMNS))) for columns in range(1, COLUMNS + 1)]
     columns = next(columns for columns, rows in shapes if columns * rows >= slides)
     return columns, -(-slides // columns)

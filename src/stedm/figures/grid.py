@@ -1,4 +1,4 @@
-"""The grid of layouts and styles: what the generator makes of each pair."""
+"""The grid of layouts and styles: the generated image of each pair."""
 
 from pathlib import Path
 

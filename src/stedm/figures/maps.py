@@ -18,7 +18,7 @@ from stedm.slides.annotations import read_annotation
 from stedm.tables import CONFUSION, PATIENTS, SCORES
 
 LONGEST = 700
-"""Pixels of the longest side of a picture."""
+"""Maximum side of an image in pixels."""
 
 
 def plot_maps(options: MapsOptions, sheet: Path, tables: Path, evaluation: Path, *, out: Path) -> None:
@@ -87,7 +87,7 @@ def plot_slide(row: Sequence[Axes], options: MapsOptions, slide: Slide, folders:
 
 
 def run_of(evaluation: Path, arms: Sequence[str], runs: pd.DataFrame, patient: str) -> tuple[str, list[Path]]:
-    """The patient's first tested slide, and for each arm the folder of the first run that tested it.
+    """The patient's first test slide, and for each arm the folder of the first run that tested it.
 
     The runs are those of `scores.csv`; folders of an earlier configuration may lie next to theirs.
     """
@@ -110,7 +110,7 @@ def run_score(confusion: Path, patient: str, scored: Sequence[str]) -> float:
 def read_truth(
     options: PatchesOptions, slide: Slide, place: Sequence[float], size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image (h, w, 3) and labels (h, w) of the region that a map covers, no side above `LONGEST`.
+    """Image (h, w, 3) and labels (h, w) of the region covered by a map, no side longer than `LONGEST`.
 
     Args:
         options: how the slide and its annotation are read.

@@ -1,4 +1,4 @@
-"""Scores of each patient by arm."""
+"""Each patient's score by arm."""
 
 from pathlib import Path
 

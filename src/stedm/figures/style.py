@@ -1,4 +1,4 @@
-"""What all figures have in common: widths and fonts of a journal, colours, and how a figure is written."""
+"""What all figures share: journal widths and fonts, colours, and writing the files."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ PALETTE = ("#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#0
 LABEL_WIDTH = 24
 
 RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same everywhere
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.labelsize": 7,
@@ -76,7 +76,7 @@ def arm_colours(arms: Sequence[str], reference: str | None) -> dict[str, str]:
 
 
 def wrapped(label: str) -> str:
-    """A label in lines of about equal length."""
+    """The label, wrapped into lines of about equal length."""
     lines = len(textwrap.wrap(label, LABEL_WIDTH))
     for width in range(len(label) // max(1, lines), LABEL_WIDTH):
         if len(textwrap.wrap(label, max(1, width), break_long_words=False)) <= lines:
@@ -93,7 +93,7 @@ def coloured(labels: np.ndarray, classes: Sequence[TissueClass]) -> np.ndarray:
 
 
 def show(axes: Axes, image: np.ndarray, title: str = "") -> None:
-    """An image without axes, in a thin frame; photographs (uint8) are smoothed, label maps are not."""
+    """Show an image without axes, in a thin frame; photographs (uint8) are smoothed, label maps are not."""
     axes.imshow(image, interpolation="bicubic" if image.dtype == np.uint8 else "nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

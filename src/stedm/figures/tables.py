@@ -22,7 +22,7 @@ def readable(path: Path) -> pd.DataFrame:
     """`arms.csv` or `image_quality.csv` as text: a row per arm or metric, values with 95% interval or ± SD.
 
     Raises:
-        UserError: it is neither.
+        UserError: the file is neither.
     """
     try:
         columns = pd.read_csv(path, nrows=0).columns
