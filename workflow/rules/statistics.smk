@@ -1,4 +1,4 @@
-# Statistics: arms compared by patient, and the quality of drawn images, as tidy tables.
+# Statistics: arms compared by patient, and the quality of generated images, as tidy tables.
 
 
 rule compare_arms:
