@@ -53,5 +53,5 @@ def tiny_study(tmp_path: Path) -> Path:
         {"slide": slide, "patient": slide, "group": "", "role": roles[slide[0]], "labelled": slide[0] != "U"}
         for slide in colours
     ]
-    pd.DataFrame(rows).to_csv(tmp_path / "split.csv", index=False)
+    pd.DataFrame(rows).assign(fingerprint="").to_csv(tmp_path / "split.csv", index=False)
     return tmp_path

@@ -1,8 +1,11 @@
+import json
+import os
+
 import h5py
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, UNet2DModel, VQModel
 from tiny import options, train
 
 from stedm.config import (
@@ -16,33 +19,30 @@ from stedm.config import (
     TrainedFirstStage,
 )
 from stedm.diffusion.pipeline import StyleLayoutPipeline
+from stedm.diffusion.training import GeneratorNetworks, pipeline_of
 from stedm.errors import UserError
 from stedm.first_stage import (
+    FIRST_STAGES,
     PixelFirstStage,
-    decode,
-    encode,
     encode_latents,
-    load_first_stage,
+    first_stage_of,
+    load_autoencoder,
     pixel_first_stage,
     prepare_first_stage,
     sample_images,
     train_first_stage,
-    training_files,
 )
 from stedm.images import dihedral, to_images, to_pixels
 from stedm.style.bank import StyleBank, embed_patches
 from stedm.style.encoder import StyleEncoder
 from stedm.style.moments import MOMENTS
+from stedm.training_set import files_of
 
 TRAINED = TrainedFirstStage(
     kind="trained",
     channels=[16, 16, 16],
     training={"steps": 30, "batch_size": 8, "learning_rate": 3e-3, "ema_decay": 0.5},
 )
-
-
-def files_of(study):
-    return training_files(*inputs(study))
 
 
 def inputs(study):
@@ -72,45 +72,130 @@ def test_pixels_survive_the_way_to_images_and_back():
 
 @pytest.mark.parametrize("whiten", [False, True])
 def test_folded_pixels_have_unit_variance_and_decode_to_the_image(tiny_study, whiten):
-    files = files_of(tiny_study)
+    files = files_of(*inputs(tiny_study))
     stage = pixel_first_stage(NoFirstStage(unshuffle=4), files, whiten)
     images = sample_images(files)
-    latents = encode(stage, images)
-    assert latents.shape[1:] == (48, 8, 8)
+    latents = stage.encode(images)
+    assert latents.shape[1:] == (stage.channels, 32 // stage.factor, 32 // stage.factor) == (48, 8, 8)
     if not whiten:
         assert latents.var((0, 2, 3)).mean().item() == pytest.approx(1, abs=1e-3)
-    torch.testing.assert_close(decode(stage, latents), images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(stage.decode(latents), images, atol=1e-4, rtol=0)
 
 
 def test_a_block_is_folded_into_its_cosines():
     """Haar's, for blocks of 2×2: mean, and differences from left to right, top to bottom and across."""
     block = torch.tensor([[1.0, 3.0], [5.0, 11.0]]).expand(1, 3, 2, 2)
-    red = encode(PixelFirstStage(2), block)[0, :4, 0, 0]
+    red = PixelFirstStage(2).encode(block)[0, :4, 0, 0]
     torch.testing.assert_close(red, torch.tensor([20.0, -8.0, -12.0, 4.0]) / 2)
 
 
 def test_a_trained_autoencoder_has_latents_of_unit_variance_and_loads_in_diffusers(tiny_study):
     folder = trained(tiny_study)
-    model = AutoencoderKL.from_pretrained(folder)
-    images = sample_images(files_of(tiny_study))
+    stage = first_stage_of(AutoencoderKL.from_pretrained(folder))
+    images = sample_images(files_of(*inputs(tiny_study)))
     with torch.no_grad():
-        latents = encode(model, images)
+        latents = stage.encode(images)
         assert latents.shape[1:] == (4, 8, 8)
         assert latents.std().item() == pytest.approx(1, abs=0.02)
         assert latents.mean().item() == pytest.approx(0, abs=0.02)
-        assert (decode(model, latents) - images).abs().mean() < (images.mean() - images).abs().mean()
+        assert (stage.decode(latents) - images).abs().mean() < (images.mean() - images).abs().mean()
 
 
 def test_cached_latents_are_those_of_the_turned_images(tiny_study):
     folder = trained(tiny_study)
     encode_all(tiny_study)
     assert {path.stem for path in (tiny_study / "latents").glob("*.h5")} == {"A1", "A2", "U1", "U2"}  # none of the test
-    file, stage = files_of(tiny_study)[0], load_first_stage(folder)
+    file, stage = files_of(*inputs(tiny_study))[0], first_stage_of(load_autoencoder(folder))
     with h5py.File(tiny_study / f"latents/{file.slide}.h5") as cached, torch.no_grad():
         assert cached["latents"].dtype == np.float16
         for which in range(8):
-            expected = encode(stage, to_images(dihedral(file.image(5), which))[None])[0].numpy()
+            expected = stage.encode(to_images(dihedral(file.image(5), which))[None])[0].numpy()
             np.testing.assert_allclose(cached["latents"][5, which], expected, atol=0.01)
+
+
+LEVELS = {"block_out_channels": [8, 8, 8], "norm_num_groups": 4}
+BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
+TINY_LEVELS = {"encoder_block_out_channels": [8, 8, 8], "decoder_block_out_channels": [8, 8, 8]}
+ONE_EACH = {"encoder_layers_per_block": [1] * 3, "decoder_layers_per_block": [1] * 3}
+AUTOENCODERS = {
+    AutoencoderKL: LEVELS | BLOCKS,
+    VQModel: LEVELS | BLOCKS,
+    AutoencoderTiny: TINY_LEVELS | {"num_encoder_blocks": [1] * 3, "num_decoder_blocks": [1] * 3},
+    AutoencoderDC: TINY_LEVELS
+    | ONE_EACH
+    | {"encoder_qkv_multiscales": [[]] * 3, "decoder_qkv_multiscales": [[]] * 3, "attention_head_dim": 8},
+}
+
+
+def test_there_is_a_test_of_every_autoencoder():
+    assert FIRST_STAGES.keys() == {PixelFirstStage, *AUTOENCODERS}
+
+
+@pytest.mark.parametrize("kind", AUTOENCODERS)
+def test_any_autoencoder_of_diffusers_is_a_first_stage(tiny_study, kind):
+    """Random weights in a local folder stand for published ones; 3 levels are 2 halvings."""
+    torch.manual_seed(0)
+    original = kind(latent_channels=4, **AUTOENCODERS[kind])
+    original.save_pretrained(tiny_study / "published")
+    options = PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "published"))
+    prepare_first_stage(PretrainedFirstStageOptions(first_stage=options), *inputs(tiny_study), out=tiny_study / "stage")
+    module = load_autoencoder(tiny_study / "stage")
+    assert type(module) is kind
+    stage = first_stage_of(module)
+    assert (stage.factor, stage.channels) == (4, 4)
+    images = sample_images(files_of(*inputs(tiny_study)))
+    with torch.no_grad():
+        latents = stage.encode(images)
+        assert latents.shape == (len(images), 4, 8, 8)
+        assert latents.mean().item() == pytest.approx(0, abs=1e-3)
+        assert latents.std().item() == pytest.approx(1, abs=1e-3)
+        assert stage.decode(latents).shape == images.shape
+        if kind is AutoencoderTiny:  # its forward rounds latents to 8 bits
+            expected = original.decode(original.encode(images[:2]).latents).sample
+        else:
+            expected = original(images[:2]).sample
+        torch.testing.assert_close(stage.decode(latents[:2]), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", AUTOENCODERS)
+def test_a_pipeline_saves_and_loads_its_autoencoder_in_its_own_format(tiny_study, kind):
+    torch.manual_seed(0)
+    module = kind(latent_channels=4, **AUTOENCODERS[kind]).eval()
+    module.register_to_config(scaling_factor=2.0, shift_factor=0.5)
+    networks = GeneratorNetworks(options(style={"whiten": False}), 2, first_stage_of(module))
+    pipeline_of(options(style={"whiten": False}), networks, module).save_pretrained(tiny_study / "model")
+    assert type(kind.from_pretrained(tiny_study / "model/first_stage")) is kind
+    pipelines = [
+        pipeline_of(options(style={"whiten": False}), networks, module),
+        StyleLayoutPipeline.from_pretrained(tiny_study / "model"),
+    ]
+    found = []
+    for pipeline in pipelines:
+        pipeline.set_progress_bar_config(disable=True)
+        arguments = torch.zeros(1, 32, 32, dtype=torch.uint8), torch.zeros(1, 2, 3, 32, 32)
+        found.append(pipeline(*arguments, generator=torch.manual_seed(0)).images)
+    torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+
+
+def test_a_model_that_is_no_autoencoder_is_named(tiny_study):
+    blocks = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+    UNet2DModel(block_out_channels=[8, 8], norm_num_groups=4, **blocks).save_pretrained(tiny_study / "unet")
+    stage = PretrainedFirstStageOptions(
+        first_stage=PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "unet"))
+    )
+    with pytest.raises(UserError, match=r"is of class UNet2DModel; give one of AutoencoderKL, VQModel, .*DC"):
+        prepare_first_stage(stage, *inputs(tiny_study), out=tiny_study / "stage")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_weights_can_be_read_by_whom_the_umask_says(tiny_study, mask):
+    before = os.umask(mask)
+    try:
+        folders = [trained(tiny_study), train(tiny_study, options(training={"steps": 1}))]
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for folder in folders for path in folder.rglob("*.*") if path.is_file()}
+    assert modes == {0o666 & ~mask}
 
 
 def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study):
@@ -154,7 +239,7 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     chosen = options(style=style, training={"steps": 1})
     bank = tiny_study / "bank"
     embed(tiny_study, chosen)
-    file = files_of(tiny_study)[0]
+    file = files_of(*inputs(tiny_study))[0]
     assert StyleBank(bank).embeddings(file, [0, 3]).shape == (2, network.num_features + MOMENTS)
 
     def refuse(*arguments):
@@ -172,10 +257,12 @@ def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_stud
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
     embed(tiny_study, chosen, generator=generator)
+    made_from = json.loads((tiny_study / "bank/provenance.json").read_text())
+    assert made_from["options"] == {"encoder": chosen.style.encoder.model_dump(mode="json")}
     with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
-        StyleBank(tiny_study / "bank").embeddings(files_of(tiny_study)[0], [0])
+        StyleBank(tiny_study / "bank").embeddings(files_of(*inputs(tiny_study))[0], [0])
     with pytest.raises(UserError, match="was made from other patches"):
         train(tiny_study, chosen, "other", folders={"style_bank": tiny_study / "bank"})
 

@@ -126,6 +126,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def readable(folder: Path) -> None:
+    """Give weights the permissions of any new file; safetensors writes them for their owner alone."""
+    for path in folder.rglob("*.safetensors"):
+        copy = path.with_suffix(".tmp")
+        shutil.copyfile(path, copy)
+        copy.replace(path)
+
+
 def write_json(path: Path, value: Any) -> None:
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

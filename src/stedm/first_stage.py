@@ -5,37 +5,54 @@ training patients; `pretrained` one from a folder or the hub. Latents have unit 
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, ConfigMixin, ModelMixin, VQModel
 from diffusers.configuration_utils import register_to_config
 from scipy.fft import dct
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from stedm import config
 from stedm.device import autocast, device, device_name
 from stedm.errors import UserError
-from stedm.files import fingerprint, provenance, write_json, written_whole
+from stedm.files import provenance, readable, write_json, written_whole
 from stedm.hdf5 import new_file
 from stedm.images import dihedral, to_images
-from stedm.processes import drawn, rank
-from stedm.splits import read_split, slides_of
-from stedm.store import PatchFile, patch_file
+from stedm.processes import drawn
+from stedm.store import PatchFile
 from stedm.style.moments import BANDS, filtered, image_moments, remove_moments, root, set_moments
-from stedm.training import Batch, train, weights_fingerprint
-from stedm.versions import VERSIONS
+from stedm.training import Batch, train_and_save, weights_fingerprint
+from stedm.training_set import files_of, fingerprints
 
-TRAINING_ROLES = ("annotated", "unannotated")
 SCALE_PATCHES = 256
-FirstStage = Any
-"""`PixelFirstStage`, or an autoencoder of diffusers."""
 log = logging.getLogger(__name__)
+
+
+class FirstStage(Protocol):
+    """Between images and latents of unit variance. Make it with `first_stage_of`."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image along each side of one latent pixel."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] → (B, channels, H / factor, W / factor)."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Inverse of `encode`, up to what the autoencoder loses."""
 
 
 class PixelFirstStage(ModelMixin, ConfigMixin):
@@ -61,42 +78,68 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
         deviation: list[float] | None = None,
     ):
         super().__init__()
+        self.factor, self.channels = factor, 3 * factor**2
         cosines = torch.from_numpy(dct(np.eye(factor), axis=0, norm="ortho"))
         self.register_buffer("cosines", torch.kron(cosines, cosines).float())
         self.register_buffer("shift", torch.tensor(mean, dtype=torch.float32)[:, None, None])
         white = torch.eye(3).expand(1, BANDS, 3, 3)
         self.register_buffer("matrices", white.clone() if spectrum is None else torch.tensor([spectrum]))
-        scale = torch.ones(3 * factor**2) if deviation is None else torch.tensor(deviation, dtype=torch.float32)
+        scale = torch.ones(self.channels) if deviation is None else torch.tensor(deviation, dtype=torch.float32)
         self.register_buffer("scale", scale[:, None, None])
 
-    def forward(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 3 · f², H/f, W/f)."""
         filtered_images = filtered(images - self.shift, self.matrices)
-        blocks = F.pixel_unshuffle(filtered_images, self.config.factor).unflatten(1, (3, -1))
+        blocks = F.pixel_unshuffle(filtered_images, self.factor).unflatten(1, (3, -1))
         return torch.einsum("ij,bcjhw->bcihw", self.cosines, blocks).flatten(1, 2) / self.scale
 
-    def inverse(self, latents: Tensor) -> Tensor:
-        """Inverse of `forward`."""
+    def decode(self, latents: Tensor) -> Tensor:
+        """Inverse of `encode`."""
         coefficients = (latents * self.scale).unflatten(1, (3, -1))
         blocks = torch.einsum("ji,bcjhw->bcihw", self.cosines, coefficients).flatten(1, 2)
-        return filtered(F.pixel_shuffle(blocks, self.config.factor), self.matrices, inverse=True) + self.shift
+        return filtered(F.pixel_shuffle(blocks, self.factor), self.matrices, inverse=True) + self.shift
 
 
-def encode(first_stage: FirstStage, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) → latents (B, C, H/f, W/f) of unit variance."""
-    if isinstance(first_stage, PixelFirstStage):
-        return first_stage(images)
-    encoded = first_stage.encode(images)
-    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-    return (latents - (first_stage.config.get("shift_factor") or 0)) * first_stage.config.scaling_factor
+class Autoencoder:
+    """An autoencoder of diffusers, whose own settings say how its latents are shifted and scaled.
+
+    Args:
+        module: the autoencoder.
+        levels: its setting that lists the channels of each level, the next one of half the size.
+        latents: takes the latents out of what its `encode` returns.
+    """
+
+    def __init__(self, module: Any, levels: str, latents: Callable[[Any], Tensor]):
+        self.module, self.latents = module, latents
+        self.factor: int = 2 ** (len(module.config[levels]) - 1)
+        self.channels: int = module.config.latent_channels
+
+    def encode(self, images: Tensor) -> Tensor:
+        return (self.latents(self.module.encode(images)) - self.shift) * self.module.config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.module.decode(latents / self.module.config.scaling_factor + self.shift).sample
+
+    @property
+    def shift(self) -> float:
+        return self.module.config.get("shift_factor") or 0.0
 
 
-def decode(first_stage: FirstStage, latents: Tensor) -> Tensor:
-    """Latents → images; inverse of `encode`, up to what the autoencoder loses."""
-    if isinstance(first_stage, PixelFirstStage):
-        return first_stage.inverse(latents)
-    shift = first_stage.config.get("shift_factor") or 0
-    return first_stage.decode(latents / first_stage.config.scaling_factor + shift).sample
+FIRST_STAGES: dict[type, Callable[[Any], FirstStage]] = {
+    PixelFirstStage: lambda module: module,
+    AutoencoderKL: partial(
+        Autoencoder, levels="block_out_channels", latents=lambda encoded: encoded.latent_dist.mode()
+    ),
+    VQModel: partial(Autoencoder, levels="block_out_channels", latents=attrgetter("latents")),
+    AutoencoderTiny: partial(Autoencoder, levels="encoder_block_out_channels", latents=attrgetter("latents")),
+    AutoencoderDC: partial(Autoencoder, levels="encoder_block_out_channels", latents=attrgetter("latent")),
+}
+"""How each class that a folder's config.json may name becomes a first stage."""
+
+
+def first_stage_of(module: nn.Module) -> FirstStage:
+    """A `PixelFirstStage` or an autoencoder of diffusers, as it is loaded and saved, as a first stage."""
+    return FIRST_STAGES[type(module)](module)
 
 
 def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], whiten: bool) -> PixelFirstStage:
@@ -121,7 +164,7 @@ def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], whit
 
 def scaled(stage: PixelFirstStage, images: Tensor) -> PixelFirstStage:
     """The same with coefficients scaled half-way to one deviation, and of unit variance over images (N, 3, P, P)."""
-    deviation = stage(images).std((0, 2, 3))
+    deviation = stage.encode(images).std((0, 2, 3))
     settings = dict(stage.config) | {"deviation": (deviation * deviation.mean()).sqrt().tolist()}
     return PixelFirstStage(**{name: settings[name] for name in ("factor", "mean", "spectrum", "deviation")})
 
@@ -142,22 +185,8 @@ def spaced_images(file: PatchFile, count: int) -> list[np.ndarray]:
     return [file.image(int(index)) for index in np.unique(np.linspace(0, len(file) - 1, count).astype(int))]
 
 
-def training_files(split: Path, patches: Path) -> list[PatchFile]:
-    """Patch files of the slides that trainings may see."""
-    return [patch_file(patches, slide) for slide in sorted(slides_of(read_split(split), *TRAINING_ROLES))]
-
-
-def files_by_patient(split: Path, patches: Path, role: str) -> dict[str, list[PatchFile]]:
-    """Patch files of the slides that have a role, by patient; both in the order of their names."""
-    result: dict[str, list[PatchFile]] = {}
-    for slide in sorted(slides_of(read_split(split), role)):
-        file = patch_file(patches, slide)
-        result.setdefault(str(file.attributes["patient"]), []).append(file)
-    return dict(sorted(result.items()))
-
-
 class ImageBatches(Dataset[Batch]):
-    """Item i is the batch of step i: images of patients drawn alike, turned at random."""
+    """Item i is the batch of step i: images of all slides alike, turned at random."""
 
     def __init__(self, files: list[PatchFile], batch_size: int, seed: int):
         self.files, self.batch_size, self.seed = files, batch_size, seed
@@ -181,10 +210,9 @@ def train_first_stage(options: config.FirstStageOptions, split: Path, patches: P
         work: folder for checkpoints; one inside is named by options and inputs.
         out: folder of the model, which diffusers loads: `AutoencoderKL.from_pretrained(out)`.
     """
-    stage, seed = options.first_stage, options.seed
-    files = training_files(split, patches)
-    inputs = {file.slide: file.fingerprint for file in files}
-    torch.manual_seed(seed)
+    stage = options.first_stage
+    files = files_of(split, patches)
+    torch.manual_seed(options.seed)
     model = AutoencoderKL(
         block_out_channels=stage.channels,
         down_block_types=["DownEncoderBlock2D"] * len(stage.channels),
@@ -195,31 +223,24 @@ def train_first_stage(options: config.FirstStageOptions, split: Path, patches: P
         mid_block_add_attention=False,
     )
 
-    def objective(autoencoder: FirstStage, batch: Batch) -> Tensor:
+    def objective(autoencoder: Any, batch: Batch) -> Tensor:
         posterior = autoencoder.encode(batch["images"]).latent_dist
         noise = drawn(torch.randn, posterior.mean.shape).to(posterior.mean)
         images = autoencoder.decode(posterior.mean + posterior.std * noise).sample
         return F.l1_loss(images, batch["images"]) + stage.kl_weight * posterior.kl().mean()
 
-    key = fingerprint(VERSIONS["first_stage"], options.identity(), split.stem, inputs)
-    batches = ImageBatches(files, stage.training.batch_size, seed)
-    trained: FirstStage
-    trained, history = train(model, objective, batches, stage.training, options.device, seed, work / key)
-    history.insert(0, "name", "first stage")
-    if rank() > 0:
-        return
-    set_scale(trained, files)
-    with written_whole(out) as temporary:
-        trained.save_pretrained(temporary)
-        history.to_csv(temporary / "history.csv", index=False)
-        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, seed, device_name()))
+    def save(trained: nn.Module, folder: Path) -> None:
+        save_scaled(trained, files, folder)
+
+    batches, inputs = ImageBatches(files, stage.training.batch_size, options.seed), fingerprints(files)
+    train_and_save("first_stage", options, model, objective, batches, split, inputs, save, work=work, out=out)
 
 
 def prepare_first_stage(options: config.PretrainedFirstStageOptions, split: Path, patches: Path, *, out: Path) -> None:
     """Load a pretrained autoencoder, measure the scale of its latents on the training patches, and save it with that.
 
     Raises:
-        UserError: it cannot be loaded.
+        UserError: it cannot be loaded, or is none.
     """
     from diffusers import AutoModel
 
@@ -232,24 +253,29 @@ def prepare_first_stage(options: config.PretrainedFirstStageOptions, split: Path
             f"first_stage.path: {stage.path!r} cannot be loaded ({error}). Give a folder that diffusers'"
             " save_pretrained wrote, or a hub id (needs the network, or a filled cache); see also first_stage.subfolder"
         ) from error
-    files = training_files(split, patches)
-    set_scale(model.to(device()).eval(), files)
-    with written_whole(out) as temporary:
-        model.save_pretrained(temporary)
-        inputs = {file.slide: file.fingerprint for file in files}
-        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
+    if type(model) not in FIRST_STAGES:
+        known = ", ".join(kind.__name__ for kind in FIRST_STAGES if kind is not PixelFirstStage)
+        raise UserError(f"first_stage.path: {stage.path!r} is of class {type(model).__name__}; give one of {known}")
+    files = files_of(split, patches)
+    with written_whole(out) as folder:
+        save_scaled(model.to(device()).eval(), files, folder)
+        readable(folder)
+        made_from = provenance(options.model_dump(mode="json"), fingerprints(files), None, device_name())
+        write_json(folder / "provenance.json", made_from)
 
 
 @torch.no_grad()
-def set_scale(model: FirstStage, files: list[PatchFile]) -> None:
-    """Give an autoencoder the shift and scale that bring its latents to mean 0 and variance 1."""
-    model.register_to_config(scaling_factor=1.0, shift_factor=0.0)
-    latents = torch.cat([encode(model, batch.to(device())) for batch in sample_images(files).split(16)])
-    model.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
+def save_scaled(module: Any, files: list[PatchFile], folder: Path) -> None:
+    """Save an autoencoder with the shift and scale that bring its latents of the files to mean 0 and variance 1."""
+    module.register_to_config(scaling_factor=1.0, shift_factor=0.0)
+    first_stage = first_stage_of(module)
+    latents = torch.cat([first_stage.encode(batch.to(device())) for batch in sample_images(files).split(16)])
+    module.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
+    module.save_pretrained(folder)
 
 
-def load_first_stage(folder: Path) -> FirstStage:
-    """The first stage that `train_first_stage` or `prepare_first_stage` wrote, for use only."""
+def load_autoencoder(folder: Path) -> Any:
+    """The autoencoder that `train_first_stage` or `prepare_first_stage` wrote, for use only."""
     from diffusers import AutoModel
 
     return AutoModel.from_pretrained(str(folder)).to(device()).eval().requires_grad_(False)
@@ -261,8 +287,8 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
 
     Writes out/{slide}.h5 with `latents` (N, 8, C, h, w) float16, orientation k as `dihedral(image, k)`.
     """
-    first_stage = load_first_stage(model)
-    files = training_files(split, patches)
+    module = load_autoencoder(model)
+    first_stage, files = first_stage_of(module), files_of(split, patches)
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
@@ -270,11 +296,12 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(options.device):
-                        latents = encode(first_stage, to_images(views).to(device())).half().cpu().numpy()
+                        latents = first_stage.encode(to_images(views).to(device())).half().cpu().numpy()
                     if "latents" not in cache:
                         shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
                         cache.create_dataset("latents", shape, "f2", chunks=chunk)
                     cache["latents"][index] = latents
             log.info("%s: latents of %d patches", file.slide, len(file))
-        inputs = {file.slide: file.fingerprint for file in files} | {"first_stage": weights_fingerprint(first_stage)}
-        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
+        inputs = fingerprints(files) | {"first_stage": weights_fingerprint(module)}
+        made_from = provenance(options.model_dump(mode="json"), inputs, None, device_name())
+        write_json(temporary / "provenance.json", made_from)

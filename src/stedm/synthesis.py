@@ -18,12 +18,12 @@ from stedm.device import device
 from stedm.diffusion.pipeline import StyleLayoutPipeline
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
-from stedm.first_stage import files_by_patient
 from stedm.images import to_pixels
 from stedm.shards import Generated, Shards, write_shard
 from stedm.store import PatchFile, patch_file
 from stedm.style.bank import StyleBank
 from stedm.tables import MANIFEST, PLAN
+from stedm.training_set import by_patient, files_of
 
 Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Images (B, P, P, 3) uint8 and their layouts (B, P, P) uint8 → (B,) IoU in [0, 1] of what a network sees; NaN where
@@ -54,8 +54,8 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
     Returns:
         The plan.
     """
-    layouts = [file for files in files_by_patient(split, patches, "annotated").values() for file in files]
-    styles = files_by_patient(split, patches, "unannotated")
+    layouts = list(itertools.chain(*by_patient(files_of(split, patches, "annotated")).values()))
+    styles = by_patient(files_of(split, patches, "unannotated"))
     if not styles:
         raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
     classes = layouts[0].class_names

@@ -18,13 +18,64 @@ from tqdm import tqdm
 
 from stedm import config
 from stedm.checkpoint import Clock, leave_stopping_to_the_training, seed_everything, work_folder
-from stedm.device import autocast, device, to_device
+from stedm.device import autocast, device, device_name, to_device
 from stedm.errors import Interrupted, UserError
-from stedm.processes import own_items
+from stedm.files import fingerprint, provenance, readable, write_json, written_whole
+from stedm.processes import own_items, rank
+from stedm.splits import read_split
+from stedm.versions import VERSIONS
 
 Batch = dict[str, Tensor]
 HISTORY_ROWS = 200
 log = logging.getLogger(__name__)
+
+
+def train_and_save(
+    stage: str,
+    options: config.TrainingOptions,
+    model: nn.Module,
+    objective: Callable[[nn.Module, Batch], Tensor],
+    batches: Dataset[Batch],
+    split: Path,
+    inputs: dict[str, str],
+    save: Callable[[Any, Path], None],
+    *,
+    work: Path,
+    out: Path,
+) -> None:
+    """Train a model, or go on from its newest checkpoint, and write its folder.
+
+    The work folder is named by all that the result depends on: the stage's version, the identity of the options, what
+    the split says of the slides, and the fingerprints of all inputs.
+
+    Args:
+        stage: its name among `VERSIONS`.
+        options: of the training.
+        model: see `train`.
+        objective: see `train`.
+        batches: see `train`.
+        split: table of roles.
+        inputs: fingerprint of each slide and of everything else that the training reads, by name.
+        save: writes the files of the trained model into a folder.
+        work: folder for checkpoints; one inside is named by options and inputs.
+        out: folder of the model, with history.csv and provenance.json.
+
+    Raises:
+        Interrupted, UserError: as `train`.
+    """
+    table = read_split(split)
+    slides = table.loc[table["slide"].isin(inputs), ["slide", "patient", "role"]].to_numpy().tolist()
+    key = fingerprint(VERSIONS[stage], options.identity(), split.stem, slides, inputs)
+    trained, history = train(model, objective, batches, options.training, options.device, options.seed, work / key)
+    if rank() > 0:
+        return
+    history.insert(0, "name", options.name)
+    with written_whole(out) as folder:
+        save(trained, folder)
+        readable(folder)
+        history.to_csv(folder / "history.csv", index=False)
+        made_from = provenance(options.model_dump(mode="json"), inputs, options.seed, device_name())
+        write_json(folder / "provenance.json", made_from)
 
 
 def train(

@@ -47,7 +47,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(pipeline):
     torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=0)
 
 
-def test_embeddings_draw_what_their_images_draw(pipeline):
+def test_embeddings_give_the_images_that_their_style_images_give(pipeline):
     with torch.no_grad():
         embeddings = pipeline.style_encoder(styles(2).flatten(0, 1)).unflatten(0, (2, 3))
     one = pipeline(layouts(2), styles(2), generator=seeds(1, 2)).images
@@ -55,7 +55,7 @@ def test_embeddings_draw_what_their_images_draw(pipeline):
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
-def test_a_pipeline_that_is_saved_and_loaded_draws_the_same(pipeline, tmp_path):
+def test_a_pipeline_that_is_saved_and_loaded_generates_the_same(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
     loaded = StyleLayoutPipeline.from_pretrained(tmp_path)
@@ -65,7 +65,7 @@ def test_a_pipeline_that_is_saved_and_loaded_draws_the_same(pipeline, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_loads_and_draws_nearly_the_same(pipeline, tmp_path, dtype):
+def test_half_precision_loads_and_generates_nearly_the_same(pipeline, tmp_path, dtype):
     pipeline.save_pretrained(tmp_path)
     loaded = StyleLayoutPipeline.from_pretrained(tmp_path, dtype=dtype)
     loaded.set_progress_bar_config(disable=True)
@@ -98,7 +98,7 @@ def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline, style_sca
     pipeline.scheduler = DDIMScheduler(**noise_schedule(objective), clip_sample=False, timestep_spacing="trailing")
     pipeline.register_to_config(whiten=False)
     scales = {"guidance_scale": style_scale, "layout_guidance_scale": layout_scale}
-    drawn = pipeline(layouts(1), styles(1), num_inference_steps=1, **scales, generator=seeds(1)).images
+    found = pipeline(layouts(1), styles(1), num_inference_steps=1, **scales, generator=seeds(1)).images
     noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(1))
     empty = torch.full_like(layouts(1), 255)
     with torch.no_grad():
@@ -109,8 +109,8 @@ def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline, style_sca
             for layout, condition in ((layouts(1), style), (layouts(1), null), (empty, style))
         )
     guided = both + (style_scale - 1) * (both - unstyled) + (layout_scale - 1) * (both - without_layout)
-    expected = pipeline.first_stage.inverse(guided).clamp(-1, 1)
-    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
+    expected = pipeline.first_stage.decode(guided).clamp(-1, 1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_outside_the_guidance_interval_nothing_is_guided(pipeline):
@@ -145,7 +145,7 @@ def test_wrong_arguments_are_named(pipeline, arguments, message):
 
 
 def test_ddim_steps_are_those_of_the_formula():
-    """Song et al. 2021, eq. 12 with η = 0, against the scheduler that the preset `paper` draws with."""
+    """Song et al. 2021, eq. 12 with η = 0, against the scheduler that the preset `paper` samples with."""
     paper = Generator(preset="paper")
     scheduler = sampler(paper.sampling, paper.objective)
     scheduler.set_timesteps(paper.sampling.steps)

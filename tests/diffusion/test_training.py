@@ -14,15 +14,16 @@ from tiny import options, train
 from stedm.config import Generator, Objective
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule
-from stedm.diffusion.training import GeneratorModel, files_by_patient, loss_weights
-from stedm.first_stage import PixelFirstStage, training_files
+from stedm.diffusion.training import GeneratorLoss, GeneratorNetworks, loss_weights
+from stedm.first_stage import PixelFirstStage
 from stedm.images import dihedral, to_images
 from stedm.store import PatchFile
+from stedm.training_set import by_patient, files_of
 
 
 def batches(study, chosen, seed=0):
     annotated, unannotated = (
-        files_by_patient(study / "split.csv", study / "patches", role) for role in ("annotated", "unannotated")
+        by_patient(files_of(study / "split.csv", study / "patches", role)) for role in ("annotated", "unannotated")
     )
     return GeneratorBatches(chosen, annotated, unannotated, seed)
 
@@ -85,12 +86,23 @@ def test_a_batch_is_a_function_of_seed_and_step(tiny_study):
 
 def test_layout_and_image_are_turned_together(tiny_study):
     data = batches(tiny_study, options(layout_dropout=0.0))
-    file = next(iter(files_by_patient(tiny_study / "split.csv", tiny_study / "patches", "annotated").values()))[0]
+    file = files_of(tiny_study / "split.csv", tiny_study / "patches", "annotated")[0]
     for seed in range(8):
         item = data.item(file, 0, True, np.random.default_rng(seed))
         views = [to_images(dihedral(file.image(0), which)) for which in range(8)]
         which = [torch.equal(item["images"], view) for view in views].index(True)
         np.testing.assert_array_equal(item["layout"].numpy(), dihedral(file.labels(0), which))
+
+
+def test_a_frozen_autoencoder_is_neither_trained_nor_copied_nor_in_checkpoints(tiny_study, monkeypatch):
+    """Kept out of the networks: their average, which is a deep copy, and their checkpoints would have it too."""
+    copies = []
+    monkeypatch.setattr(PixelFirstStage, "__deepcopy__", lambda self, memo: copies.append(self), raising=False)
+    train(tiny_study, options(training={"steps": 1}))
+    assert not copies
+    (checkpoint,) = (tiny_study / "work").glob("*/step-*.pt")
+    names = torch.load(checkpoint, weights_only=True)["model"]
+    assert {name.split(".")[0] for name in names} == {"style", "unet"}
 
 
 def test_test_patients_are_never_read(tiny_study, monkeypatch):
@@ -105,22 +117,23 @@ def test_the_style_encoder_learns(tiny_study):
     moved = {}
     for name, chosen in (("ours", options()), ("as_released", options(as_released=True))):
         torch.manual_seed(0)
-        model = GeneratorModel(chosen, 2, PixelFirstStage(4))
-        start = {key: value.clone() for key, value in model.style_encoder.state_dict().items()}
+        model = GeneratorNetworks(chosen, 2, PixelFirstStage(4))
+        encoder = model.style.encoder
+        start = {key: value.clone() for key, value in encoder.state_dict().items()}
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
-        model(batches(tiny_study, chosen)[0]).backward()
+        GeneratorLoss(chosen, PixelFirstStage(4))(model, batches(tiny_study, chosen)[0]).backward()
         optimizer.step()
-        moved[name] = [not torch.equal(value, start[key]) for key, value in model.style_encoder.state_dict().items()]
+        moved[name] = [not torch.equal(value, start[key]) for key, value in encoder.state_dict().items()]
     assert all(moved["ours"])
     assert not any(moved["as_released"])
 
 
 def test_a_generator_learns_its_two_colours(tiny_study):
-    """The whole way: train, save, load, draw; the drawn image has the colour of its style images."""
+    """The whole way: train, save, load, generate; the image has the colour of its style images."""
     folder = train(tiny_study, options(training={"steps": 60}))
     pipeline = StyleLayoutPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    files = {file.slide: file for file in training_files(tiny_study / "split.csv", tiny_study / "patches")}
+    files = {file.slide: file for file in files_of(tiny_study / "split.csv", tiny_study / "patches")}
     style = torch.stack([to_images(np.stack([files[name].image(i) for i in (0, 1)])) for name in ("A1", "U2")])
     layout = torch.zeros(2, 32, 32, dtype=torch.long)
     images = pipeline(layout=layout, style_images=style, generator=torch.manual_seed(0)).images
@@ -142,13 +155,13 @@ def test_training_that_is_killed_and_resumed_ends_with_the_same_weights(tiny_stu
         from stedm.diffusion import training
         from tiny import train
         torch.set_num_threads({torch.get_num_threads()})
-        forward, calls = training.GeneratorModel.forward, []
-        def killed(self, batch):
+        loss, calls = training.GeneratorLoss.__call__, []
+        def killed(self, *arguments):
             calls.append(1)
             if len(calls) == 4:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return forward(self, batch)
-        training.GeneratorModel.forward = killed
+            return loss(self, *arguments)
+        training.GeneratorLoss.__call__ = killed
         options = Generator.model_validate_json({chosen.model_dump_json()!r})
         train(Path({str(tiny_study)!r}), options, "resumed", "other")
         """
@@ -163,7 +176,7 @@ def test_training_that_is_killed_and_resumed_ends_with_the_same_weights(tiny_stu
 
 
 @pytest.mark.parametrize("sampler", ["none", "augmented", "nearby", "multi_patch"])
-def test_every_sampler_trains_and_draws(tiny_study, sampler):
+def test_every_sampler_trains_and_generates(tiny_study, sampler):
     style = {"sampler": sampler, "images": 2 if sampler == "multi_patch" else 1, "whiten": sampler != "none"}
     folder = train(tiny_study, options(style=style, training={"steps": 1}))
     pipeline = StyleLayoutPipeline.from_pretrained(folder)
@@ -173,7 +186,7 @@ def test_every_sampler_trains_and_draws(tiny_study, sampler):
     assert pipeline(layout=layout, style_images=sets, generator=torch.manual_seed(0)).images.shape == (1, 3, 32, 32)
 
 
-def test_the_papers_preset_trains_and_draws_at_a_small_size(tiny_study):
+def test_the_papers_preset_trains_and_generates_at_a_small_size(tiny_study):
     small = {"unet": {"channels": [16, 32], "attention": [False, False]}, "sampling": {"steps": 2}}
     style = {"encoder": {"name": "conv", "dim": 16}, "images": 2}
     chosen = Generator.model_validate(

@@ -41,9 +41,8 @@ def weights(folder):
 
 def test_training_overfits_two_patches(make_slide, options, tmp_path):
     make_slide("A", 2, 10)
-    pd.DataFrame([{"slide": "A", "patient": "A", "group": "", "role": "annotated", "labelled": True}]).to_csv(
-        tmp_path / "split.csv", index=False
-    )
+    row = {"slide": "A", "patient": "A", "group": "", "role": "annotated", "labelled": True, "fingerprint": ""}
+    pd.DataFrame([row]).to_csv(tmp_path / "split.csv", index=False)
     folder = run(tmp_path, options(steps=80))
     file = store.PatchFile(tmp_path / "patches/A.h5")
     probabilities = predict_probabilities(load_network(folder), np.stack([file.image(0), file.image(1)]))

@@ -68,6 +68,7 @@ from stedm.config.stages import (
     SplitOptions,
     StageOptions,
     StyleBankOptions,
+    TrainingOptions,
 )
 from stedm.config.study import Study, load, validate
 from stedm.config.training import Device, Training
@@ -134,6 +135,7 @@ __all__ = [
     "TissueClass",
     "TrainedFirstStage",
     "Training",
+    "TrainingOptions",
     "UNet",
     "Windows",
     "choices",

@@ -27,7 +27,7 @@ class TrainedFirstStage(Section):
 class PretrainedFirstStage(Section):
     kind: Literal["pretrained"]
     path: str
-    """Folder or hub id of a diffusers autoencoder (`AutoencoderKL`, `VQModel`)."""
+    """Folder or hub id of a diffusers autoencoder (`AutoencoderKL`, `VQModel`, `AutoencoderTiny`, `AutoencoderDC`)."""
     subfolder: str | None = None
 
 

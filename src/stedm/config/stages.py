@@ -5,6 +5,7 @@ is the study's value of that name, narrowed to the keys that the field's own typ
 split or arm a job is for comes from `chosen`.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -25,7 +26,7 @@ from stedm.config.messages import messages
 from stedm.config.segmentation import Arm, ArmData, Network
 from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
 from stedm.config.study import Study
-from stedm.config.training import Device
+from stedm.config.training import Device, Training
 from stedm.errors import UserError
 
 
@@ -93,10 +94,33 @@ class SplitOptions(StageOptions):
         return study.splits.all[names["split"]]._asdict()
 
 
-class FirstStageOptions(StageOptions):
-    first_stage: TrainedFirstStage
+class TrainingOptions(StageOptions):
+    """What every training needs to know."""
+
     device: Device
     seed: Seed
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What its history calls it."""
+
+    @property
+    @abstractmethod
+    def training(self) -> Training:
+        """Length, optimizer, checkpoints."""
+
+
+class FirstStageOptions(TrainingOptions):
+    first_stage: TrainedFirstStage
+
+    @property
+    def name(self) -> str:
+        return "first stage"
+
+    @property
+    def training(self) -> Training:
+        return self.first_stage.training
 
 
 class PretrainedFirstStageOptions(StageOptions):
@@ -107,13 +131,19 @@ class LatentsOptions(StageOptions):
     device: Device
 
 
-class GeneratorOptions(StageOptions):
+class GeneratorOptions(TrainingOptions):
     generator: Generator
     generator_name: Annotated[Name, CHANGES_NO_RESULT]
     first_stage: FirstStage
-    device: Device
     class_names: list[Name]
-    seed: Seed
+
+    @property
+    def name(self) -> str:
+        return self.generator_name
+
+    @property
+    def training(self) -> Training:
+        return self.generator.training
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
@@ -150,13 +180,19 @@ class GridOptions(ShardOptions):
         return {"filter": None}
 
 
-class SegmentationOptions(StageOptions):
+class SegmentationOptions(TrainingOptions):
     segmentation: Network
     arm: ArmData
     arm_name: Annotated[Name, CHANGES_NO_RESULT]
     class_names: list[Name]
-    device: Device
-    seed: Seed
+
+    @property
+    def name(self) -> str:
+        return self.arm_name
+
+    @property
+    def training(self) -> Training:
+        return self.segmentation.training
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:

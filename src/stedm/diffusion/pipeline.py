@@ -1,4 +1,4 @@
-"""Drawing: a diffusers pipeline from layouts and styles to images."""
+"""Sampling: a diffusers pipeline from layouts and styles to images."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from stedm.config import IGNORE_INDEX, Objective, Sampling
 from stedm.diffusion.model import StyleLayoutUNet
-from stedm.first_stage import decode
+from stedm.first_stage import first_stage_of
 from stedm.style.aggregators import StyleAggregator
+from stedm.style.conditioner import StyleConditioner
 from stedm.style.encoder import StyleEncoder
 from stedm.style.moments import restore_moments, set_moments
 
@@ -21,14 +22,14 @@ StyleSets = Tensor | Sequence[Tensor]
 
 
 @dataclass
-class DrawnImages(BaseOutput):
+class GeneratedImages(BaseOutput):
     """images: (B, 3, H, W) float in [-1, 1]."""
 
     images: Tensor
 
 
 class StyleLayoutPipeline(DiffusionPipeline):
-    """Draws images that follow layouts in the style of example images.
+    """Generates images that follow layouts in the style of example images.
 
         pipeline = StyleLayoutPipeline.from_pretrained("results/demo/generators/styled/n3-r0")
         images = pipeline(layout=layout, style_images=examples, generator=torch.manual_seed(0)).images
@@ -41,11 +42,11 @@ class StyleLayoutPipeline(DiffusionPipeline):
         style_encoder: embeds style images; None for a generator without style, or one that learned from the cached
             embeddings of a frozen encoder.
         styled: takes style.
-        whiten: the style set's colours and spectrum (`stedm.style.moments`) are put back after drawing.
+        whiten: the style set's colours and spectrum (`stedm.style.moments`) are put back after sampling.
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
         num_inference_steps, guidance_scale, layout_guidance_scale: what `__call__` uses where it is not told otherwise.
         guidance_interval: times, between 0 and 1 (pure noise), at which there is guidance.
-        batch_size: images that are drawn at a time where many are wanted.
+        batch_size: images that are generated at a time where many are wanted.
     """
 
     _optional_components = ["style_encoder"]  # noqa: RUF012 (diffusers' name and type)
@@ -92,8 +93,8 @@ class StyleLayoutPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         layout_guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> DrawnImages:
-        """Draw one image for each layout.
+    ) -> GeneratedImages:
+        """Generate one image for each layout.
 
         Args:
             layout: (B, H, W) integer labels; 255 where the content is left open.
@@ -101,7 +102,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
                 sizes, B tensors (n, 3, h, w).
             style_embeddings: (B, n, D) or B tensors (n, D), in place of the images (from a style bank).
             num_inference_steps: steps of the sampler.
-            guidance_scale: weight s of style; 1 draws without guidance.
+            guidance_scale: weight s of style; 1: no guidance.
             layout_guidance_scale: weight t of the layout. A prediction p(layout, style) becomes
                 p + (s - 1) (p - p(layout, null)) + (t - 1) (p - p(null, style)): classifier-free guidance (Ho &
                 Salimans 2022, eq. 6) towards each condition while the other one stands.
@@ -113,15 +114,16 @@ class StyleLayoutPipeline(DiffusionPipeline):
         Raises:
             ValueError: neither or both of style images and embeddings for a generator that has style; wrong shapes.
         """
-        sets = self.embeddings(layout, style_images, style_embeddings)
+        style = StyleConditioner(self.style_encoder, self.aggregator, self.config.null_style)
+        sets = self.embeddings(style, layout, style_images, style_embeddings)
         style_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         layout_scale = self.config.layout_guidance_scale if layout_guidance_scale is None else layout_guidance_scale
         layout = layout.to(self.device)
-        branches = [(layout, each_set(self.aggregator, sets))]
+        branches = [(layout, each_set(style, sets))]
         weights = []
         if style_scale > 1 and self.config.styled:
-            null = self.null_embedding(sets[0])
-            branches.append((layout, each_set(self.aggregator, [null.expand_as(one) for one in sets])))
+            null = style.null()
+            branches.append((layout, each_set(style, [null.expand_as(one) for one in sets])))
             weights.append(style_scale - 1)
         if layout_scale > 1:
             branches.append((torch.full_like(layout, IGNORE_INDEX), branches[0][1]))
@@ -137,11 +139,11 @@ class StyleLayoutPipeline(DiffusionPipeline):
             prediction, *without = self.predict(inputs, time, branches if self.guides(time) else branches[:1])
             guidance = sum(weight * (prediction - other) for weight, other in zip(weights, without, strict=False))
             latents = self.scheduler.step(prediction + guidance, time, latents).prev_sample
-        images = decode(self.first_stage, latents.to(self.unet.dtype))
+        images = first_stage_of(self.first_stage).decode(latents.to(self.unet.dtype))
         if self.config.whiten:
             images = restore_moments(images, *each_set(set_moments, sets))
         self.maybe_free_model_hooks()
-        return DrawnImages(images=images.to(self.unet.dtype).clamp(-1, 1))
+        return GeneratedImages(images=images.to(self.unet.dtype).clamp(-1, 1))
 
     def predict(self, inputs: Tensor, time: Tensor, branches: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:
         """The network's prediction (B, C, h, w) for each (layout, style condition), all in one batch."""
@@ -156,7 +158,11 @@ class StyleLayoutPipeline(DiffusionPipeline):
         return low <= float(time) / self.scheduler.config.num_train_timesteps <= high
 
     def embeddings(
-        self, layout: Tensor, style_images: StyleSets | None, style_embeddings: StyleSets | None
+        self,
+        style: StyleConditioner,
+        layout: Tensor,
+        style_images: StyleSets | None,
+        style_embeddings: StyleSets | None,
     ) -> list[Tensor]:
         """The style embeddings (n, D) of each image's set."""
         factor = self.unet.config.factor
@@ -165,34 +171,23 @@ class StyleLayoutPipeline(DiffusionPipeline):
                 f"layout must be (B, H, W) with H and W multiples of {factor}; it is {tuple(layout.shape)}"
             )
         if not self.config.styled:
-            return [self.aggregator.null[None]] * len(layout)
+            return [style.null()[None]] * len(layout)
         if (style_images is None) == (style_embeddings is None):
             raise ValueError("give style_images or style_embeddings, one of the two")
         if style_images is not None:
-            if self.style_encoder is None:
+            if style.encoder is None:
                 raise ValueError("the frozen style encoder is not kept here: give style_embeddings, from its bank")
             flat = torch.cat(list(style_images)).to(self.device)
-            style_embeddings = self.style_encoder(flat).split([len(one) for one in style_images])
+            style_embeddings = style.embed(flat).split([len(one) for one in style_images])
         assert style_embeddings is not None
         if len(style_embeddings) != len(layout):
             raise ValueError(f"{len(layout)} layouts, but {len(style_embeddings)} style sets")
         return [one.to(self.device) for one in style_embeddings]
 
-    def null_embedding(self, like: Tensor) -> Tensor:
-        """(D,) embedding that stands for no style."""
-        if self.config.null_style == "learned" or self.style_encoder is None:
-            return self.aggregator.null
-        return self.style_encoder(grey_image(like))[0]
-
 
 def each_set(function: Callable[[Tensor], Iterable[Tensor]], sets: Sequence[Tensor]) -> list[Tensor]:
     """What a function of sets of one size (B, n, D) makes of sets (n, D) that differ in size, side by side."""
     return [torch.cat(parts) for parts in zip(*(function(one[None]) for one in sets), strict=True)]
-
-
-def grey_image(like: Tensor, size: int = 64) -> Tensor:
-    """(1, 3, size, size) constant image: the paper's stand-in for no style."""
-    return like.new_zeros(1, 3, size, size)
 
 
 def noise_schedule(objective: Objective) -> dict[str, Any]:
@@ -207,7 +202,7 @@ def noise_schedule(objective: Objective) -> dict[str, Any]:
 
 
 def sampler(sampling: Sampling, objective: Objective) -> Any:
-    """The diffusers scheduler that draws."""
+    """The diffusers scheduler that samples."""
     arguments = noise_schedule(objective)
     match sampling.sampler:
         case "ddim":

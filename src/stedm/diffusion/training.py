@@ -1,5 +1,6 @@
 """Training of a generator."""
 
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -12,36 +13,27 @@ from torch import Tensor, nn
 
 from stedm import config
 from stedm.checkpoint import seed_everything
-from stedm.device import device, device_name
+from stedm.device import device
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
-from stedm.diffusion.pipeline import StyleLayoutPipeline, grey_image, noise_schedule, sampler
+from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
 from stedm.errors import UserError
-from stedm.files import fingerprint, provenance, write_json, written_whole
-from stedm.first_stage import (
-    TRAINING_ROLES,
-    FirstStage,
-    encode,
-    files_by_patient,
-    load_first_stage,
-    pixel_first_stage,
-)
-from stedm.processes import drawn, rank
+from stedm.first_stage import FirstStage, first_stage_of, load_autoencoder, pixel_first_stage
+from stedm.processes import drawn
 from stedm.store import open_cache
-from stedm.style.aggregators import StyleAggregator
-from stedm.style.encoder import StyleEncoder
-from stedm.style.moments import MOMENTS, remove_moments, set_moments
-from stedm.training import Batch, train
-from stedm.versions import VERSIONS
+from stedm.style.conditioner import build_conditioner
+from stedm.style.moments import remove_moments, set_moments
+from stedm.training import Batch, train_and_save
+from stedm.training_set import TRAINING_ROLES, by_patient, files_of, fingerprints
 
 
-class GeneratorModel(nn.Module):
-    """The networks of a generator that are trained together, and the loss of a batch.
+class GeneratorNetworks(nn.Module):
+    """The networks of a generator that are trained together.
 
     Args:
         options: the generator.
         classes: number of classes of the layout.
-        first_stage: between images and latents; not trained.
+        first_stage: what the latents are of; not trained, and no part of this module.
         embedding_dim: D of the cached embeddings, where the style encoder is frozen and plays no part in training.
     """
 
@@ -49,76 +41,66 @@ class GeneratorModel(nn.Module):
         self, options: config.Generator, classes: int, first_stage: FirstStage, embedding_dim: int | None = None
     ):
         super().__init__()
-        self.options = options
-        style = options.style
-        self.style_encoder: Any = None
-        if style.sampler != "none" and style.encoder.trainable:
-            self.style_encoder = StyleEncoder(style.encoder.name, style.encoder.dim, style.encoder.pretrained)
-            self.style_encoder.requires_grad_(not options.as_released)
-            embedding_dim = self.style_encoder.embedding_dim
-        self.aggregator = StyleAggregator(
-            style.aggregator, embedding_dim or MOMENTS, style.images, style.encoder.dim, style.tokens
-        )
-        factor, channels = latent_shape(first_stage)
-        self.unet = build_unet(options, classes, factor, channels)
+        self.style = build_conditioner(options.style, embedding_dim)
+        if options.as_released and self.style.encoder is not None:
+            self.style.encoder.requires_grad_(False)
+        self.unet = build_unet(options, classes, first_stage.factor, first_stage.channels)
+
+
+class GeneratorLoss:
+    """The loss of a generator's networks on a batch of `GeneratorBatches`.
+
+    Args:
+        options: the generator.
+        first_stage: between images and latents.
+    """
+
+    def __init__(self, options: config.Generator, first_stage: FirstStage):
+        self.options, self.first_stage = options, first_stage
         self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
-        # in a list, so that it is neither trained, nor averaged, nor in checkpoints
-        self.frozen = [first_stage.to(device())]
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch of `GeneratorBatches`; time, noise and dropout are drawn from torch's global generator."""
-        size = len(batch["layout"])
-        embeddings = self.embed(batch)
-        moments = set_moments(embeddings.detach()) if self.options.style.whiten else None
-        clean = self.clean_latents(batch, moments)
-        keep = drawn(torch.rand, (size, 1, 1)) >= self.options.style.dropout
-        embeddings = torch.where(keep.to(clean.device), embeddings, self.null(embeddings))
-        tokens, pooled = self.aggregator(embeddings)
+    def __call__(self, networks: Any, batch: Batch) -> Tensor:
+        """Scalar; time, noise and dropout come from torch's global generator."""
+        objective, style, size = self.options.objective, self.options.style, len(batch["layout"])
+        embeddings = self.embeddings(networks, batch)
+        clean = self.clean_latents(batch, embeddings.detach())
+        keep = drawn(torch.rand, (size, 1, 1)) >= style.dropout
+        embeddings = torch.where(keep.to(clean.device), embeddings, networks.style.null())
+        tokens, pooled = networks.style(embeddings)
 
-        time = drawn(partial(torch.randint, self.options.objective.timesteps), (size,)).to(clean.device)
+        time = drawn(partial(torch.randint, objective.timesteps), (size,)).to(clean.device)
         noise = drawn(torch.randn, clean.shape).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, time)
-        prediction = self.unet(noisy, time, batch["layout"], tokens, pooled)
-        match self.options.objective.prediction:
+        prediction = networks.unet(noisy, time, batch["layout"], tokens, pooled)
+        match objective.prediction:
             case "epsilon":
                 target = noise
             case "sample":
                 target = clean
             case _:
                 target = self.scheduler.get_velocity(clean, noise, time)
-        loss = F.l1_loss if self.options.objective.loss == "l1" else F.mse_loss
+        loss = F.l1_loss if objective.loss == "l1" else F.mse_loss
         each = loss(prediction.float(), target, reduction="none").mean((1, 2, 3))
-        return (each * loss_weights(self.options.objective, self.scheduler.alphas_cumprod, time.cpu()).to(each)).mean()
+        return (each * loss_weights(objective, self.scheduler.alphas_cumprod, time.cpu()).to(each)).mean()
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embeddings(self, networks: Any, batch: Batch) -> Tensor:
         """(B, n, D) embeddings of the style sets; the null embedding for a generator without style."""
         if "style_embeddings" in batch:
             return batch["style_embeddings"]
         if self.options.style.sampler == "none":
-            return self.aggregator.null.expand(len(batch["layout"]), 1, -1)
+            return networks.style.null().expand(len(batch["layout"]), 1, -1)
         images = batch["style_images"]
-        return self.style_encoder(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return networks.style.embed(images.flatten(0, 1)).unflatten(0, images.shape[:2])
 
-    def null(self, embeddings: Tensor) -> Tensor:
-        if self.options.style.null == "learned" or self.style_encoder is None:
-            return self.aggregator.null
-        return self.style_encoder(grey_image(embeddings))[0]
-
-    def clean_latents(self, batch: Batch, moments: tuple[Tensor, Tensor] | None) -> Tensor:
+    @torch.no_grad()
+    def clean_latents(self, batch: Batch, embeddings: Tensor) -> Tensor:
+        """(B, C, h, w): cached, or of the batch's images, whitened by their style sets' embeddings if asked for."""
         if "latents" in batch:
             return batch["latents"]
-        images = batch["images"] if moments is None else remove_moments(batch["images"], *moments)
-        with torch.no_grad():
-            return encode(self.frozen[0], images)
-
-
-def latent_shape(first_stage: FirstStage) -> tuple[int, int]:
-    """Factor and channels of the latents, from encoding an image."""
-    with torch.no_grad():
-        latent = encode(
-            first_stage, torch.zeros(1, 3, 64, 64, device=next(iter(first_stage.state_dict().values())).device)
-        )
-    return 64 // latent.shape[-1], latent.shape[1]
+        images = batch["images"]
+        if self.options.style.whiten:
+            images = remove_moments(images, *set_moments(embeddings))
+        return self.first_stage.encode(images)
 
 
 def loss_weights(objective: config.Objective, alphas_cumprod: Tensor, time: Tensor) -> Tensor:
@@ -169,53 +151,47 @@ def train_generator(
         latents: see `first_stage`.
         style_bank: folder of cached style embeddings, for a frozen style encoder.
     """
-    generator, seed = options.generator, options.seed
-    groups = {role: files_by_patient(split, patches, role) for role in TRAINING_ROLES}
-    files = [file for group in groups.values() for some in group.values() for file in some]
-    inputs = {file.slide: file.fingerprint for file in files}
+    generator = options.generator
+    annotated, unannotated = (by_patient(files_of(split, patches, role)) for role in TRAINING_ROLES)
+    files = list(itertools.chain(*annotated.values(), *unannotated.values()))
+    inputs = fingerprints(files)
+    for folder in (latents, style_bank):
+        inputs |= {} if folder is None else cached_inputs(folder, inputs)
     if isinstance(options.first_stage, config.NoFirstStage):
-        stage: FirstStage = pixel_first_stage(options.first_stage, files, generator.style.whiten)
+        module: Any = pixel_first_stage(options.first_stage, files, generator.style.whiten).to(device())
     else:
         assert first_stage is not None
-        stage = load_first_stage(first_stage)
-    seed_everything(seed)
+        module = load_autoencoder(first_stage)
+    stage = first_stage_of(module)
+    seed_everything(options.seed)
     dim = None if style_bank is None else embedding_dim(style_bank)
-    model = GeneratorModel(generator, len(options.class_names), stage, dim)
-    batches = GeneratorBatches(generator, groups["annotated"], groups["unannotated"], seed, latents, style_bank)
-    key = fingerprint(
-        VERSIONS["generator"],
-        options.identity(),
-        split.stem,
-        [(role, patient, file.slide) for role, group in groups.items() for patient in group for file in group[patient]],
-        inputs,
-        [cached_inputs(folder, inputs) for folder in (latents, style_bank) if folder is not None],
+    networks = GeneratorNetworks(generator, len(options.class_names), stage, dim)
+    loss = GeneratorLoss(generator, stage)
+    batches = GeneratorBatches(generator, annotated, unannotated, options.seed, latents, style_bank)
+
+    def save(trained: Any, folder: Path) -> None:
+        pipeline_of(generator, trained, module).save_pretrained(folder)
+
+    train_and_save("generator", options, networks, loss, batches, split, inputs, save, work=work, out=out)
+
+
+def pipeline_of(options: config.Generator, networks: Any, first_stage: nn.Module) -> StyleLayoutPipeline:
+    """The pipeline of trained networks."""
+    return StyleLayoutPipeline(
+        unet=networks.unet,
+        aggregator=networks.style.aggregator,
+        scheduler=sampler(options.sampling, options.objective),
+        first_stage=first_stage,
+        style_encoder=networks.style.encoder,
+        styled=options.style.sampler != "none",
+        whiten=options.style.whiten,
+        null_style=options.style.null,
+        num_inference_steps=options.sampling.steps,
+        guidance_scale=options.sampling.guidance_scale,
+        layout_guidance_scale=options.sampling.layout_guidance_scale,
+        guidance_interval=list(options.sampling.guidance_interval),
+        batch_size=options.sampling.batch_size,
     )
-    average: Any
-    average, history = train(
-        model, lambda module, batch: module(batch), batches, generator.training, options.device, seed, work / key
-    )
-    history.insert(0, "name", options.generator_name)
-    if rank() > 0:
-        return
-    pipeline = StyleLayoutPipeline(
-        unet=average.unet,
-        aggregator=average.aggregator,
-        scheduler=sampler(generator.sampling, generator.objective),
-        first_stage=stage,
-        style_encoder=average.style_encoder,
-        styled=generator.style.sampler != "none",
-        whiten=generator.style.whiten,
-        null_style=generator.style.null,
-        num_inference_steps=generator.sampling.steps,
-        guidance_scale=generator.sampling.guidance_scale,
-        layout_guidance_scale=generator.sampling.layout_guidance_scale,
-        guidance_interval=list(generator.sampling.guidance_interval),
-        batch_size=generator.sampling.batch_size,
-    )
-    with written_whole(out) as temporary:
-        pipeline.save_pretrained(temporary)
-        history.to_csv(temporary / "history.csv", index=False)
-        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, seed, device_name()))
 
 
 def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
@@ -226,7 +202,7 @@ def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
     """
     made_from = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["inputs"]
     if any(made_from.get(slide) != value for slide, value in inputs.items()):
-        raise UserError(f"{folder}: was made from other patches than those of this training; make it anew")
+        raise UserError(f"{folder}: was made from other patches than those of this training; make it again")
     return made_from
 
 

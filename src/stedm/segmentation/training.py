@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from stedm import config
-from stedm.device import device_name
 from stedm.errors import UserError
-from stedm.files import fingerprint, provenance, write_json, written_whole
-from stedm.processes import all_items, rank
+from stedm.files import write_json
+from stedm.processes import all_items
 from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
 from stedm.shards import Shard
 from stedm.splits import read_split, slides_of
-from stedm.store import PatchFile, patch_file
-from stedm.training import train
-from stedm.versions import VERSIONS
+from stedm.store import PatchFile
+from stedm.training import train_and_save
+from stedm.training_set import files_of, fingerprints
 
 ROLES = {"annotated": ("annotated",), "all": ("annotated", "unannotated")}
 WRONG_NAME = (KeyError, ValueError, RuntimeError, TypeError, IndexError, AssertionError)
@@ -58,49 +57,29 @@ def train_network(
         UserError: nothing to train on, inputs of other classes, or an encoder or weights that cannot be had.
         Interrupted: stopped by a signal, or another process is training the same.
     """
-    network, arm, name = options.segmentation, options.arm, options.arm_name
-    real = slides_with_annotations(split, patches, *ROLES[arm.annotations])
-    if arm.annotations == "all" and not slides_with_annotations(split, patches, "unannotated"):
-        log.warning("no unannotated patient has annotations: arm %s is trained on the annotated alone", name)
+    network, arm = options.segmentation, options.arm
+    real = [file for file in files_of(split, patches, *ROLES[arm.annotations]) if file.annotated.any()]
+    unannotated = slides_of(read_split(split), "unannotated")
+    if arm.annotations == "all" and not any(file.slide in unannotated for file in real):
+        log.warning("no unannotated patient has annotations: arm %s is trained on the annotated alone", options.name)
     generated = [Shard(path) for path in synthetic]
     check_inputs(options, split, real, generated)
 
     torch.manual_seed(options.seed)
     model = build_network(network, len(options.class_names)).to(memory_format=torch.channels_last)
-    inputs = {file.slide: file.fingerprint for file in real}
-    inputs |= {f"synthetic/{file.path.name}": file.fingerprint for file in generated}
-    patients = [(file.slide, file.patient) for file in real]
+    inputs = fingerprints(real) | {f"synthetic/{file.path.name}": file.fingerprint for file in generated}
 
     def objective(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         scores = model(normalised(batch["image"]))
         return segmentation_loss(all_items(scores), all_items(batch["label"]), network.loss)  # Dice is of the batch
 
-    trained: Any
-    trained, history = train(
-        model,
-        objective,
-        Batches(real, generated, network, arm, options.seed),
-        network.training,
-        options.device,
-        options.seed,
-        work / fingerprint(VERSIONS["segmentation"], options.identity(), split.stem, patients, inputs),
-    )
-    history.insert(0, "name", name)
-    if rank() > 0:
-        return
-    with written_whole(out) as folder:
+    def save(trained: smp.Unet, folder: Path) -> None:
         trained.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)
-        history.to_csv(folder / "history.csv", index=False)
-        made_from = provenance(options.model_dump(mode="json"), inputs, options.seed, device_name())
-        write_json(folder / "provenance.json", made_from)
         write_json(folder / "dataset.json", dataset(real[0]))
         (folder / "README.md").write_text(model_card(options, real[0]), encoding="utf-8")
 
-
-def slides_with_annotations(split: Path, patches: Path, *roles: str) -> list[PatchFile]:
-    """Patch files of the slides of some roles that have annotated pixels, in the order of their names."""
-    files = [patch_file(patches, slide) for slide in sorted(slides_of(read_split(split), *roles))]
-    return [file for file in files if file.annotated.any()]
+    batches = Batches(real, generated, network, arm, options.seed)
+    train_and_save("segmentation", options, model, objective, batches, split, inputs, save, work=work, out=out)
 
 
 def check_inputs(
@@ -119,9 +98,7 @@ def check_inputs(
             " check their annotations (check.csv, overviews/), or splits.annotated_patients"
         )
     if synthetic_count(network, arm) and not any(len(file) for file in synthetic):
-        problems.append(
-            f"arm {options.arm_name}: no synthetic images of generator {arm.generator}; generate them first"
-        )
+        problems.append(f"arm {options.name}: no synthetic images of generator {arm.generator}; generate them first")
     problems += [
         f"{file.path}: its classes are {', '.join(file.class_names)}, those of the study {', '.join(names)}; make the"
         " file again"
@@ -189,7 +166,7 @@ def model_card(options: config.SegmentationOptions, file: PatchFile) -> str:
     mpp = file.attributes.get("mpp")
     scale = f" at {float(mpp):g} µm per pixel" if mpp else ""
     network, classes = options.segmentation, len(options.class_names)
-    return f"""# U-Net ({network.encoder}): {options.arm_name}
+    return f"""# U-Net ({network.encoder}): {options.name}
 
 ```python
 import segmentation_models_pytorch as smp

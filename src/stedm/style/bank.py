@@ -11,12 +11,12 @@ from stedm import config
 from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
-from stedm.first_stage import training_files
 from stedm.hdf5 import new_file
 from stedm.images import to_images
 from stedm.store import PatchFile, open_cache
 from stedm.style.encoder import StyleEncoder
 from stedm.training import weights_fingerprint
+from stedm.training_set import files_of, fingerprints
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def embed_patches(
     else:
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
-    files = training_files(split, patches)
+    files = files_of(split, patches)
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in files:
@@ -50,7 +50,7 @@ def embed_patches(
                 bank["embeddings"] = np.concatenate(embeddings)
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
-        inputs = {file.slide: file.fingerprint for file in files} | {"encoder": weights_fingerprint(encoder)}
+        inputs = fingerprints(files) | {"encoder": weights_fingerprint(encoder)}
         write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
 
 
