@@ -72,7 +72,7 @@ def test_style_enters_one_block_of_the_papers_network():
             model(noisy, time, layout, tokens, style)
     half = len(seen) // 2
     differ = [name for (name, one), (_, other) in zip(seen[:half], seen[half:], strict=True) if not one.equal(other)]
-    assert differ[0] == "mid_block.resnets.1.conv1"  # the first convolution behind the block that style enters
+    assert differ[:2] == ["mid_block.style_block.conv2", "mid_block.resnets.1.conv1"]  # where it enters, and the next
 
 
 def test_a_model_that_is_saved_and_loaded_predicts_the_same(tmp_path):
@@ -92,4 +92,4 @@ def test_presets_have_the_size_and_cost_that_they_should(preset, parameters, gfl
     assert found["unet_parameters"] == pytest.approx(parameters, rel=0.01 if preset == "paper" else 0.05)
     assert found["unet_forward_gflop"] == pytest.approx(gflop, rel=0.02)
     assert found["latent"] == [3, 128, 128]
-    assert (found["style_enters"] == ["style_block"]) == (preset == "paper")
+    assert (found["style_enters"] == ["unet.mid_block.style_block"]) == (preset == "paper")

@@ -54,6 +54,6 @@ def style_places(unet: StyleLayoutUNet, style: config.Style) -> list[str]:
     if style.sampler == "none":
         return []
     if style.injection == "middle":
-        return ["style_block"]
+        return ["unet.mid_block.style_block"]
     attention = [name for name, module in unet.named_modules() if name.endswith("attn2")]
     return ["unet.class_embedding", *attention]

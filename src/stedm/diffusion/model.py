@@ -1,19 +1,50 @@
 """The denoising U-Net, and where layout and style enter it."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel, UNet2DModel
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 from torch import Tensor, nn
 
 from stedm import config
 from stedm.config import IGNORE_INDEX
 
 PAPER_LAYOUT_CHANNELS = 3
+EPSILON = 1e-5
+"""Of the norms."""
+
+
+class StyledMidBlock(UNetMidBlock2D):
+    """The paper's middle: between the first residual block and the attention, one that has style in place of time.
+
+    Args:
+        channels: of the maps.
+        time_dim: width of the time embedding.
+        style_dim: width of the style vector.
+        head_dim: channels of an attention head.
+        groups: of the norms.
+    """
+
+    has_cross_attention = True  # so that the U-Net hands on its condition, which is the style vector
+
+    def __init__(self, channels: int, time_dim: int, style_dim: int, head_dim: int, groups: int):
+        super().__init__(channels, time_dim, resnet_eps=EPSILON, resnet_groups=groups, attention_head_dim=head_dim)
+        self.style_block = ResnetBlock2D(
+            in_channels=channels, out_channels=channels, temb_channels=style_dim, groups=groups, eps=EPSILON
+        )
+
+    def forward(self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor, **unused: Any) -> Tensor:
+        """Maps (B, C, h, w), time embedding (B, time_dim), style vector (B, style_dim) → maps (B, C, h, w)."""
+        (first, last), (attention,) = self.resnets, self.attentions
+        maps = first(hidden_states, temb)
+        maps = self.style_block(maps, encoder_hidden_states)
+        maps = attention(maps, temb=temb)
+        return last(maps, temb)
 
 
 class StyleLayoutUNet(ModelMixin, ConfigMixin):
@@ -55,27 +86,23 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
             layout_channels = PAPER_LAYOUT_CHANNELS
         else:
             layout_channels = (classes + 1) * factor**2
-        shape = {
+        groups = math.gcd(32, *channels)
+        shape: dict[str, Any] = {
             "in_channels": latent_channels + layout_channels,
             "out_channels": latent_channels,
             "block_out_channels": tuple(channels),
             "layers_per_block": blocks_per_level,
-            "norm_num_groups": math.gcd(32, *channels),
+            "norm_num_groups": groups,
         }
         if injection == "middle":
-            self.unet = UNet2DModel(
+            self.unet = UNet2DConditionModel(
                 **shape,
                 down_block_types=("DownBlock2D",) * len(channels),
+                mid_block_type=None,
                 up_block_types=("UpBlock2D",) * len(channels),
-                attention_head_dim=head_dim,
             )
-            self.style_block = ResnetBlock2D(
-                in_channels=channels[-1],
-                out_channels=channels[-1],
-                temb_channels=style_dim,
-                groups=shape["norm_num_groups"],
-                eps=1e-5,
-            )
+            time_dim = self.unet.time_embedding.linear_2.out_features
+            self.unet.mid_block = StyledMidBlock(channels[-1], time_dim, style_dim, head_dim, groups)
         else:
             self.unet = UNet2DConditionModel(
                 **shape,
@@ -105,7 +132,7 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
         """
         inputs = torch.cat([noisy, self.encode_layout(layout).to(noisy.dtype)], 1)
         if self.config.injection == "middle":
-            return self.forward_middle(inputs, time, pooled)
+            return self.unet(inputs, time, encoder_hidden_states=pooled).sample
         return self.unet(inputs, time, encoder_hidden_states=tokens, class_labels=pooled).sample
 
     def encode_layout(self, layout: Tensor) -> Tensor:
@@ -119,15 +146,6 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
         for _ in range(factor.bit_length() - 1):
             known = F.interpolate(known, scale_factor=0.5, mode="bilinear")
         return self.mix_layout(known)
-
-    def forward_middle(self, inputs: Tensor, time: Tensor, pooled: Tensor) -> Tensor:
-        """The paper: a residual block between the first of the middle and its attention has style in place of time."""
-        first = self.unet.mid_block.resnets[0]
-        handle = first.register_forward_hook(lambda module, given, maps: self.style_block(maps, pooled))
-        try:
-            return self.unet(inputs, time).sample
-        finally:
-            handle.remove()
 
 
 def build_unet(options: config.Generator, classes: int, factor: int, latent_channels: int) -> StyleLayoutUNet:
