@@ -27,7 +27,7 @@ STEPS, BATCH = 40, 8
 
 
 class Numbers(Dataset):
-    """Item i is a batch drawn from i."""
+    """Item i is a batch that i is the seed of."""
 
     def __getitem__(self, step):
         x = torch.randn(BATCH, 3, generator=torch.Generator().manual_seed(step))

@@ -17,7 +17,7 @@ STEPS = 12
 
 
 class Numbers(Dataset):
-    """Item i is a batch drawn from i."""
+    """Item i is a batch that i is the seed of."""
 
     def __getitem__(self, step):
         generator = torch.Generator().manual_seed(step)

@@ -66,11 +66,11 @@ def test_folder_loads_with_smp_alone_and_predicts_the_same(tiny_study, options):
 
 def test_folder_says_what_it_was_made_from(tiny_study, options):
     folder = run(tiny_study, options())
-    told = json.loads((folder / "provenance.json").read_text())
+    made_from = json.loads((folder / "provenance.json").read_text())
     fingerprints = {name: store.patch_file(tiny_study / "patches", name).fingerprint for name in ("A1", "A2")}
-    assert told["inputs"] == fingerprints
-    assert told["options"]["segmentation"]["training"]["steps"] == 4
-    assert told["seed"] == 0
+    assert made_from["inputs"] == fingerprints
+    assert made_from["options"]["segmentation"]["training"]["steps"] == 4
+    assert made_from["seed"] == 0
     history = pd.read_csv(folder / "history.csv")
     assert list(history.columns) == ["name", "step", "loss", "seconds", "images_seen"]
     assert set(history["name"]) == {"some"}

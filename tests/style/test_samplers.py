@@ -19,7 +19,7 @@ from stedm.style.samplers import (
 
 @pytest.fixture
 def plane(tmp_path):
-    """A slide whose pixel at patch-level (x, y) has the colour (x, y, 7): every pixel tells where it is from."""
+    """A slide whose pixel at patch-level (x, y) has the colour (x, y, 7): every pixel shows where it is from."""
     size = 16
     y, x = np.mgrid[: 4 * size, : 4 * size]
     image = np.stack([x, y, np.full_like(x, 7)], -1).astype(np.uint8)

@@ -25,7 +25,7 @@ class GeneratorBatches(Dataset[Batch]):
         options: the generator.
         annotated: patch files by patient, of annotated patients.
         unannotated: likewise, of patients whose annotations (if any) must not be used.
-        seed: of all draws.
+        seed: of everything random.
         latents: folder of cached latents; None: the batch carries images.
         bank: folder of cached style embeddings (frozen encoder); None: the batch carries style images.
 
@@ -48,7 +48,7 @@ class GeneratorBatches(Dataset[Batch]):
         self.unannotated = self.targets(unannotated, with_layout=False) if options.data == "semi_supervised" else []
         if not self.annotated:
             raise UserError(
-                "the training patients have no annotated patch that has another one beside it to show its style"
+                "the training patients have no annotated patch with another one on its slide to show its style"
             )
         size = options.training.batch_size
         self.with_layout = round(size * options.annotated_fraction) if self.unannotated else size
@@ -56,7 +56,7 @@ class GeneratorBatches(Dataset[Batch]):
     def targets(
         self, patients: dict[str, list[PatchFile]], with_layout: bool
     ) -> list[list[tuple[PatchFile, np.ndarray]]]:
-        """For each patient its slides with the patches that can be drawn; slides without any are left out."""
+        """For each patient its slides with the patches that can be targets; slides without any are left out."""
         result = []
         for files in patients.values():
             slides = []

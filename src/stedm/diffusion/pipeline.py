@@ -44,7 +44,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         styled: takes style.
         whiten: the style set's colours and spectrum (`stedm.style.moments`) are put back after sampling.
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
-        num_inference_steps, guidance_scale, layout_guidance_scale: what `__call__` uses where it is not told otherwise.
+        num_inference_steps, guidance_scale, layout_guidance_scale: defaults of `__call__`.
         guidance_interval: times, between 0 and 1 (pure noise), at which there is guidance.
         batch_size: images that are generated at a time where many are wanted.
     """

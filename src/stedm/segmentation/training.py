@@ -46,7 +46,7 @@ def train_network(
 
     Args:
         options: network, loss and length; the arm, which is what it trains on; the names of labels 0, 1, …
-        split: table of roles, one row a slide.
+        split: table of roles, one row per slide.
         patches: folder of patch files.
         synthetic: shards of generated images; empty for an arm without generator.
         work: folder for checkpoints, shared by all trainings.

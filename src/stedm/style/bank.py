@@ -1,4 +1,4 @@
-"""The style bank: the cached style embeddings of all training patches, one file a slide."""
+"""The style bank: the cached style embeddings of all training patches, one file per slide."""
 
 import logging
 from pathlib import Path
@@ -70,6 +70,6 @@ class StyleBank:
         if file.slide not in self.slides:
             with open_cache(self.folder, file.slide) as bank:
                 if bank.attrs["patches"] != file.fingerprint:
-                    raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it anew")
+                    raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it again")
                 self.slides[file.slide] = bank["embeddings"][()]
         return torch.from_numpy(self.slides[file.slide][indices])

@@ -61,8 +61,8 @@ def multi_patch(style: Style, file: PatchFile, index: int, rng: np.random.Genera
     allowed = candidates(style, file, index)
     if not len(allowed):
         raise UserError(
-            f"{file.path}: patch {index} has no other patch beside it that could show its style. Make patches smaller,"
-            " or set style.sampler to `augmented`"
+            f"{file.path}: patch {index} has no other patch on its slide that could show its style. Make patches"
+            " smaller, or set style.sampler to `augmented`"
         )
     return rng.choice(allowed, style.images, replace=len(allowed) < style.images)
 
