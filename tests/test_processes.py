@@ -1,6 +1,5 @@
 """Trainings by two processes, on the CPU with gloo. Run as a script, this trains in those that torchrun started."""
 
-import json
 import os
 import re
 import signal
@@ -13,11 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import TINY
+from tiny import TINY, generator_options
 from torch import nn
 from torch.utils.data import Dataset
 
 from stedm import config
+from stedm.config import Generator
 from stedm.processes import all_items, drawn
 from stedm.training import train
 
@@ -107,9 +107,8 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 def test_the_command_trains_a_generator_in_two_processes(tiny_study):
     def run(name, *more):
-        options = {"generator": TINY, "first_stage": {"kind": "none", "unshuffle": 4}, "device": {}}
-        command = [sys.executable, "-m", "stedm.cli", "generator", "train", "--seed", "0", *more]
-        command += ["--options", json.dumps(options | {"classes": ["stroma", "tumour"]})]
+        options = generator_options(Generator.model_validate(TINY)).model_dump_json()
+        command = [sys.executable, "-m", "stedm.cli", "generator", "train", "--options", options, *more]
         command += ["--split", tiny_study / "split.csv", "--patches", tiny_study / "patches"]
         subprocess.run([*command, "--work", tiny_study / f"work-{name}", "--out", tiny_study / name], check=True)
         return pd.read_csv(tiny_study / name / "history.csv")["loss"].tolist()

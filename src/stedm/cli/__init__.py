@@ -116,7 +116,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(explain_failure(error), file=sys.stderr)
         return USER_ERROR
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
