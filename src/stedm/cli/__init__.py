@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stedm import __version__
-from stedm.cli import (  # in the order of a study, which is that of the help
+from stedm.cli import (
     config,
     evaluation,
     figures,
@@ -26,7 +26,7 @@ from stedm.cli import (  # in the order of a study, which is that of the help
     slides,
     statistics,
     synthesis,
-)  # fmt: skip # isort: skip
+)
 from stedm.cli.command import COMMANDS, GROUPS
 from stedm.errors import Interrupted, UserError
 
@@ -62,12 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"stedm {__version__}")
     top = parser.add_subparsers(title="stages, in the order of a study", metavar="STAGE", required=True)
     groups: dict[str, Any] = {}
-    for command in COMMANDS:
+    for command in sorted(COMMANDS, key=lambda command: list(GROUPS).index(command.words[0])):
         group, *rest = command.words
         holder, name = top, group
         if rest:
             if group not in groups:
-                added = top.add_parser(group, help=GROUPS[group], description=GROUPS[group].capitalize() + ".")
+                help = GROUPS[group] or ""
+                added = top.add_parser(group, help=help, description=help.capitalize() + ".")
                 groups[group] = added.add_subparsers(title="commands", metavar="COMMAND", required=True)
             holder, name = groups[group], rest[0]
         summary = command.summary

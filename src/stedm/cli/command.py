@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from stedm.results import Results
     from stedm.sheet import Slide
 
-GROUPS = {
+GROUPS: dict[str, str | None] = {
     "config": "the configuration of a study",
     "sheet": "sample sheets of published data sets",
     "phantom": "phantom slides",
+    "check": None,
     "patches": "slides to patches",
     "splits": "who is annotated, unannotated, for validation or for the test",
     "first-stage": "the autoencoder",
@@ -29,10 +30,12 @@ GROUPS = {
     "style-bank": "cached style embeddings",
     "synthesis": "generated labelled images",
     "segmentation": "the segmentation network",
+    "predict": None,
     "evaluation": "scores of networks and quality of generated images",
     "statistics": "tables that compare arms and generators",
     "figures": "figures from the tables",
 }
+"""First words of commands, in the order of a study, and the help of those that have several."""
 NAMES = {
     "slide": "slide of the sheet",
     "split": "split, such as n3-r0",
