@@ -116,7 +116,7 @@ class Command:
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        study = {"metavar": "YAML", "type": Path, "help": "study file that says all that is not given"}
+        study: dict[str, Any] = {"metavar": "YAML", "type": Path, "help": "study file that says all that is not given"}
         if self.options:
             source = parser.add_mutually_exclusive_group(required=True)
             source.add_argument("--options", metavar="JSON", help=f"options of the stage ({self.options})")
