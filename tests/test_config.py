@@ -3,7 +3,16 @@ import copy
 import pytest
 import yaml
 
-from stedm.config import Patches, Slides, Study, load, merge, validate
+from stedm.config import (
+    GeneratorOptions,
+    Patches,
+    SegmentationOptions,
+    Slides,
+    Study,
+    load,
+    merge,
+    validate,
+)
 from stedm.errors import UserError
 
 STUDY = {
@@ -203,3 +212,84 @@ def test_frozen_style_encoders_with_weights_are_taken(tmp_path):
         validate(changed(**values), "config.yaml")
         values["generators__styled__style"]["null"] = "constant_image"
         assert ["set null to learned" in text for text in messages(**values)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        (
+            {"generators__styled__sampling": {"guidance_interval": [0.8, 0.2]}},
+            ["generators.styled.sampling.guidance_interval", "from 0.8 down to 0.2", "smaller end first"],
+        ),
+        ({"synthesis": {"affine": {"scale": [1.2, 0.8]}}}, ["synthesis.affine.scale", "from 1.2 down to 0.8"]),
+        (
+            {"generators__styled": {"preset": "improved", "style": {"dropout": 0.0}}},
+            ["generators.styled: sampling.guidance_scale needs style.dropout above 0"],
+        ),
+        (
+            {
+                "generators__styled__data": "zero_shot",
+                "generators__styled__layout_dropout": 0.0,
+                "generators__styled__sampling": {"layout_guidance_scale": 2.0},
+            },
+            ["generators.styled: sampling.layout_guidance_scale needs layout_dropout above 0"],
+        ),
+        (
+            {"generators__styled__training": {"batch_size": 1}},
+            ["generators.styled: annotated_fraction 0.5 of training.batch_size 1 is no patch at all"],
+        ),
+        (
+            {"segmentation__loss": {"cross_entropy": 0, "dice": 0}},
+            ["segmentation.loss: cross_entropy and dice are both 0"],
+        ),
+        (
+            {"patches__tissue": {"min_saturation": 0.2, "max_saturation": 0.1}},
+            ["patches.tissue: min_saturation (0.2) is above max_saturation (0.1)"],
+        ),
+        (
+            {"classes": [{"name": f"c{n}", "color": "#000000"} for n in range(256)]},
+            ["classes: ", "at most 255"],
+        ),
+    ],
+)
+def test_what_numpy_or_training_would_stumble_over_is_refused(values, parts):
+    found = messages(**values)
+    assert len(found) == 1
+    assert all(part in found[0] for part in parts), found
+
+
+def test_layout_guidance_without_dropout_is_fine_where_unannotated_patches_show_the_null_layout():
+    sampling = {"layout_guidance_scale": 2.0}
+    validate(changed(generators__styled__layout_dropout=0.0, generators__styled__sampling=sampling), "config.yaml")
+
+
+def test_255_classes_leave_room_for_the_ignored_label():
+    classes = [{"name": f"c{n}", "color": "#000000"} for n in range(255)]
+    assert len(validate(changed(classes=classes), "config.yaml").classes) == 255
+
+
+def test_options_of_a_stage_hold_only_what_it_uses():
+    study = validate(STUDY, "config.yaml")
+    options = SegmentationOptions.of(study, arm="styled", split="n2-r0", seed="0")
+    other = validate(changed(segmentation__seeds=[0, 1], arms__styled__label="another"), "config.yaml")
+    assert SegmentationOptions.of(other, arm="styled", split="n2-r0", seed="0") == options
+    longer = validate(changed(segmentation__training__steps=11), "config.yaml")
+    assert SegmentationOptions.of(longer, arm="styled", split="n2-r0", seed="0") != options
+    assert SegmentationOptions.parse(options.model_dump_json()) == options
+
+
+def test_what_changes_no_result_is_no_part_of_a_trainings_identity():
+    plain, other = (
+        GeneratorOptions.of(validate(changed(**values), "config.yaml"), generator="styled")
+        for values in (
+            {},
+            {
+                "generators__styled__training": {"checkpoint_minutes": 1, "workers": 3},
+                "generators__styled__sampling": {"steps": 7},
+            },
+        )
+    )
+    assert plain != other
+    assert plain.identity() == other.identity()
+    slower = validate(changed(generators__styled__training={"learning_rate": 1e-5}), "config.yaml")
+    assert GeneratorOptions.of(slower, generator="styled").identity() != plain.identity()

@@ -1,0 +1,87 @@
+"""Where results lie and which of them a stage needs."""
+
+from pathlib import Path
+
+import pytest
+
+from stedm.config import Study, load
+from stedm.results import Results, call_with
+
+DEMO = Path(__file__).parents[1] / "config.yaml"
+STYLED = {"generator": "styled", "split": "n3-r0"}
+
+
+def changed(**sections) -> Results:
+    """The demo's results, with sections changed."""
+    study = load(DEMO).model_dump(mode="json")
+    for name, values in sections.items():
+        whole = not isinstance(study[name], dict) or "kind" in values
+        study[name] = values if whole else study[name] | values
+    return Results(Study.model_validate(study))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Results:
+    return Results(load(DEMO))
+
+
+def test_everything_lies_in_the_folder_of_the_study(demo):
+    assert demo.root == Path("results/demo")
+    assert demo.patch_file("P01") == Path("results/demo/patches/P01.h5")
+    assert demo.network("real", "n3-r0", "1") == Path("results/demo/segmentation/real/n3-r0/seed1")
+    assert Results(demo.study, Path("elsewhere")).sheet == Path("elsewhere/demo/slides.csv")
+
+
+def test_a_path_of_wildcards_is_a_pattern(demo):
+    assert str(demo.generator("{generator}", "{split}")) == "results/demo/generators/{generator}/{split}"
+
+
+def test_there_is_one_network_for_each_arm_split_and_seed(demo):
+    networks = changed(splits={"annotated_patients": [1, 3], "repeats": 2}).all_networks()
+    assert len(networks) == len(set(networks)) == len(demo.study.arms) * 4 * len(demo.study.segmentation.seeds)
+    assert Path("results/demo/segmentation/styled/n1-r1/seed0") in networks
+
+
+def test_pixels_need_no_autoencoder_and_latents_need_it(demo):
+    assert demo.autoencoder("n3-r0") == demo.cached_latents("n3-r0") == []
+    generators = {"styled": {"preset": "improved"}, "unstyled": {"preset": "improved", "style": {"sampler": "none"}}}
+    trained = changed(first_stage={"kind": "trained"}, generators=generators)
+    assert trained.autoencoder("n3-r0") == [Path("results/demo/first_stage/n3-r0")]
+    assert trained.cached_latents("n3-r0") == [Path("results/demo/latents/n3-r0")]
+
+
+def test_a_trained_style_encoder_fills_the_bank_and_a_frozen_one_is_learned_from(demo, tmp_path):
+    bank, generator = demo.style_bank(**STYLED), demo.generator(**STYLED)
+    assert demo.style_embeddings(**STYLED) == [bank]
+    assert (demo.embedding_generator(**STYLED), demo.frozen_embeddings(**STYLED)) == ([generator], [])
+    encoder = {"name": str(tmp_path), "trainable": False}
+    frozen = changed(generators={"styled": {"preset": "improved", "style": {"encoder": encoder}}})
+    assert (frozen.embedding_generator(**STYLED), frozen.frozen_embeddings(**STYLED)) == ([], [bank])
+
+
+def test_a_generator_without_style_has_no_bank(demo):
+    assert demo.style_embeddings("unstyled", "n3-r0") == []
+
+
+def test_arms_train_on_the_shards_of_their_generator(demo):
+    assert demo.synthetic_images("real", "n3-r0") == []
+    assert [path.name for path in demo.synthetic_images("styled", "n3-r0")] == ["0.h5", "1.h5"]
+
+
+def test_networks_that_filter_and_evaluate_are_the_first_seeds(demo):
+    assert demo.filter_network("n3-r0") == []
+    assert demo.evaluator("n3-r0") == [demo.network("all", "n3-r0", "0")]
+    filtered = changed(synthesis={"filter": {"arm": "stain"}})
+    assert filtered.filter_network("n3-r0") == [filtered.network("stain", "n3-r0", "0")]
+
+
+def test_a_generator_without_style_has_no_grid(demo):
+    names = {path.stem for path in demo.generator_figures()}
+    assert names == {
+        *("examples-styled", "examples-unstyled", "grid-styled", "closest-styled", "closest-unstyled", "image_quality")
+    }
+
+
+def test_a_function_gets_the_names_that_it_has_parameters_for(demo):
+    names = {"generator": "styled", "split": "n3-r0", "shard": "0"}
+    assert call_with(demo.plan, names) == demo.plan("styled", "n3-r0")
