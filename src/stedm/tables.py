@@ -149,6 +149,8 @@ ARMS = Table(
         "difference_high": NUMBER,
         "p_value": NUMBER,
         "p_holm": NUMBER,
+        "absent_patients": WHOLE,
+        "absent_false_positive_rate": NUMBER,
     },
 )
 COMPARISONS = Table(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from segmentation_models_pytorch.metrics import f1_score, get_stats, iou_score
 
-from stedm.evaluation.metrics import confusion, dice, iou
+from stedm.evaluation.metrics import confusion, dice, false_positive_rate, iou
 
 
 def test_scores_are_those_of_segmentation_models_pytorch():
@@ -40,10 +40,19 @@ def test_large_maps_are_counted_in_little_memory():
     assert peak < 4 * true.size  # 25 bytes for each pixel otherwise
 
 
-def test_a_class_in_neither_has_no_score_and_one_missed_has_zero():
-    matrix = np.array([[5, 0, 0], [3, 0, 0], [0, 0, 0]])
-    np.testing.assert_allclose(dice(matrix), [10 / 13, 0, np.nan])
-    np.testing.assert_allclose(iou(matrix), [5 / 8, 0, np.nan])
+def test_a_class_that_is_not_there_has_no_score_whatever_is_predicted_and_one_missed_has_zero():
+    np.testing.assert_allclose(dice(np.array([[5, 0, 0], [3, 0, 0], [0, 0, 0]])), [10 / 13, 0, np.nan])
+    np.testing.assert_allclose(iou(np.array([[5, 0, 0], [3, 0, 0], [0, 0, 0]])), [5 / 8, 0, np.nan])
+    np.testing.assert_allclose(dice(np.array([[5, 0, 2], [3, 0, 0], [0, 0, 0]])), [10 / 15, 0, np.nan])
+    np.testing.assert_allclose(iou(np.array([[5, 0, 2], [3, 0, 0], [0, 0, 0]])), [5 / 10, 0, np.nan])
+
+
+def test_false_positives_are_a_share_of_the_other_classes_pixels():
+    rng = np.random.default_rng(1)
+    true, predicted = rng.integers(0, 3, (2, 500))
+    rates = [np.mean(predicted[true != label] == label) for label in range(3)]
+    np.testing.assert_allclose(false_positive_rate(confusion(true, predicted, 3)), rates)
+    np.testing.assert_allclose(false_positive_rate(np.array([[4, 1], [0, 0]])), [np.nan, 1 / 5])
 
 
 def test_an_annotated_pixel_without_prediction_is_an_error():

@@ -222,9 +222,12 @@ def test_the_summary_counts_shares_and_the_level_of_chance(study, tmp_path):
 
 
 def test_intervals_are_wider_where_images_share_their_patient():
-    values = pd.Series([0.0] * 50 + [1.0] * 50)
-    together = clustered(values, pd.Series(["A"] * 50 + ["B"] * 30 + ["C"] * 20), 500, 0)
-    apart = clustered(values, pd.Series([""] * 100), 500, 0)
-    assert together[0] == apart[0] == 0.5
-    assert together[2] - together[1] > 2 * (apart[2] - apart[1])
-    assert apart[2] - apart[1] == pytest.approx(2 * 1.96 * 0.05, rel=0.15)  # binomial, 100 images
+    values = pd.Series([0.0, 1.0] * 50)
+    people = pd.Series([f"P{n // 10}" for n in range(100)])
+    alike = values.groupby(people).transform(lambda own: float(own.name in ("P0", "P3", "P4", "P6", "P8")))
+    for metric in ("layout_iou", "share_nearer_to_source"):
+        together = clustered(metric, alike, people, 500, 0)
+        apart = clustered(metric, values, pd.Series([""] * 100), 500, 0)
+        assert together[0] == apart[0] == 0.5
+        assert together[2] - together[1] > 2 * (apart[2] - apart[1])
+        assert apart[2] - apart[1] == pytest.approx(2 * 1.96 * 0.05, rel=0.15)  # binomial, 100 images

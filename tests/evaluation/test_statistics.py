@@ -7,7 +7,7 @@ from scipy import stats
 
 from stedm.config import Arm, Evaluation
 from stedm.errors import UserError
-from stedm.evaluation.statistics import compare_arms, deviation, holm, interval, wilcoxon
+from stedm.evaluation.statistics import compare_arms, holm, wilcoxon
 
 OPTIONS = Evaluation(bootstrap=1000)
 ARMS = {"real": Arm(label="Real only"), "styled": Arm(label="Real + styled"), "upper": Arm(label="All")}
@@ -74,7 +74,9 @@ def test_differences_to_the_reference_are_paired_by_patient(tables):
     differences = np.array([dice_of(a) - dice_of(b) for a, b in zip(HITS["styled"], HITS["real"], strict=True)])
     row = arms.loc["styled"]
     assert row["difference"] == pytest.approx(differences.mean(), rel=1e-5)
-    assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
+    students = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert row["difference_low"] <= students.low + 1e-6 < row["difference"] < row["difference_high"]
+    assert row["difference_high"] >= students.high - 1e-6
     assert row["p_value"] == pytest.approx(2 / 2**6)  # all six differences above zero: the smallest p there is
     assert row["p_holm"] == pytest.approx(2 * 2 / 2**6)  # two comparisons with the reference
     assert arms.loc["real", ["difference", "p_value", "p_holm"]].isna().all()
@@ -126,28 +128,65 @@ def test_each_number_of_annotated_patients_is_compared_by_itself(tmp_path):
     assert arms.loc[(4, "styled"), "difference"] > arms.loc[(2, "styled"), "difference"] > 0
 
 
-def test_a_patient_without_a_score_in_one_arm_is_left_out_of_all(tmp_path, caplog):
-    """Patient C has no tumour: an arm that sees none there has no score, and one that does has 0."""
-    confusions = [
-        write_confusion(
-            tmp_path, arm, "n2-r0", 0, [("S1", "A", "test", 50), ("S2", "B", "test", 70), ("S3", "C", "test", 0)]
-        )
-        for arm in ("real", "styled")
+def write_counts(folder, arm, counts, split="n2-r0"):
+    """Confusion table of (patient, true, predicted) → pixels, with stroma, tumour and fat."""
+    names = ("stroma", "tumour", "fat")
+    rows = [
+        (f"S{patient}", patient, "test", true, predicted, counts.get((patient, true, predicted), 0))
+        for patient in dict.fromkeys(patient for patient, *_ in counts)
+        for true in names
+        for predicted in names
     ]
-    for path, wrong in zip(confusions, (0, 5), strict=True):
-        table = pd.read_csv(path)
-        of_c = (table["patient"] == "C") & (table["true"] == "tumour")
-        table.loc[of_c, "pixels"] = 0
-        table.loc[
-            (table["patient"] == "C") & (table["true"] == "stroma") & (table["predicted"] == "tumour"), "pixels"
-        ] = wrong
-        table.to_csv(path, index=False)
+    path = folder / "evaluation" / arm / split / "seed0" / "confusion.csv"
+    path.parent.mkdir(parents=True)
+    columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return path
+
+
+def test_a_class_that_a_patient_has_not_is_left_out_of_the_mean_in_all_arms_alike(tmp_path):
+    """B has no fat: B's score is that of tumour, whether fat is predicted (styled) or not (real)."""
+    own = {("A", "tumour", "tumour"): 50, ("A", "tumour", "stroma"): 50, ("A", "fat", "fat"): 100}
+    own |= {("B", "tumour", "tumour"): 60, ("B", "stroma", "stroma"): 40}
+    wrong = own | {("B", "stroma", "stroma"): 30, ("B", "stroma", "fat"): 10}
+    confusions = [write_counts(tmp_path, arm, counts) for arm, counts in (("real", own), ("styled", wrong))]
+    compare_arms(OPTIONS, "demo", ARMS, ["tumour", "fat"], confusions, 0, tmp_path / "tables")
+    scores = pd.read_csv(tmp_path / "tables/patients.csv").set_index(["arm", "patient"])["score"]
+    for arm in ("real", "styled"):
+        assert scores[arm, "A"] == pytest.approx((dice_of(50) + 1) / 2, rel=1e-5)
+        assert scores[arm, "B"] == 1
+    arms = pd.read_csv(tmp_path / "tables/arms.csv").set_index("arm")
+    assert arms["absent_patients"].tolist() == [1, 1]
+    assert arms["absent_false_positive_rate"].tolist() == pytest.approx([0, 0.1])  # 10 of B's 100 pixels
+    rates = pd.read_csv(tmp_path / "tables/scores.csv").set_index(["arm", "patient", "class", "metric"])["value"]
+    assert rates["styled", "B", "fat", "false_positive_rate"] == pytest.approx(0.1)
+    assert rates["styled", "A", "stroma", "false_positive_rate"] == pytest.approx(0.25)
+    assert np.isnan(rates["styled", "B", "fat", "dice"])
+
+
+def test_a_patient_without_any_scored_class_is_left_out_of_all_arms_and_named(tmp_path, caplog):
+    """C has no tumour: nobody's Dice of C counts, and what an arm sees there is in a column of its own."""
+    own = {("A", "tumour", "tumour"): 50, ("A", "tumour", "stroma"): 50, ("B", "tumour", "tumour"): 70}
+    own |= {("B", "tumour", "stroma"): 30, ("C", "stroma", "stroma"): 200}
+    wrong = own | {("C", "stroma", "stroma"): 150, ("C", "stroma", "tumour"): 50}
+    confusions = [write_counts(tmp_path, arm, counts) for arm, counts in (("real", own), ("styled", wrong))]
     tables = compare(tmp_path, confusions)
     assert set(tables["patients"]["patient"]) == {"A", "B"}
     assert tables["arms"]["patients"].tolist() == [2, 2]
     assert tables["arms"]["dice_mean"].tolist() == pytest.approx([(dice_of(50) + dice_of(70)) / 2] * 2, rel=1e-5)
-    assert "patient C is left out of all arms with 2 annotated patients" in caplog.text
-    assert "predicted in real" in caplog.text
+    assert tables["arms"]["absent_false_positive_rate"].tolist() == pytest.approx([0, 0.25])
+    assert "left out of all arms, without any of the scored classes: patients C" in caplog.text
+
+
+def test_where_nobody_is_without_a_class_there_are_no_absent_patients(tables):
+    assert (tables["arms"]["absent_patients"] == 0).all()
+    assert tables["arms"]["absent_false_positive_rate"].isna().all()
+
+
+def test_a_class_that_no_test_patient_has_is_named_instead_of_compared(tmp_path):
+    path = write_counts(tmp_path, "real", {("A", "stroma", "tumour"): 50, ("B", "stroma", "stroma"): 70})
+    with pytest.raises(UserError, match="no test patient has one of the scored classes"):
+        compare(tmp_path, [path])
 
 
 def test_names_that_look_like_nothing_or_like_numbers_stay_names(tmp_path):
@@ -191,23 +230,3 @@ def test_wilcoxon_is_scipys_without_zeros_and_nan_where_nothing_can_be_told():
     assert wilcoxon(differences) == stats.wilcoxon(differences[differences != 0]).pvalue == pytest.approx(0.125)
     assert np.isnan(wilcoxon(np.array([0.0, 0.0, 0.3])))
     assert np.isnan(wilcoxon(np.array([])))
-
-
-def test_intervals_are_reproducible_and_cover_the_mean_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        sample = rng.normal(0.5, 0.1, 30)
-        value, low, high = interval(np.mean, (sample,), 500, 1)
-        assert value == sample.mean()
-        covered += low <= 0.5 <= high
-    assert 0.90 <= covered / 200 <= 0.98
-    assert interval(np.mean, (sample,), 500, 1) == (value, low, high)
-
-
-def test_intervals_of_few_or_equal_patients_are_what_can_be_told():
-    assert interval(np.mean, (np.array([0.7, 0.7, 0.7]),), 100, 0) == pytest.approx((0.7, 0.7, 0.7))
-    value, low, high = interval(np.mean, (np.array([0.7]),), 100, 0)
-    assert value == 0.7 and np.isnan([low, high]).all()
-    assert np.isnan(interval(deviation, (np.array([0.7]),), 100, 0)).all()
-    assert np.isnan(interval(np.mean, (np.array([]),), 100, 0)).all()

@@ -38,16 +38,31 @@ def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarr
 
 
 def dice(matrix: np.ndarray) -> np.ndarray:
-    """(C,) Dice coefficient 2·TP / (2·TP + FP + FN) of each class; NaN for one in neither truth nor prediction."""
+    """(C,) Dice coefficient 2·TP / (2·TP + FP + FN) of each class; NaN for one that is not in the truth.
+
+    Whatever is predicted: so it is the same for all that is compared on one truth (as in MONAI's `ignore_empty`). What
+    is seen of such a class is in `false_positive_rate`.
+    """
     hits = np.diag(matrix)
-    return ratio(2 * hits, matrix.sum(0) + matrix.sum(1))
+    return ratio(2 * hits, matrix.sum(0) + matrix.sum(1), present(matrix))
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
-    """(C,) intersection over union TP / (TP + FP + FN) of each class; NaN for one in neither truth nor prediction."""
+    """(C,) intersection over union TP / (TP + FP + FN) of each class; NaN for one that is not in the truth."""
     hits = np.diag(matrix)
-    return ratio(hits, matrix.sum(0) + matrix.sum(1) - hits)
+    return ratio(hits, matrix.sum(0) + matrix.sum(1) - hits, present(matrix))
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def false_positive_rate(matrix: np.ndarray) -> np.ndarray:
+    """(C,) share of the other classes' pixels that are taken for each class; NaN where there are no others."""
+    others = matrix.sum() - matrix.sum(1)
+    return ratio(matrix.sum(0) - np.diag(matrix), others, others > 0)
+
+
+def present(matrix: np.ndarray) -> np.ndarray:
+    """(C,) whether each class is in the truth."""
+    return matrix.sum(1) > 0
+
+
+def ratio(part: np.ndarray, whole: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=where)

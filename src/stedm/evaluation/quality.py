@@ -13,10 +13,10 @@ import pandas as pd
 from stedm.config import ImageEvaluationOptions, QualitySummaryOptions
 from stedm.errors import UserError
 from stedm.evaluation.features import feature_extractor, features_of
+from stedm.evaluation.intervals import Interval, clustered_mean_interval, share_interval
 from stedm.evaluation.layout import layout_overlap, network_predictor
 from stedm.evaluation.neighbours import closest_patches, diversity
 from stedm.evaluation.sets import COLUMNS, compare_sets
-from stedm.evaluation.statistics import interval
 from stedm.evaluation.style import style_fidelity
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.shards import Shards
@@ -130,13 +130,15 @@ MEANS = {
 }
 """Metric of the summary, and the column whose mean it is; besides, the IoU of each class."""
 OF_FEATURES = ("diversity", "closest_distance", "share_close_to_training")
+DISTANCES = ("diversity", "closest_distance")
+"""Metrics that are not between 0 and 1."""
 
 
 def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *, out: Path) -> pd.DataFrame:
     """Quality by generator and number of annotated patients, over all repeats, of generated images and real patches.
 
-    Images in one style are not independent: intervals are bootstrap intervals over style patients. FID and its kin have
-    one value for each repeat; their mean has no interval, KID has the deviation over its subsets.
+    Images in one style are not independent: intervals are over style patients (`stedm.evaluation.intervals`). FID and
+    its kin have one value for each repeat; their mean has no interval, KID has the deviation over its subsets.
 
     Args:
         options: number of bootstrap resamples, name of the features, the seed.
@@ -170,10 +172,10 @@ def means(options: QualitySummaryOptions, images: pd.DataFrame, seed: int) -> pd
             if name not in images:
                 continue
             values = images[name].astype("float64")
-            value, low, high = clustered(values, images["style_patient"], options.evaluation.bootstrap, seed)
+            interval = clustered(metric, values, images["style_patient"], options.evaluation.bootstrap, seed)
             rows.append(
-                {"metric": metric, "images_of": images_of, "value": value, "low": low, "high": high,
-                 "deviation": np.nan, "images": int(values.notna().sum()),
+                {"metric": metric, "images_of": images_of, **interval._asdict(), "deviation": np.nan,
+                 "images": int(values.notna().sum()),
                  "features": options.evaluation.features if metric in OF_FEATURES else ""}
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -185,13 +187,12 @@ def means_of_sets(sets: pd.DataFrame) -> pd.DataFrame:
     return groups[["value", "deviation", "images"]].mean().assign(low=np.nan, high=np.nan)
 
 
-def clustered(values: pd.Series, clusters: pd.Series, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Mean of values and its 95% bootstrap interval over clusters; a value without cluster ("") is one by itself."""
+def clustered(metric: str, values: pd.Series, clusters: pd.Series, resamples: int, seed: int) -> Interval:
+    """Mean of a metric's values and its 95% interval over clusters; a value without cluster ("") is one by itself."""
     present = values.notna()
     names = clusters[present].where(clusters[present] != "", values[present].index.to_series().astype(str))
     groups = values[present].groupby(names)
-
-    def mean(sums: np.ndarray, counts: np.ndarray, axis: int = -1) -> np.ndarray:
-        return sums.sum(axis) / counts.sum(axis)
-
-    return interval(mean, (groups.sum().to_numpy(float), groups.count().to_numpy(float)), resamples, seed)
+    sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
+    if "share" in metric:
+        return share_interval(sums, counts)
+    return clustered_mean_interval(sums, counts, resamples, seed, (0, np.inf if metric in DISTANCES else 1))

@@ -1,17 +1,20 @@
 """Arms compared by patient.
 
 A patient's score in an arm is the mean Dice over the scored classes, from the confusion matrix summed over the
-patient's slides, averaged over seeds and repeats. Patients are the sample: means, deviations, intervals and tests are
-across them. Intervals are bootstrap intervals over patients (BCa, Efron 1987); p-values are of Wilcoxon's signed-rank
-test on paired differences, which with n patients cannot be smaller than 2^(1-n): 0.0625 for 5, 0.0078 for 8.
+patient's slides, averaged over seeds and repeats. A class that is absent from a patient's truth has no Dice and is left
+out of the patient's mean, whatever an arm predicts; a patient with none of the scored classes is left out of all arms.
+So all arms are compared on the same patients and classes. What they wrongly see of absent classes is reported by
+itself, as a share of these patients' annotated pixels.
+
+Patients are the sample: means, deviations, intervals (`stedm.evaluation.intervals`) and tests are across them; p-values
+are of Wilcoxon's signed-rank test on paired differences, which with n patients cannot be smaller than 2^(1-n): 0.0625
+for 5, 0.0078 for 8.
 """
 
 import logging
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,14 +22,13 @@ from scipy import stats
 
 from stedm.config import Arm, Comparison, ComparisonOptions
 from stedm.errors import UserError
-from stedm.evaluation.metrics import dice, iou
+from stedm.evaluation.intervals import Interval, deviation_difference_interval, deviation_interval, mean_interval
+from stedm.evaluation.metrics import dice, false_positive_rate, iou
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.tables import ARMS, COMPARISONS, CONFUSION, NETWORK_RUN, PATIENTS, SCORES
 
-LEVEL = 0.95
+METRICS = {"dice": dice, "iou": iou, "false_positive_rate": false_positive_rate}
 log = logging.getLogger(__name__)
-
-Statistic = Callable[..., Any]
 
 
 def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Path) -> None:
@@ -39,12 +41,13 @@ def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Pat
         out: folder of the tables.
 
     Raises:
-        UserError: arms were not run on the same splits and seeds.
+        UserError: arms were not run on the same splits and seeds, or no test patient has a scored class.
     """
     confusions = [folder / "confusion.csv" for folder in scores]
     table = read_scores(confusions)
     check_same_runs(table)
-    patients = patient_scores(table[table["role"] == "test"], options.scored_classes)
+    tested = table[(table["role"] == "test") & table["class"].isin(options.scored_classes)]
+    patients = patient_scores(tested)
     arms, comparison, seed = options.arms, options.evaluation, options.seed
     order = [arm for arm in arms if arm in set(patients["arm"])]
     summaries, comparisons = [], []
@@ -53,10 +56,11 @@ def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Pat
         compared = compare_pairs(wide, comparison, seed)
         comparisons.append(compared.assign(annotated_patients=annotated))
         summaries.append(summarise(wide, compared, arms, comparison, seed).assign(annotated_patients=annotated))
+    summary = pd.concat(summaries).merge(absent_classes(tested), on=["annotated_patients", "arm"], how="left")
     for name, kind, result in (
         ("scores", SCORES, table),
         ("patients", PATIENTS, patients),
-        ("arms", ARMS, pd.concat(summaries)),
+        ("arms", ARMS, summary),
         ("comparisons", COMPARISONS, pd.concat(comparisons)),
     ):
         with written_whole(out / f"{name}.csv") as temporary:
@@ -67,7 +71,7 @@ def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Pat
 
 def read_scores(confusions: Sequence[Path]) -> pd.DataFrame:
     """Dice and IoU of each class by patient: study, split, annotated_patients, repeat, arm, seed, role, patient, class,
-    metric (dice|iou), value (NaN where a class is neither there nor predicted)."""
+    metric (dice|iou|false_positive_rate), value (NaN for Dice and IoU of a class that is absent from the patient)."""
     if not confusions:
         raise UserError("there are no confusion tables to compare; run `stedm evaluation score` first")
     tables = []
@@ -88,8 +92,8 @@ def patient_metrics(confusion: pd.DataFrame) -> pd.DataFrame:
         counts = matrix.reindex(index=names, columns=names).to_numpy()
         rows += [
             {"role": role, "patient": patient, "class": name, "metric": metric, "value": value}
-            for metric, values in (("dice", dice(counts)), ("iou", iou(counts)))
-            for name, value in zip(names, values, strict=True)
+            for metric, function in METRICS.items()
+            for name, value in zip(names, function(counts), strict=True)
         ]
     return pd.DataFrame(rows)
 
@@ -107,25 +111,46 @@ def check_same_runs(scores: pd.DataFrame) -> None:
         raise UserError(problems)
 
 
-def patient_scores(scores: pd.DataFrame, scored_classes: Sequence[str]) -> pd.DataFrame:
+def patient_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """annotated_patients, arm, patient, score: mean Dice over classes, then over seeds and repeats.
 
-    Arms are compared on the same patients: one without a score in any arm is left out of all.
+    Args:
+        scores: of the test patients and the scored classes.
+
+    Raises:
+        UserError: no patient has one of the classes.
     """
-    chosen = scores[(scores["metric"] == "dice") & scores["class"].isin(scored_classes)]
+    chosen = scores[scores["metric"] == "dice"]
     of_run = chosen.groupby(["annotated_patients", "arm", "split", "seed", "patient"])["value"].mean()
     of_patient = of_run.groupby(["annotated_patients", "arm", "patient"]).mean().rename("score").reset_index()
     missing = of_patient["score"].isna()
-    for (annotated, patient), some in of_patient[missing].groupby(["annotated_patients", "patient"]):
-        log.warning(
-            "patient %s is left out of all arms with %s annotated patients: none of the scored classes is there or"
-            " predicted in %s",
-            patient,
-            annotated,
-            ", ".join(some["arm"]),
+    if missing.all():
+        raise UserError(
+            "no test patient has one of the scored classes, so that nothing can be compared; choose others in"
+            " evaluation.classes, or test other patients"
         )
-    anywhere = missing.groupby([of_patient["annotated_patients"], of_patient["patient"]]).transform("any")
-    return of_patient[~anywhere]
+    if missing.any():
+        names = ", ".join(sorted(set(of_patient.loc[missing, "patient"])))
+        log.warning("left out of all arms, without any of the scored classes: patients %s", names)
+    return of_patient[~missing]
+
+
+def absent_classes(scores: pd.DataFrame) -> pd.DataFrame:
+    """annotated_patients, arm, absent_patients, absent_false_positive_rate: scored classes that a patient has not.
+
+    Args:
+        scores: of the test patients and the scored classes.
+
+    Returns:
+        How many patients are without one of the classes, and the share of these patients' annotated pixels that is
+        taken for it: the mean over absent classes, seeds and repeats, then over patients; NaN without such patients.
+    """
+    place = ["annotated_patients", "arm", "split", "seed", "patient", "class"]
+    wide = scores.pivot(index=place, columns="metric", values="value").reset_index()
+    rates = wide["false_positive_rate"].where(wide["dice"].isna())
+    of_patient = rates.groupby([wide["annotated_patients"], wide["arm"], wide["patient"]]).mean()
+    summary = of_patient.groupby(["annotated_patients", "arm"]).agg(["count", "mean"])
+    return summary.set_axis(["absent_patients", "absent_false_positive_rate"], axis=1).reset_index()
 
 
 def summarise(
@@ -142,15 +167,19 @@ def summarise(
     """
     rows = []
     for arm in wide.columns:
-        scores = wide[arm].dropna().to_numpy()
+        scores = wide[arm].to_numpy()
         row = {"arm": arm, "label": arms[arm].label, "patients": len(scores)}
-        for name, statistic in (("mean", np.mean), ("sd", deviation)):
-            value, low, high = interval(statistic, (scores,), options.bootstrap, seed)
-            row |= {f"dice_{name}": value, f"dice_{name}_low": low, f"dice_{name}_high": high}
-        rows.append(row | {"dice_min": scores.min() if len(scores) else np.nan})
+        row |= columns_of("dice_mean", mean_interval(scores, options.bootstrap, seed, limits=(0, 1)))
+        row |= columns_of("dice_sd", deviation_interval(scores))
+        rows.append(row | {"dice_min": scores.min()})
     against = comparisons[comparisons["against"] == options.reference_arm]
     columns = ["arm", "difference", "difference_low", "difference_high", "p_value", "p_holm"]
     return pd.DataFrame(rows).merge(against[columns], on="arm", how="left")
+
+
+def columns_of(name: str, interval: Interval) -> dict[str, float]:
+    """Value and interval as the tables name them."""
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.DataFrame:
@@ -171,63 +200,18 @@ def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.Data
     pairs += [(later, earlier) for earlier, later in combinations(others, 2)]
     rows = []
     for arm, against in pairs:
-        a, b = wide[[arm, against]].dropna().to_numpy().T
-        difference, low, high = interval(np.mean, (a - b,), options.bootstrap, seed)
-        sd_difference, sd_low, sd_high = interval(
-            lambda a, b, axis=-1: deviation(a, axis) - deviation(b, axis), (a, b), options.bootstrap, seed
-        )
+        a, b = wide[[arm, against]].to_numpy().T
         rows.append(
-            {"arm": arm, "against": against, "family": "reference" if against == reference else "others",
-             "patients": len(a), "difference": difference, "difference_low": low, "difference_high": high,
-             "sd_difference": sd_difference, "sd_difference_low": sd_low, "sd_difference_high": sd_high,
-             "p_value": wilcoxon(a - b)}
-        )  # fmt: skip
+            {"arm": arm, "against": against, "family": "reference" if against == reference else "others"}
+            | {"patients": len(a)}
+            | columns_of("difference", mean_interval(a - b, options.bootstrap, seed, limits=(-1, 1)))
+            | columns_of("sd_difference", deviation_difference_interval(a, b))
+            | {"p_value": wilcoxon(a - b)}
+        )
     columns = ["arm", "against", "family", "patients", "difference", "difference_low", "difference_high",
                "sd_difference", "sd_difference_low", "sd_difference_high", "p_value"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_holm=table.groupby("family")["p_value"].transform(lambda values: holm(values.to_numpy())))
-
-
-def deviation(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Standard deviation of a sample; NaN for fewer than two values."""
-    if values.shape[axis] < 2:
-        return np.full(np.delete(values.shape, axis), np.nan)[()]
-    return values.std(axis=axis, ddof=1)
-
-
-def interval(
-    statistic: Statistic, samples: tuple[np.ndarray, ...], resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """A statistic and its 95% bootstrap interval over patients.
-
-    BCa where it is defined, else the percentiles (it is not where all resamples give one value, or leaving a patient
-    out changes nothing).
-
-    Args:
-        statistic: of samples, along `axis`.
-        samples: (n,) each; resampled together.
-        resamples: number of resamples.
-        seed: of the resampling.
-
-    Returns:
-        Value, low, high; the interval is NaN for fewer than two patients.
-    """
-    n = len(samples[0])
-    if n == 0:
-        return np.nan, np.nan, np.nan
-    value = float(statistic(*samples, axis=-1))
-    if n < 2:
-        return value, np.nan, np.nan
-    for method in ("BCa", "percentile"):
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            found = stats.bootstrap(
-                samples, statistic, n_resamples=resamples, confidence_level=LEVEL, paired=True, vectorized=True,
-                method=method, rng=np.random.default_rng(seed % 2**32),
-            ).confidence_interval  # fmt: skip
-        if np.isfinite(found).all():
-            break
-    return value, float(found.low), float(found.high)
 
 
 def wilcoxon(differences: np.ndarray) -> float:
