@@ -177,7 +177,7 @@ def train(
             average.update_parameters(model)
             if (step + 1) % every == 0 or step + 1 == options.steps:
                 now = time.monotonic()
-                history.append([step + 1, float(np.mean(losses)), now - since, (step + 1) * options.batch_size])
+                history.append([step + 1, float(np.mean(losses)), now - since, (step + 1) * items(batch)])
                 losses, since = [], now
             if stop:
                 save(step + 1)
@@ -188,6 +188,10 @@ def train(
     accelerator.end_training()
     table = pd.DataFrame(history, columns=["step", "loss", "seconds", "images_seen"])
     return average.module.eval(), table.astype({"step": int, "images_seen": int})
+
+
+def items(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
 
 
 class LossOf(nn.Module):

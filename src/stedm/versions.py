@@ -9,9 +9,9 @@ VERSIONS = {
     "generator": 4,
     "style_bank": 3,
     "synthesis": 2,
-    "segmentation": 2,
+    "segmentation": 3,
     "evaluation": 2,
     "image_quality": 3,
-    "statistics": 2,
+    "statistics": 3,
     "figures": 3,
 }

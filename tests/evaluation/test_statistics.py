@@ -144,7 +144,7 @@ def write_counts(folder, arm, counts, split="n2-r0"):
     return path
 
 
-def test_a_class_that_a_patient_has_not_is_left_out_of_the_mean_in_all_arms_alike(tmp_path):
+def test_a_class_absent_from_a_patient_is_left_out_of_the_mean_in_all_arms_alike(tmp_path):
     """B has no fat: B's score is that of tumour, whether fat is predicted (styled) or not (real)."""
     own = {("A", "tumour", "tumour"): 50, ("A", "tumour", "stroma"): 50, ("A", "fat", "fat"): 100}
     own |= {("B", "tumour", "tumour"): 60, ("B", "stroma", "stroma"): 40}
@@ -178,7 +178,7 @@ def test_a_patient_without_any_scored_class_is_left_out_of_all_arms_and_named(tm
     assert "left out of all arms, without any of the scored classes: patients C" in caplog.text
 
 
-def test_where_nobody_is_without_a_class_there_are_no_absent_patients(tables):
+def test_where_no_class_is_absent_there_are_no_absent_patients(tables):
     assert (tables["arms"]["absent_patients"] == 0).all()
     assert tables["arms"]["absent_false_positive_rate"].isna().all()
 

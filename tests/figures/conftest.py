@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from stedm.config import Arm, ClassesOptions, Evaluation, TissueClass
 from stedm.evaluation.statistics import compare_pairs, summarise
 
+NONE_ABSENT = {"absent_patients": 0, "absent_false_positive_rate": np.nan}
 ARMS = {
     "real": Arm(label="real only"),
     "stain": Arm(label="real + stain augmentation", stain_augmentation=True),
@@ -59,7 +60,8 @@ def tables(tmp_path):
             values = rng.uniform(0.3, 0.99, (patients, len(ARMS))).round(4)
             wide = pd.DataFrame(values, index=[f"P{n}" for n in range(patients)], columns=list(ARMS))
             compared = compare_pairs(wide, options, 0)
-            summaries.append(summarise(wide, compared, ARMS, options, 0).assign(annotated_patients=number))
+            summary = summarise(wide, compared, ARMS, options, 0)
+            summaries.append(summary.assign(annotated_patients=number, **NONE_ABSENT))
             long = wide.rename_axis("patient").reset_index().melt("patient", var_name="arm", value_name="score")
             scores.append(long.assign(annotated_patients=number))
         paths = tmp_path / "patients.csv", tmp_path / "arms.csv"

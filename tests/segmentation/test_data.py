@@ -35,18 +35,18 @@ def test_input_is_that_of_imagenet_encoders():
     assert torch.allclose(normalised(images), functional.normalize(scaled, list(MEAN), list(STD)), atol=1e-6)
 
 
-def test_batches_have_the_asked_share_of_synthetic_images(real, drawn, options):
-    for fraction, count in ((0.5, 4), (0.8, 6), (0.0, 0), (1.0, 8)):
-        chosen = options().model_copy(update={"synthetic_fraction": fraction})
+def test_synthetic_images_come_on_top_of_the_real_patches_in_the_asked_ratio(real, drawn, options):
+    for ratio, count in ((0.5, 4), (0.8, 6), (0.0, 0), (1.0, 8), (4.0, 32)):
+        chosen = options().model_copy(update={"synthetic_ratio": ratio})
         batch = Batches(real, drawn, chosen, SYNTHETIC, seed=0)[0]
-        assert batch["image"].shape == (8, 32, 32, 3)
+        assert batch["image"].shape == (8 + count, 32, 32, 3)
         assert batch["image"].dtype == batch["label"].dtype == torch.uint8
-        assert (batch["image"][:, 0, 0, 0] >= 200).sum() == count
+        assert ((batch["image"][:, 0, 0, 0] >= 200) == (torch.arange(8 + count) >= 8)).all()
     assert (Batches(real, drawn, options(), REAL, seed=0)[0]["image"][:, 0, 0, 0] < 200).all()
 
 
-def test_an_arm_may_ask_for_another_share_and_fewer_synthetic_images(real, drawn, options):
-    few = config.ArmData(generator="styled", synthetic_fraction=0.25, synthetic_images=5)
+def test_an_arm_may_ask_for_another_ratio_and_fewer_synthetic_images(real, drawn, options):
+    few = config.ArmData(generator="styled", synthetic_ratio=0.25, synthetic_images=5)
     batches = Batches(real, drawn, options(), few, seed=0)
     seen = [corner for step in range(30) for corner in corners(batches[step]) if corner[0] >= 200]
     assert len(seen) == 30 * 2
@@ -54,21 +54,23 @@ def test_an_arm_may_ask_for_another_share_and_fewer_synthetic_images(real, drawn
     assert len({green for _, green in seen}) == 5
 
 
-def test_arms_see_the_same_real_patches_in_the_same_order(real, drawn, options):
-    without, with_drawn, stained, other_generator = (
+def test_arms_see_the_same_real_patches_at_each_step(real, drawn, options):
+    many = config.ArmData(generator="styled", synthetic_ratio=3.0)
+    without, with_drawn, stained, other_generator, with_many = (
         Batches(real, shards, options(), arm, seed=3)
         for arm, shards in (
             (REAL, []),
             (SYNTHETIC, drawn),
             (STAINED, []),
             (config.ArmData(generator="x"), drawn[:1]),
+            (many, drawn),
         )
     )
     for step in range(20):
         batch = without[step]
-        for arm in (with_drawn, other_generator):
+        for arm in (with_drawn, other_generator, with_many):
             for key in ("image", "label"):
-                assert torch.equal(arm[step][key][:4], batch[key][:4])
+                assert torch.equal(arm[step][key][:8], batch[key])
         assert torch.equal(stained[step]["label"], batch["label"])
         assert not torch.equal(stained[step]["image"], batch["image"])
 
@@ -95,7 +97,7 @@ def test_patients_are_drawn_equally_often_and_so_are_the_patches_of_one(real, op
 
 def test_synthetic_images_are_drawn_from_all_shards_alike(real, drawn, options):
     batches = Batches(real, drawn, options(batch_size=50), SYNTHETIC, seed=0)
-    places = [tuple(place) for step in range(40) for place in corners(batches[step])[25:]]
+    places = [tuple(place) for step in range(40) for place in corners(batches[step])[50:]]
     expected = {(200, number) for number in range(5)} | {(210, number) for number in range(15)}
     assert set(places) == expected
     assert max(places.count(place) for place in expected) < 2 * min(places.count(place) for place in expected)

@@ -142,6 +142,8 @@ def test_patches_of_arms_with_synthetic_images_come_from_their_shards(tiny_study
     write_shard(shard, images, 32, CLASSES, {"styled": True})
     folder = run(tiny_study, options(), SYNTHETIC, synthetic=[shard])
     assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1", "A2", "synthetic/0.h5"}
+    history = pd.read_csv(folder / "history.csv")
+    assert history.images_seen.tolist() == [16, 32, 48, 64]  # 8 real and 8 synthetic in each batch
 
 
 def test_inputs_that_cannot_be_trained_on_are_all_named(tiny_study, options):
@@ -153,6 +155,13 @@ def test_inputs_that_cannot_be_trained_on_are_all_named(tiny_study, options):
     too_wide = options().model_copy(update={"loss": config.Loss(crop_margin=16)})
     with pytest.raises(UserError, match="crop_margin: 16 px leaves nothing of 32 px"):
         run(tiny_study, too_wide)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(tiny_study, options, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    uneven = SYNTHETIC.model_copy(update={"synthetic_ratio": 0.75})
+    with pytest.raises(UserError, match="8 real patches and 6 synthetic images in a batch cannot be shared by 4"):
+        run(tiny_study, options(), uneven)
 
 
 def test_split_without_annotated_patches_is_named(tiny_study, options):

@@ -4,8 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stedm.config.base import Count, Fraction, Name, Section, Seed, once
+from stedm.config.base import Count, Name, Section, Seed, once
 from stedm.config.training import Training
+
+Ratio = Annotated[float, Field(ge=0)]
 
 
 class Loss(Section):
@@ -29,8 +31,9 @@ class Network(Section):
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     decoder_channels: list[Count] = [256, 128, 64, 32, 16]
     loss: Loss = Loss()
-    synthetic_fraction: Fraction = 0.5
-    """Share of synthetic images in each batch of the arms that have a generator."""
+    synthetic_ratio: Ratio = 1.0
+    """Synthetic images for each real patch of a batch, in the arms that have a generator. They come on top of
+    `training.batch_size`, which counts real patches."""
     training: Training
 
     @model_validator(mode="after")
@@ -52,15 +55,15 @@ class ArmData(Section):
     annotations: Literal["annotated", "all"] = "annotated"
     """`all`: the annotations of the unannotated patients too, where the sheet has them: the upper bound."""
     stain_augmentation: bool = False
-    synthetic_fraction: Fraction | None = None
-    """Share of synthetic images in each batch (default: the segmentation section's)."""
+    synthetic_ratio: Ratio | None = None
+    """Synthetic images for each real patch of a batch (default: the segmentation section's)."""
     synthetic_images: Count | None = None
     """Train on the first so many generated images (default: all)."""
 
     @model_validator(mode="after")
     def synthetic_needs_generator(self) -> Self:
-        if self.generator is None and (self.synthetic_fraction is not None or self.synthetic_images is not None):
-            raise ValueError("synthetic_fraction and synthetic_images are for arms with a generator: name one")
+        if self.generator is None and (self.synthetic_ratio is not None or self.synthetic_images is not None):
+            raise ValueError("synthetic_ratio and synthetic_images are for arms with a generator: name one")
         return self
 
 

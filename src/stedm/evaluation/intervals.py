@@ -1,7 +1,8 @@
-"""95% intervals over patients: for each statistic a method that covers what it says, also for few and skewed patients.
+"""95% intervals over patients: for each statistic a method that covers what it says, also for few and skewed
+patients.
 
-`benchmarks/coverage.py` shows how often each covers the truth. Percentile and BCa bootstrap, which are often used, cover
-66–90% for ten patients. No method knows of a rare patient that no sample holds.
+`benchmarks/coverage.py` shows how often each covers the truth; the BCa bootstrap, which is often used, covers 66–90%
+for ten patients. No method knows of a rare patient that is not in the sample.
 
 An interval is NaN where nothing can be told: fewer than two patients (five for deviations), or all of them alike.
 """

@@ -136,19 +136,19 @@ def patient_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def absent_classes(scores: pd.DataFrame) -> pd.DataFrame:
-    """annotated_patients, arm, absent_patients, absent_false_positive_rate: scored classes that a patient has not.
+    """annotated_patients, arm, absent_patients, absent_false_positive_rate: where scored classes are absent.
 
     Args:
         scores: of the test patients and the scored classes.
 
     Returns:
-        How many patients are without one of the classes, and the share of these patients' annotated pixels that is
+        How many patients lack one of the classes, and the share of these patients' annotated pixels that is
         taken for it: the mean over absent classes, seeds and repeats, then over patients; NaN without such patients.
     """
     place = ["annotated_patients", "arm", "split", "seed", "patient", "class"]
-    wide = scores.pivot(index=place, columns="metric", values="value").reset_index()
-    rates = wide["false_positive_rate"].where(wide["dice"].isna())
-    of_patient = rates.groupby([wide["annotated_patients"], wide["arm"], wide["patient"]]).mean()
+    by_metric = {str(metric): table.set_index(place)["value"] for metric, table in scores.groupby("metric")}
+    rates = by_metric["false_positive_rate"].where(by_metric["dice"].isna())
+    of_patient = rates.groupby(["annotated_patients", "arm", "patient"]).mean()
     summary = of_patient.groupby(["annotated_patients", "arm"]).agg(["count", "mean"])
     return summary.set_axis(["absent_patients", "absent_false_positive_rate"], axis=1).reset_index()
 

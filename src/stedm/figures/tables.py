@@ -36,17 +36,20 @@ def readable(path: Path) -> pd.DataFrame:
 
 
 def readable_arms(table: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
+    text = pd.DataFrame(
         {
             "arm": table["label"],
             "annotated": table["annotated_patients"],
             "patients": table["patients"],
             "Dice, mean": with_interval(table, "dice_mean", "dice_mean_low", "dice_mean_high"),
-            "SD": table["dice_sd"].map("{:.3f}".format),
+            "SD": with_interval(table, "dice_sd", "dice_sd_low", "dice_sd_high"),
             "worst": table["dice_min"].map("{:.3f}".format),
             "difference": with_interval(table, "difference", "difference_low", "difference_high"),
         }
     )
+    if table["absent_patients"].any():
+        text["false positives where absent"] = table["absent_false_positive_rate"].map("{:.3f}".format)
+    return text
 
 
 def readable_quality(table: pd.DataFrame) -> pd.DataFrame:

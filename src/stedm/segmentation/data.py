@@ -1,8 +1,8 @@
 """Batches of the segmentation network: which patches meet at a step, and how each is turned and stained.
 
-What stands at a position of a batch is a function of (seed, step, position). Real patches come first, synthetic images
-after them, so that arms differ in nothing else: an arm with synthetic images sees, at each step, the first of the real
-patches that the arm without sees, turned alike.
+What stands at a position of a batch is a function of (seed, step, position). Real patches come first, and synthetic
+images on top of them, so that all arms with the same annotations see the same real patches at each step, turned alike:
+an arm with synthetic images sees more than one without, and takes longer for a step.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,9 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
-    """Synthetic images in each batch of an arm."""
-    fraction = options.synthetic_fraction if arm.synthetic_fraction is None else arm.synthetic_fraction
-    return round(fraction * options.training.batch_size) if arm.generator else 0
+    """Synthetic images in each batch of an arm, on top of the real patches."""
+    ratio = options.synthetic_ratio if arm.synthetic_ratio is None else arm.synthetic_ratio
+    return round(ratio * options.training.batch_size) if arm.generator else 0
 
 
 class Batches(Dataset[dict[str, Tensor]]):
@@ -48,8 +48,8 @@ class Batches(Dataset[dict[str, Tensor]]):
     Args:
         real: patch files of the slides trained on; their patches without annotated pixels are left out.
         synthetic: shards of generated images; unused by an arm without generator.
-        options: batch size and share of synthetic images.
-        arm: whether there are synthetic images, how many, their share; and stain augmentation.
+        options: real patches in a batch, and synthetic images for each of them.
+        arm: whether there are synthetic images, how many, how many for each real patch; and stain augmentation.
         seed: of all draws.
     """
 
@@ -71,7 +71,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         self.starts = np.cumsum([0, *(len(file) for file in synthetic)])
         self.synthetic_images = min(int(self.starts[-1]), arm.synthetic_images or int(self.starts[-1]))
         self.synthetic_count = synthetic_count(options, arm)
-        self.size = options.training.batch_size
+        self.real_count = options.training.batch_size
         self.steps = options.training.steps
         self.stain_augmentation = arm.stain_augmentation
         self.seed = seed
@@ -80,14 +80,14 @@ class Batches(Dataset[dict[str, Tensor]]):
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        pairs = [self.draw(step, position) for position in range(self.size)]
+        pairs = [self.draw(step, position) for position in range(self.real_count + self.synthetic_count)]
         images, labels = zip(*pairs, strict=True)
         return {"image": torch.from_numpy(np.stack(images)), "label": torch.from_numpy(np.stack(labels))}
 
     def draw(self, step: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (P, P, 3) and labels (P, P) at a position of the batch of a step."""
         rng = np.random.default_rng([self.seed, step, position])
-        file, index = self.place(rng, synthetic=position >= self.size - self.synthetic_count)
+        file, index = self.place(rng, synthetic=position >= self.real_count)
         turn = int(rng.integers(8))
         image, labels = dihedral(file.image(index), turn), dihedral(file.labels(index), turn)
         if self.stain_augmentation:  # drawn last, so that patches and turns are those of the arm without

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stedm import config
 from stedm.errors import UserError
 from stedm.files import write_json
-from stedm.processes import all_items
+from stedm.processes import all_items, world_size
 from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
 from stedm.shards import Shard
@@ -41,8 +41,8 @@ def train_network(
 ) -> None:
     """Train the network of one arm, or go on from its newest checkpoint, and write it as an smp folder.
 
-    Every arm takes the same number of optimizer steps and samples the same real patches in the same order as far as
-    it can (see `data`). Slides of other roles than the arm trains on are never opened.
+    Every arm takes the same number of optimizer steps, and arms with the same annotations see the same real patches at
+    each of them (see `data`). Slides of other roles than the arm trains on are never opened.
 
     Args:
         options: network, loss and length; the arm, which is what it trains on; the names of labels 0, 1, …
@@ -97,7 +97,13 @@ def check_inputs(
             f"{split}: no annotated patch in the slides of role {' or '.join(ROLES[arm.annotations])};"
             " check their annotations (check.csv, overviews/), or splits.annotated_patients"
         )
-    if synthetic_count(network, arm) and not any(len(file) for file in synthetic):
+    real_count, count = network.training.batch_size, synthetic_count(network, arm)
+    if (real_count + count) % world_size():
+        problems.append(
+            f"arm {options.name}: {real_count} real patches and {count} synthetic images cannot be shared by"
+            f" {world_size()} processes; change synthetic_ratio or training.batch_size"
+        )
+    if count and not any(len(file) for file in synthetic):
         problems.append(f"arm {options.name}: no synthetic images of generator {arm.generator}; generate them first")
     problems += [
         f"{file.path}: its classes are {', '.join(file.class_names)}, those of the study {', '.join(names)}; make the"
