@@ -7,7 +7,8 @@ Patients are sampled again and again from a population whose mean and standard d
 is said to be of 95% should hold the truth in 95% of the samples. Populations of pairs of scores (an arm and another):
 the fifty test patients of `docs/results/many_patients/patients.csv`, as if they were all there are; normal ones; and
 beta-distributed ones, which are as skewed as Dice is. Populations of images in clusters: shares and means that vary
-from patient to patient, with 4 to 39 images each. In brackets, and as `bca`, the bootstrap that is often used.
+from patient to patient, with 4 to 39 images each. Patients and trainings: normal scores, and trainings that differ by a
+third of what patients do. In brackets, and as `bca`, the bootstrap over patients that is often used.
 """
 
 import argparse
@@ -35,8 +36,8 @@ PATIENTS = (5, 10, 20, 50)
 SIZE = 1_000_000
 """Members of a population that is no list of patients; its parameters are known to three digits then."""
 
-Sampler = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
-Method = Callable[[np.ndarray, np.ndarray], tuple[float, float, float]]
+Sampler = Callable[[np.random.Generator, int], tuple[np.ndarray, ...]]
+Method = Callable[..., tuple[float, float, float]]
 
 
 def main() -> None:
@@ -50,13 +51,13 @@ def main() -> None:
     for statistic, population, sample, truth, method, bca in cases(rng, options.resamples):
         for patients in PATIENTS:
             samples = [sample(rng, patients) for _ in range(options.samples)]
-            found = np.array([method(*pair) for pair in samples])
+            found = np.array([method(*arrays) for arrays in samples])
             told = ~np.isnan(found[:, 1])
             rows.append(
                 {"statistic": statistic, "population": population, "patients": patients,
                  "coverage": covered(found[told], truth), "width": np.median(found[told, 2] - found[told, 1]),
                  "none": 1 - told.mean(),
-                 "bca": covered(np.array([bca(*pair) for pair in samples[: options.samples // 4]]), truth)}
+                 "bca": covered(np.array([bca(*arrays) for arrays in samples[: options.samples // 4]]), truth)}
             )  # fmt: skip
             print(f"{statistic}, {population}, {patients}: {rows[-1]['coverage']:.3f}", file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
@@ -72,11 +73,13 @@ def cases(rng: np.random.Generator, resamples: int) -> Iterator[tuple[str, str, 
         a, b = members.T
         yield (
             "mean", population, sample, a.mean(),
-            lambda a, b: mean_interval(a, resamples, 0, limits=(0, 1)), bca(resamples, lambda a, b, axis: a.mean(axis)),
+            lambda a, b: mean_interval(a[:, None], resamples, 0, limits=(0, 1)),
+            bca(resamples, lambda a, b, axis: a.mean(axis)),
         )  # fmt: skip
         yield (
             "paired difference", population, sample, (a - b).mean(),
-            lambda a, b: mean_interval(a - b, resamples, 0), bca(resamples, lambda a, b, axis: (a - b).mean(axis)),
+            lambda a, b: mean_interval((a - b)[:, None], resamples, 0),
+            bca(resamples, lambda a, b, axis: (a - b).mean(axis)),
         )  # fmt: skip
         yield (
             "SD", population, sample, a.std(),
@@ -86,6 +89,14 @@ def cases(rng: np.random.Generator, resamples: int) -> Iterator[tuple[str, str, 
             "difference of SDs", population, sample, a.std() - b.std(), deviation_difference_interval,
             bca(resamples, lambda a, b, axis: a.std(axis, ddof=1) - b.std(axis, ddof=1)),
         )  # fmt: skip
+    over_patients = bca(resamples, lambda scores, axis: scores.mean(axis))
+    for trainings in (2, 3, 5):
+        for crossed in (True, False):
+            yield (
+                "mean over trainings", f"{trainings}, {'the same patients' if crossed else 'patients of their own'}",
+                training_sampler(trainings, crossed), 0.5, lambda scores: mean_interval(scores, resamples, 0),
+                lambda scores: over_patients(np.nanmean(scores, axis=1)),
+            )  # fmt: skip
     ratio = bca(resamples, lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis))
     for share in (0.5, 0.9, 0.97):
         yield "clustered share", f"share {share}", clusters(share, binary=True), share, share_interval, ratio
@@ -111,6 +122,18 @@ def sampler(members: np.ndarray) -> Sampler:
     def sample(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = members[rng.integers(len(members), size=patients)]
         return chosen[:, 0], chosen[:, 1]
+
+    return sample
+
+
+def training_sampler(trainings: int, crossed: bool) -> Sampler:
+    """Scores, patients × trainings, each training tested on all patients or on its own share of them."""
+
+    def sample(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, ...]:
+        own, trained = rng.normal(0, 0.1, (patients, 1)), rng.normal(0, 0.03, trainings)
+        scores = 0.5 + own + trained + rng.normal(0, 0.05, (patients, trainings))
+        tested = np.arange(patients)[:, None] % trainings == np.arange(trainings)
+        return (scores if crossed else np.where(tested, scores, np.nan),)
 
     return sample
 

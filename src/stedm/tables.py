@@ -137,6 +137,7 @@ ARMS = Table(
         "label": TEXT,
         "annotated_patients": WHOLE,
         "patients": WHOLE,
+        "trainings": WHOLE,
         "dice_mean": NUMBER,
         "dice_mean_low": NUMBER,
         "dice_mean_high": NUMBER,

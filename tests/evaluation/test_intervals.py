@@ -30,8 +30,8 @@ MEANS = stats.beta.mean([9, 5], 1)
 @pytest.mark.parametrize(
     ("interval", "truth"),
     [
-        (lambda scores, seed: mean_interval(scores[:, 0], 300, seed, limits=(0, 1)), MEANS[0]),
-        (lambda scores, seed: mean_interval(scores[:, 0] - scores[:, 1], 300, seed), MEANS[0] - MEANS[1]),
+        (lambda scores, seed: mean_interval(scores[:, :1], 300, seed, limits=(0, 1)), MEANS[0]),
+        (lambda scores, seed: mean_interval(scores[:, :1] - scores[:, 1:], 300, seed), MEANS[0] - MEANS[1]),
         (lambda scores, seed: deviation_interval(scores[:, 1]), DEVIATIONS[1]),
         (lambda scores, seed: deviation_difference_interval(*scores.T), DEVIATIONS[0] - DEVIATIONS[1]),
     ],
@@ -59,7 +59,7 @@ def test_intervals_of_clustered_shares_and_means_cover_the_truth_as_often_as_the
 def test_with_many_normal_values_intervals_are_the_textbooks():
     rng = np.random.default_rng(0)
     values, others = rng.normal(0.5, 0.1, (2, 2000))
-    value, low, high = mean_interval(values, 1000, 0)
+    value, low, high = mean_interval(values[:, None], 1000, 0)
     assert value == pytest.approx(values.mean())
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     assert (low, high) == pytest.approx(expected, abs=5e-4)
@@ -76,24 +76,49 @@ def test_with_many_normal_values_intervals_are_the_textbooks():
 def test_of_few_patients_means_have_students_interval_and_deviations_none():
     values = np.array([0.5, 0.7, 0.9, 0.8])
     expected = stats.ttest_1samp(values, 0).confidence_interval()
-    assert mean_interval(values, 100, 0)[1:] == pytest.approx(expected)
-    assert mean_interval(values, 100, 0, limits=(0, 1))[2] == pytest.approx(min(1, expected.high))
+    assert mean_interval(values[:, None], 100, 0)[1:] == pytest.approx(expected)
+    assert mean_interval(values[:, None], 100, 0, limits=(0, 1))[2] == pytest.approx(min(1, expected.high))
     assert np.isnan(deviation_interval(values)[1:]).all()
     assert np.isnan(deviation_difference_interval(values, values[::-1])[1:]).all()
 
 
 def test_more_patients_are_resampled_and_the_interval_follows_their_skewness():
     values = np.array([0.3, 0.8, 0.85, 0.9, 0.92, 0.93, 0.95, 0.96])
-    value, low, high = mean_interval(values, 2000, 1)
+    value, low, high = mean_interval(values[:, None], 2000, 1)
     students = stats.ttest_1samp(values, 0).confidence_interval()
     assert low < students.low - 0.03 and high == pytest.approx(students.high)
-    assert mean_interval(values, 2000, 1) == (value, low, high)
+    assert mean_interval(values[:, None], 2000, 1) == (value, low, high)
+
+
+@pytest.mark.parametrize("crossed", [True, False], ids=["all tested on all", "each tested on patients of its own"])
+def test_intervals_of_means_hold_for_other_trainings_too(crossed):
+    """Thirty patients, and three trainings that differ by a third of what the patients do."""
+    rng = np.random.default_rng(0)
+    found, over_patients = [], []
+    for seed in range(SAMPLES):
+        scores = 0.8 + rng.normal(0, 0.1, (30, 1)) + rng.normal(0, 0.03, 3) + rng.normal(0, 0.05, (30, 3))
+        if not crossed:
+            scores[np.arange(3) != np.arange(30)[:, None] % 3] = np.nan
+        found.append(mean_interval(scores, 200, seed))
+        over_patients.append(mean_interval(np.nanmean(scores, 1, keepdims=True), 200, seed))
+    covered, without = (np.mean([low <= 0.8 <= high for _, low, high in some]) for some in (found, over_patients))
+    assert 0.92 <= covered <= 0.985
+    assert without < 0.91
+
+
+def test_trainings_that_agree_leave_the_interval_as_it_is():
+    values = np.random.default_rng(0).normal(0.8, 0.1, (12, 1))
+    assert mean_interval(np.hstack([values, values, values]), 300, 0) == pytest.approx(mean_interval(values, 300, 0))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 8])
 def test_where_nothing_can_be_told_there_is_no_interval(count):
     values = np.full(count, 0.7)
-    results = [mean_interval(values, 100, 0), deviation_interval(values), deviation_difference_interval(values, values)]
+    results = [
+        mean_interval(values[:, None], 100, 0),
+        deviation_interval(values),
+        deviation_difference_interval(values, values),
+    ]
     for result in results:
         assert np.isnan(result[1:]).all()
     assert results[0].value == pytest.approx(0.7) if count else np.isnan(results[0].value)
@@ -101,7 +126,7 @@ def test_where_nothing_can_be_told_there_is_no_interval(count):
 
 def test_one_value_in_each_cluster_is_no_cluster():
     values = np.random.default_rng(0).normal(size=12)
-    assert clustered_mean_interval(values, np.ones(12), 500, 3) == mean_interval(values, 500, 3)
+    assert clustered_mean_interval(values, np.ones(12), 500, 3) == mean_interval(values[:, None], 500, 3)
 
 
 def test_shares_have_wilsons_interval_and_count_patients_where_all_are_alike():

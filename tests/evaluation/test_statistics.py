@@ -5,12 +5,26 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from stedm.config import Arm, Evaluation
+from stedm.config import Arm, ComparisonOptions
 from stedm.errors import UserError
+from stedm.evaluation.intervals import mean_interval
 from stedm.evaluation.statistics import compare_arms, holm, wilcoxon
+from stedm.tables import CONFUSION
 
-OPTIONS = Evaluation(bootstrap=1000)
 ARMS = {"real": Arm(label="Real only"), "styled": Arm(label="Real + styled"), "upper": Arm(label="All")}
+
+
+def write_table(folder, arm, split, seed, rows):
+    """Confusion table of (slide, patient, role, true, predicted, pixels) in the folder of a run; returns the folder."""
+    annotated, repeat = split.removeprefix("n").split("-r")
+    table = pd.DataFrame(rows, columns=["slide", "patient", "role", "true", "predicted", "pixels"])
+    table = table.assign(
+        study="demo", split=split, annotated_patients=int(annotated), repeat=int(repeat), arm=arm, seed=seed
+    )
+    out = folder / "evaluation" / arm / split / f"seed{seed}"
+    out.mkdir(parents=True)
+    CONFUSION.write(table, out / "confusion.csv")
+    return out
 
 
 def write_confusion(folder, arm, split, seed, patients):
@@ -21,19 +35,16 @@ def write_confusion(folder, arm, split, seed, patients):
         for true in ("stroma", "tumour"):
             for predicted in ("stroma", "tumour"):
                 rows.append((slide, patient, role, true, predicted, counts.get((true, predicted), 0)))
-    path = folder / "evaluation" / arm / split / f"seed{seed}" / "confusion.csv"
-    path.parent.mkdir(parents=True)
-    columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
-    return path
+    return write_table(folder, arm, split, seed, rows)
 
 
 def dice_of(hits):
     return 2 * hits / (100 + hits)
 
 
-def compare(tmp_path, confusions, arms=ARMS, options=OPTIONS):
-    compare_arms(options, "demo", arms, ["tumour"], confusions, 0, tmp_path / "tables")
+def compare(tmp_path, confusions, classes=("tumour",)):
+    options = ComparisonOptions(arms=ARMS, evaluation={"bootstrap": 1000}, scored_classes=list(classes), seed=0)
+    compare_arms(options, confusions, out=tmp_path / "tables")
     return {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").glob("*.csv")}
 
 
@@ -137,11 +148,7 @@ def write_counts(folder, arm, counts, split="n2-r0"):
         for true in names
         for predicted in names
     ]
-    path = folder / "evaluation" / arm / split / "seed0" / "confusion.csv"
-    path.parent.mkdir(parents=True)
-    columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
-    return path
+    return write_table(folder, arm, split, 0, rows)
 
 
 def test_a_class_absent_from_a_patient_is_left_out_of_the_mean_in_all_arms_alike(tmp_path):
@@ -150,7 +157,7 @@ def test_a_class_absent_from_a_patient_is_left_out_of_the_mean_in_all_arms_alike
     own |= {("B", "tumour", "tumour"): 60, ("B", "stroma", "stroma"): 40}
     wrong = own | {("B", "stroma", "stroma"): 30, ("B", "stroma", "fat"): 10}
     confusions = [write_counts(tmp_path, arm, counts) for arm, counts in (("real", own), ("styled", wrong))]
-    compare_arms(OPTIONS, "demo", ARMS, ["tumour", "fat"], confusions, 0, tmp_path / "tables")
+    compare(tmp_path, confusions, classes=("tumour", "fat"))
     scores = pd.read_csv(tmp_path / "tables/patients.csv").set_index(["arm", "patient"])["score"]
     for arm in ("real", "styled"):
         assert scores[arm, "A"] == pytest.approx((dice_of(50) + 1) / 2, rel=1e-5)
@@ -189,12 +196,33 @@ def test_a_class_that_no_test_patient_has_is_named_instead_of_compared(tmp_path)
         compare(tmp_path, [path])
 
 
+def test_intervals_of_means_widen_where_trainings_disagree(tmp_path):
+    """Two networks of each arm. Those of `styled` agree; of `upper` one finds a quarter less in every patient."""
+    confusions = [
+        write_confusion(tmp_path, arm, "n2-r0", seed, [(f"S{n}", f"P{n}", "test", hit) for n, hit in enumerate(hits)])
+        for arm, seed, hits in (
+            ("styled", 0, HITS["styled"]),
+            ("styled", 1, HITS["styled"]),
+            ("upper", 0, HITS["upper"]),
+            ("upper", 1, [hit - 25 for hit in HITS["upper"]]),
+        )
+    ]
+    arms = compare(tmp_path, confusions)["arms"].set_index("arm")
+    assert (arms["trainings"] == 2).all()
+    scores = np.array([dice_of(hit) for hit in HITS["styled"]])
+    one = mean_interval(scores[:, None], 1000, 0, limits=(0, 1))
+    assert arms.loc["styled", ["dice_mean_low", "dice_mean_high"]].tolist() == pytest.approx([*one[1:]], rel=1e-5)
+    trained = [np.mean([dice_of(hit - less) for hit in HITS["upper"]]) for less in (0, 25)]
+    assert arms.loc["upper", "dice_mean_low"] < min(trained) and arms.loc["upper", "dice_mean_high"] == 1
+
+
 def test_names_that_look_like_nothing_or_like_numbers_stay_names(tmp_path):
     path = write_confusion(
         tmp_path, "real", "n2-r0", 0, [("S1", "NA", "test", 50), ("S2", "001", "test", 70), ("S3", "None", "test", 90)]
     )
-    path.write_text(path.read_text().replace("tumour", "null"))
-    compare_arms(OPTIONS, "demo", ARMS, ["null"], [path], 0, tmp_path / "tables")
+    table = path / "confusion.csv"
+    table.write_text(table.read_text().replace("tumour", "null"))
+    compare(tmp_path, [path], classes=("null",))
     patients = pd.read_csv(tmp_path / "tables" / "patients.csv", dtype=str, keep_default_na=False)
     assert patients["patient"].tolist() == ["001", "NA", "None"]
     assert patients["score"].astype(float).tolist() == pytest.approx([dice_of(70), dice_of(50), dice_of(90)], rel=1e-5)
@@ -211,9 +239,7 @@ def test_arms_run_on_other_splits_are_refused(tmp_path):
         compare(tmp_path, confusions)
 
 
-def test_a_file_that_is_elsewhere_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"some/confusion\.csv: is not named \{arm\}"):
-        compare(tmp_path, [tmp_path / "some" / "confusion.csv"])
+def test_without_tables_there_is_nothing_to_compare(tmp_path):
     with pytest.raises(UserError, match="no confusion tables"):
         compare(tmp_path, [])
 

@@ -160,7 +160,7 @@ def test_inputs_that_cannot_be_trained_on_are_all_named(tiny_study, options):
 def test_a_batch_that_processes_cannot_share_is_refused(tiny_study, options, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     uneven = SYNTHETIC.model_copy(update={"synthetic_ratio": 0.75})
-    with pytest.raises(UserError, match="8 real patches and 6 synthetic images in a batch cannot be shared by 4"):
+    with pytest.raises(UserError, match="8 real patches and 6 synthetic images cannot be shared by 4"):
         run(tiny_study, options(), uneven)
 
 

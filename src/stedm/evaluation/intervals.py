@@ -26,12 +26,43 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def widened(self, factor: float) -> "Interval":
+        return Interval(
+            self.value, self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
+        )
+
 
 def mean_interval(
-    values: np.ndarray, resamples: int, seed: int, limits: tuple[float, float] = (-np.inf, np.inf)
+    scores: np.ndarray, resamples: int, seed: int, limits: tuple[float, float] = (-np.inf, np.inf)
 ) -> Interval:
-    """Mean of independent values (n,); see `clustered_mean_interval`."""
-    return clustered_mean_interval(values, np.ones(len(values)), resamples, seed, limits)
+    """Mean over patients of each one's mean over trainings, had other patients been tested and other networks trained.
+
+    The interval over patients (see `clustered_mean_interval`) is widened by the variance between trainings: patients
+    and trainings are random factors, as cases and readers are where several radiologists read the same images; degrees
+    of freedom are Satterthwaite's (Hillis 2007, Stat. Med. 26:596). A hierarchical bootstrap of two or three trainings
+    would be too narrow.
+
+    Args:
+        scores: (n patients, trainings); NaN where a training is not tested on a patient. One training alone tells
+            nothing of others.
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+        limits: smallest and largest mean that can be.
+    """
+    patients, trainings = scores.shape
+    own = np.nanmean(scores, axis=1)
+    interval = clustered_mean_interval(own, np.ones(patients), resamples, seed)
+    if trainings > 1 and not np.isnan(interval.low):
+        over_patients = own.var(ddof=1) / patients
+        over_trainings = np.nanmean(scores, axis=0).var(ddof=1) / trainings
+        if np.isnan(scores).any():  # each training has patients of its own, and its mean varies with them too
+            error, freedom = max((over_patients, patients - 1), (over_trainings, trainings - 1))
+        else:
+            error = over_patients + over_trainings
+            freedom = error**2 / (over_patients**2 / (patients - 1) + over_trainings**2 / (trainings - 1))
+        factor = np.sqrt(error / over_patients) * stats.t.ppf(TAILS[1], freedom) / stats.t.ppf(TAILS[1], patients - 1)
+        interval = interval.widened(float(factor))
+    return Interval(interval.value, *np.clip(interval[1:], *limits).tolist())
 
 
 def clustered_mean_interval(

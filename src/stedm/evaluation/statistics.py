@@ -6,9 +6,11 @@ out of the patient's mean, whatever an arm predicts; a patient with none of the 
 So all arms are compared on the same patients and classes. What they wrongly see of absent classes is reported by
 itself, as a share of these patients' annotated pixels.
 
-Patients are the sample: means, deviations, intervals (`stedm.evaluation.intervals`) and tests are across them; p-values
-are of Wilcoxon's signed-rank test on paired differences, which with n patients cannot be smaller than 2^(1-n): 0.0625
-for 5, 0.0078 for 8.
+Patients are the sample: means, deviations, intervals (`stedm.evaluation.intervals`) and tests are across them.
+Intervals of means hold for other trainings too, where there are several: repeats, each with annotated patients and
+generators of its own, or else seeds. Deviations and tests take the trained networks as they are. p-values are of
+Wilcoxon's signed-rank test on paired differences, which with n patients cannot be smaller than 2^(1-n): 0.0625 for 5,
+0.0078 for 8.
 """
 
 import logging
@@ -47,12 +49,14 @@ def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Pat
     table = read_scores(confusions)
     check_same_runs(table)
     tested = table[(table["role"] == "test") & table["class"].isin(options.scored_classes)]
-    patients = patient_scores(tested)
+    runs = run_scores(tested)
+    patients = runs.groupby(["annotated_patients", "arm", "patient"])["score"].mean().reset_index()
     arms, comparison, seed = options.arms, options.evaluation, options.seed
     order = [arm for arm in arms if arm in set(patients["arm"])]
     summaries, comparisons = [], []
-    for annotated, some in patients.groupby("annotated_patients"):
-        wide = some.pivot_table(index="patient", columns="arm", values="score")[order]
+    for annotated, some in runs.groupby("annotated_patients"):
+        training = "repeat" if len(set(some["repeat"])) > 1 else "seed"
+        wide = some.pivot_table(index="patient", columns=["arm", training], values="score")[order]
         compared = compare_pairs(wide, comparison, seed)
         comparisons.append(compared.assign(annotated_patients=annotated))
         summaries.append(summarise(wide, compared, arms, comparison, seed).assign(annotated_patients=annotated))
@@ -111,8 +115,8 @@ def check_same_runs(scores: pd.DataFrame) -> None:
         raise UserError(problems)
 
 
-def patient_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """annotated_patients, arm, patient, score: mean Dice over classes, then over seeds and repeats.
+def run_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """annotated_patients, arm, repeat, seed, patient, score: mean Dice over the classes that the patient has.
 
     Args:
         scores: of the test patients and the scored classes.
@@ -121,18 +125,18 @@ def patient_scores(scores: pd.DataFrame) -> pd.DataFrame:
         UserError: no patient has one of the classes.
     """
     chosen = scores[scores["metric"] == "dice"]
-    of_run = chosen.groupby(["annotated_patients", "arm", "split", "seed", "patient"])["value"].mean()
-    of_patient = of_run.groupby(["annotated_patients", "arm", "patient"]).mean().rename("score").reset_index()
-    missing = of_patient["score"].isna()
+    groups = ["annotated_patients", "arm", "repeat", "seed", "patient"]
+    runs = chosen.groupby(groups)["value"].mean().rename("score").reset_index()
+    missing = runs["score"].isna()
     if missing.all():
         raise UserError(
             "no test patient has one of the scored classes, so that nothing can be compared; choose others in"
             " evaluation.classes, or test other patients"
         )
     if missing.any():
-        names = ", ".join(sorted(set(of_patient.loc[missing, "patient"])))
+        names = ", ".join(sorted(set(runs.loc[missing, "patient"])))
         log.warning("left out of all arms, without any of the scored classes: patients %s", names)
-    return of_patient[~missing]
+    return runs[~missing]
 
 
 def absent_classes(scores: pd.DataFrame) -> pd.DataFrame:
@@ -159,19 +163,20 @@ def summarise(
     """One row an arm: mean, deviation and worst over patients, and the difference to the reference.
 
     Args:
-        wide: scores, patients × arms.
+        wide: scores, patients × (arm, training).
         comparisons: what `compare_pairs` gave.
         arms: for their labels.
         options: reference arm and number of bootstrap resamples.
         seed: of the bootstrap.
     """
     rows = []
-    for arm in wide.columns:
-        scores = wide[arm].to_numpy()
-        row = {"arm": arm, "label": arms[arm].label, "patients": len(scores)}
+    for arm in wide.columns.unique(0):
+        scores: np.ndarray = wide[arm].to_numpy()
+        own = np.nanmean(scores, axis=1)
+        row = {"arm": arm, "label": arms[arm].label, "patients": len(own), "trainings": scores.shape[1]}
         row |= columns_of("dice_mean", mean_interval(scores, options.bootstrap, seed, limits=(0, 1)))
-        row |= columns_of("dice_sd", deviation_interval(scores))
-        rows.append(row | {"dice_min": scores.min()})
+        row |= columns_of("dice_sd", deviation_interval(own))
+        rows.append(row | {"dice_min": own.min()})
     against = comparisons[comparisons["against"] == options.reference_arm]
     columns = ["arm", "difference", "difference_low", "difference_high", "p_value", "p_holm"]
     return pd.DataFrame(rows).merge(against[columns], on="arm", how="left")
@@ -186,7 +191,7 @@ def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.Data
     """Paired comparisons: every arm against the reference, and all other pairs (the later arm against the earlier).
 
     Args:
-        wide: scores, patients × arms.
+        wide: scores, patients × (arm, training).
         options: reference arm and number of bootstrap resamples.
         seed: of the bootstrap.
 
@@ -195,16 +200,18 @@ def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.Data
         with its interval, sd_difference (of the deviations between patients) with its interval, p_value, p_holm.
     """
     reference = options.reference_arm
-    others = [arm for arm in wide.columns if arm != reference]
-    pairs = [(arm, reference) for arm in others] if reference in wide.columns else []
+    present = wide.columns.unique(0)
+    others = [arm for arm in present if arm != reference]
+    pairs = [(arm, reference) for arm in others] if reference in present else []
     pairs += [(later, earlier) for earlier, later in combinations(others, 2)]
     rows = []
     for arm, against in pairs:
-        a, b = wide[[arm, against]].to_numpy().T
+        differences = wide[arm].to_numpy() - wide[against].to_numpy()
+        a, b = (np.nanmean(wide[name].to_numpy(), axis=1) for name in (arm, against))
         rows.append(
             {"arm": arm, "against": against, "family": "reference" if against == reference else "others"}
             | {"patients": len(a)}
-            | columns_of("difference", mean_interval(a - b, options.bootstrap, seed, limits=(-1, 1)))
+            | columns_of("difference", mean_interval(differences, options.bootstrap, seed, limits=(-1, 1)))
             | columns_of("sd_difference", deviation_difference_interval(a, b))
             | {"p_value": wilcoxon(a - b)}
         )
