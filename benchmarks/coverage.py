@@ -1,6 +1,6 @@
 """How often the intervals that STEDM prints cover the truth, for few patients and skewed scores.
 
-    python benchmarks/coverage.py           # a table; some ten minutes
+    python benchmarks/coverage.py           # a table; twenty minutes
     python benchmarks/coverage.py --json    # and its figures as one JSON object on the last line
 
 Patients are sampled again and again from a population whose mean and standard deviation are known, and an interval that

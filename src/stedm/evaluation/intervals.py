@@ -1,7 +1,7 @@
 """95% intervals over patients: for each statistic a method that covers what it says, also for few and skewed
 patients.
 
-`benchmarks/coverage.py` shows how often each covers the truth; the BCa bootstrap, which is often used, covers 66–90%
+`benchmarks/coverage.py` shows how often each covers the truth; the BCa bootstrap, which is often used, covers 54–93%
 for ten patients. No method knows of a rare patient that is not in the sample.
 
 An interval is NaN where nothing can be told: fewer than two patients (five for deviations), or all of them alike.
