@@ -4,7 +4,7 @@
     python benchmarks/dag.py --slides 100 --json    # and its figures as one JSON object on the last line
 
 The study is the default one on empty slide files: 3 numbers of annotated patients × 5 repeats, so that 15 splits, 30
-generators and 180 networks are planned beside the slides. A dry run lays the whole DAG; nothing is computed.
+generators and 180 networks are planned besides the slides. A dry run lays the whole DAG; nothing is computed.
 """
 
 import argparse

@@ -267,9 +267,9 @@ def differing_pixels(path: Path, corners: np.ndarray) -> int:
     count = 0
     with open_slide(Slide("slide", "patient", path), Patches(size=SIDE, level=0)) as opened:
         opened.choose_reader(corners, SIDE)
-        with openslide.OpenSlide(path) as judge:
+        with openslide.OpenSlide(path) as reference:
             for corner, pixels in zip(corners.tolist(), opened.read_patches(corners, SIDE), strict=True):
-                expected = judge.read_region(tuple(corner), 0, (SIDE, SIDE)).convert("RGB")
+                expected = reference.read_region(tuple(corner), 0, (SIDE, SIDE)).convert("RGB")
                 count += int((pixels != np.asarray(expected)).any(2).sum())
     return count
 

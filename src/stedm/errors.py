@@ -1,4 +1,4 @@
-"""The errors a user can mend. Everything else is a defect of ours and keeps its traceback."""
+"""Errors that a user can fix. Everything else is a defect of ours and keeps its traceback."""
 
 from collections.abc import Sequence
 

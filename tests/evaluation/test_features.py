@@ -17,7 +17,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
 
-def test_without_a_judge_there_are_no_features_of_a_segmenter():
+def test_without_an_evaluator_there_are_no_features_of_a_segmenter():
     assert feature_extractor("segmenter", None) is None
 
 

@@ -1,4 +1,4 @@
-"""Layouts judged by networks whose answers are known."""
+"""Layouts recognised by networks whose answers are known."""
 
 import numpy as np
 

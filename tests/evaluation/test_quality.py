@@ -1,21 +1,24 @@
-"""Drawn images judged: their layout by a known judge, their style by images whose source is known."""
+"""Generated images evaluated: their layout by a known network, their style by images whose source is known."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from filled import write_filled
 from scipy.ndimage import gaussian_filter
 
-from stedm.config import Evaluation
+from stedm.config import GeneratorRun, ImageEvaluation, ImageEvaluationOptions, QualitySummary, QualitySummaryOptions
 from stedm.errors import UserError
-from stedm.evaluation import layout as judging
+from stedm.evaluation import layout as layouts
 from stedm.evaluation import quality
-from stedm.evaluation.quality import clustered, judge_images, summarise_quality
-from stedm.evaluation.sets import COLUMNS
+from stedm.evaluation.quality import clustered, evaluate_images, summarise_quality
+from stedm.shards import Generated, write_shard
 from stedm.store import PatchFile, write_patches
+from stedm.tables import IMAGES, MANIFEST, SETS
 
 NAMES = ["stroma", "tumour"]
+RUN = GeneratorRun(study="s", split="n1-r0", annotated_patients=1, repeat=0, generator="styled")
 COLOURS = {"A": (200, 120, 180), "B": (120, 80, 160), "C": (230, 170, 190), "D": (180, 60, 120)}
 BLUR = {"A": 0.5, "B": 1.0, "C": 2.0, "D": 4.0}
 
@@ -53,99 +56,92 @@ def study(tmp_path, monkeypatch):
     columns = ["slide", "patient", "group", "role", "labelled"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "split.csv", index=False)
 
-    def judge(drawn, images=100, judge=None, extract=None):
-        """`drawn` has (style patient, image), image numbers in its order, in two shards written out of order."""
-        monkeypatch.setattr(quality, "feature_extractor", lambda name, judge: extract)
-        manifest = pd.DataFrame(
-            {
-                "image": range(len(drawn)),
-                "layout_slide": "SA",
-                "layout_patch": 0,
-                "style_slide": [f"S{patient}" if patient else "" for patient, _ in drawn],
-            }
-        )
-        manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    def evaluate(generated, images=100, evaluator=None, extract=None):
+        """`generated` has (style patient, image), image numbers in its order, in two shards written out of order."""
+        monkeypatch.setattr(quality, "feature_extractor", lambda name, evaluator: extract)
+        rows = [
+            {"image": n, "layout_slide": "SA", "layout_patch": 0, "style_slide": f"S{patient}" if patient else ""}
+            for n, (patient, _) in enumerate(generated)
+        ]
+        write_filled(MANIFEST, rows, tmp_path / "manifest.csv")
         shards = []
         for number in (1, 0):
-            members = [(n, image) for n, (_, image) in enumerate(drawn) if n % 2 == number]
+            members = [(n, image) for n, (_, image) in enumerate(generated) if n % 2 == number]
             shards.append(tmp_path / f"{number}.h5")
-            write_patches(
-                shards[-1],
-                [(image, layout(), (n, 0), 1.0) for n, image in members],
-                32,
-                NAMES,
-                {"slide": str(number)},
-            )
+            images_of = [Generated(n, image, layout(), 0) for n, image in members]
+            write_shard(shards[-1], images_of, 32, NAMES, {"styled": True})
         out = tmp_path / "image_quality" / "styled" / "n1-r0"
-        options = Evaluation(evaluated_images=images, bootstrap=500, batch_size=3)
-        judge_images(options, tmp_path / "manifest.csv", shards, tmp_path / "split.csv", patches, judge, 0, out)
+        how = ImageEvaluation(evaluated_images=images, batch_size=3)
+        options = ImageEvaluationOptions(evaluation=how, run=RUN, seed=0)
+        manifest, split = tmp_path / "manifest.csv", tmp_path / "split.csv"
+        evaluate_images(options, manifest, shards, split, patches, out=out, evaluator=evaluator)
         return pd.read_csv(out / "images.csv", keep_default_na=True)
 
-    return judge
+    return evaluate
 
 
 def test_images_in_the_style_of_their_source_are_found_nearest_to_it(study):
     rng = np.random.default_rng(1)
-    judged = study([(patient, patch(patient, rng)) for patient in "BCD" * 4])
+    evaluated = study([(patient, patch(patient, rng)) for patient in "BCD" * 4])
     for prefix in ("", "colour_", "texture_"):
-        assert judged[f"{prefix}nearer_to_source"].all()
-        assert judged[f"{prefix}nearest_is_source"].all()
-        assert list(judged[f"{prefix}nearest_patient"]) == list("BCD" * 4)
-        assert (judged[f"real_{prefix}nearest_is_source"] >= 0.9).all()
-    assert (judged["chance"] == 0.25).all()
-    assert list(judged["style_patient"]) == list("BCD" * 4)
-    assert judged["layout_iou"].isna().all()
+        assert evaluated[f"{prefix}nearer_to_source"].all()
+        assert evaluated[f"{prefix}nearest_is_source"].all()
+        assert list(evaluated[f"{prefix}nearest_patient"]) == list("BCD" * 4)
+        assert (evaluated[f"real_{prefix}nearest_is_source"] >= 0.9).all()
+    assert (evaluated["chance"] == 0.25).all()
+    assert list(evaluated["style_patient"]) == list("BCD" * 4)
+    assert evaluated["layout_iou"].isna().all()
 
 
-def test_colour_and_texture_are_judged_apart(study):
+def test_colour_and_texture_are_evaluated_apart(study):
     """The colour of the source with the texture of the annotated patient: what a recoloured image would be."""
     rng = np.random.default_rng(1)
-    judged = study([(patient, patch(patient, rng, blur=BLUR["A"])) for patient in "BCD" * 4])
-    assert judged["colour_nearest_is_source"].mean() > 0.9
-    assert not judged["texture_nearest_is_source"].any()
-    assert not judged["texture_nearer_to_source"].any()
+    evaluated = study([(patient, patch(patient, rng, blur=BLUR["A"])) for patient in "BCD" * 4])
+    assert evaluated["colour_nearest_is_source"].mean() > 0.9
+    assert not evaluated["texture_nearest_is_source"].any()
+    assert not evaluated["texture_nearer_to_source"].any()
 
 
 def test_images_that_look_like_the_annotated_patients_are_told(study):
     rng = np.random.default_rng(1)
-    judged = study([(patient, patch("A", rng)) for patient in "BCD" * 2])
-    assert not judged["nearer_to_source"].any()
-    assert set(judged["nearest_patient"]) == {"A"}
+    evaluated = study([(patient, patch("A", rng)) for patient in "BCD" * 2])
+    assert not evaluated["nearer_to_source"].any()
+    assert set(evaluated["nearest_patient"]) == {"A"}
 
 
 def test_an_image_without_style_has_no_source(study):
     rng = np.random.default_rng(1)
-    judged = study([("B", patch("B", rng)), ("", patch("A", rng))])
-    assert judged["distance_to_source"].isna().tolist() == [False, True]
-    assert judged["nearer_to_source"].isna().tolist() == [False, True]
-    assert judged["nearest_patient"].tolist() == ["B", "A"]
+    evaluated = study([("B", patch("B", rng)), ("", patch("A", rng))])
+    assert evaluated["distance_to_source"].isna().tolist() == [False, True]
+    assert evaluated["nearer_to_source"].isna().tolist() == [False, True]
+    assert evaluated["nearest_patient"].tolist() == ["B", "A"]
 
 
-def test_no_more_images_are_judged_than_asked(study):
+def test_no_more_images_are_evaluated_than_asked(study):
     rng = np.random.default_rng(1)
-    judged = study([(patient, patch(patient, rng)) for patient in "BCD" * 4], images=5)
-    assert len(judged) == 5
-    assert judged["image"].is_unique
-    assert judged["nearest_is_source"].all()  # the images drawn are the rows' own
+    evaluated = study([(patient, patch(patient, rng)) for patient in "BCD" * 4], images=5)
+    assert len(evaluated) == 5
+    assert evaluated["image"].is_unique
+    assert evaluated["nearest_is_source"].all()  # the images drawn are the rows' own
 
 
-def test_the_judge_network_is_asked_about_the_layout(study, tmp_path, monkeypatch):
+def test_the_network_is_asked_about_the_layout(study, tmp_path, monkeypatch):
     def predict(network, images):
         """Sees tumour in the right three quarters, whatever there is."""
         tumour = np.zeros(images.shape[:3], np.float32)
         tumour[..., 8:] = 1
         return np.stack([1 - tumour, tumour], 1)
 
-    monkeypatch.setattr(judging, "load_network", lambda folder: folder)
-    monkeypatch.setattr(judging, "predict_probabilities", predict)
+    monkeypatch.setattr(layouts, "load_network", lambda folder: folder)
+    monkeypatch.setattr(layouts, "predict_probabilities", predict)
     (tmp_path / "model.safetensors").write_bytes(b"its weights")
-    judged = study([("B", patch("B", np.random.default_rng(1)))] * 4, judge=tmp_path)
-    np.testing.assert_allclose(judged["iou_stroma"], 8 / 16, rtol=1e-5)
-    np.testing.assert_allclose(judged["iou_tumour"], 16 / 24, rtol=1e-5)
-    np.testing.assert_allclose(judged["layout_iou"], (8 / 16 + 16 / 24) / 2, rtol=1e-5)
-    np.testing.assert_allclose(judged["real_layout_iou"], judged["layout_iou"], rtol=1e-5)  # of the same layout
+    evaluated = study([("B", patch("B", np.random.default_rng(1)))] * 4, evaluator=tmp_path)
+    np.testing.assert_allclose(evaluated["iou_stroma"], 8 / 16, rtol=1e-5)
+    np.testing.assert_allclose(evaluated["iou_tumour"], 16 / 24, rtol=1e-5)
+    np.testing.assert_allclose(evaluated["layout_iou"], (8 / 16 + 16 / 24) / 2, rtol=1e-5)
+    np.testing.assert_allclose(evaluated["real_layout_iou"], evaluated["layout_iou"], rtol=1e-5)  # of the same layout
     made_from = json.loads((tmp_path / "image_quality/styled/n1-r0/provenance.json").read_text())["inputs"]
-    assert set(made_from) == {"SA", "SB", "SC", "SD", "shard 0", "shard 1", "judge"}
+    assert set(made_from) == {"SA", "SB", "SC", "SD", "shard 0", "shard 1", "evaluator"}
 
 
 def thumbnail(images):
@@ -157,61 +153,62 @@ def test_copies_of_a_training_patch_are_told_and_named(study, tmp_path):
     rng = np.random.default_rng(1)
     source = PatchFile(tmp_path / "patches/SB.h5")
     drawn = [("B", source.image(7))] + [("B", patch("A", rng) // 2 + 100) for _ in range(3)]
-    judged = study(drawn, extract=thumbnail)
-    assert judged["closest_slide"][0] == "SB" and judged["closest_patch"][0] == 7
-    assert judged["closest_distance"][0] == pytest.approx(0, abs=1e-6)
-    assert judged["close_to_training"].tolist() == [1, 0, 0, 0]
+    evaluated = study(drawn, extract=thumbnail)
+    assert evaluated["closest_slide"][0] == "SB" and evaluated["closest_patch"][0] == 7
+    assert evaluated["closest_distance"][0] == pytest.approx(0, abs=1e-6)
+    assert evaluated["close_to_training"].tolist() == [1, 0, 0, 0]
 
 
-def test_drawn_sets_are_compared_with_real_patches_and_these_with_each_other(study, tmp_path):
+def test_generated_sets_are_compared_with_real_patches_and_these_with_each_other(study, tmp_path):
     rng = np.random.default_rng(1)
     study([(patient, patch("A", rng)) for patient in "BCD" * 6], extract=thumbnail)
     sets = pd.read_csv(tmp_path / "image_quality/styled/n1-r0/sets.csv").set_index(["images_of", "metric"])
-    assert sets.loc[("drawn", "fid"), "value"] > 10 * sets.loc[("real", "fid"), "value"]
-    assert sets.loc[("drawn", "precision"), "value"] < 0.2 < 0.8 < sets.loc[("real", "precision"), "value"]
+    assert sets.loc[("generated", "fid"), "value"] > 10 * sets.loc[("real", "fid"), "value"]
+    assert sets.loc[("generated", "precision"), "value"] < 0.2 < 0.8 < sets.loc[("real", "precision"), "value"]
     assert (sets["images"] == 18).all() and (sets["features"] == "segmenter").all()
-    options = Evaluation(bootstrap=200)
-    summarise_quality(options, [tmp_path / "image_quality/styled/n1-r0"], 0, tmp_path / "summary.csv")
+    options = QualitySummaryOptions(evaluation=QualitySummary(bootstrap=200), seed=0)
+    summarise_quality(options, [tmp_path / "image_quality/styled/n1-r0"], out=tmp_path / "summary.csv")
     summary = pd.read_csv(tmp_path / "summary.csv").set_index(["images_of", "metric"])
-    assert summary.loc[("drawn", "fid"), "value"] == sets.loc[("drawn", "fid"), "value"]
+    assert summary.loc[("generated", "fid"), "value"] == sets.loc[("generated", "fid"), "value"]
     assert summary.loc[("real", "kid"), "deviation"] == sets.loc[("real", "kid"), "deviation"] > 0
-    assert summary.loc[("drawn", "diversity"), "features"] == "segmenter"
+    assert summary.loc[("generated", "diversity"), "features"] == "segmenter"
     assert summary.loc[("real", "share_close_to_training"), "value"] == pytest.approx(0.05, abs=0.06)
 
 
 def test_patients_whose_names_look_like_nothing_are_clusters_of_images(tmp_path):
     """Two patients of ten equal images each: the interval is that of two values, not of eleven."""
-    columns = dict.fromkeys([*quality.MEANS.values()], np.nan) | {"layout_iou": [0.0] * 10 + [1.0] * 10}
+    ious = [0.0] * 10 + [1.0] * 10
     folder = tmp_path / "styled" / "n1-r0"
     folder.mkdir(parents=True)
-    pd.DataFrame(columns=COLUMNS).to_csv(folder / "sets.csv", index=False)
+    SETS.write(pd.DataFrame(columns=list(SETS.columns)), folder / "sets.csv")
     widths = []
     for names in (("NA", "None"), ("A", "B")):
-        table = pd.DataFrame({"style_patient": [names[0]] * 10 + [names[1]] * 10} | columns)
-        table.to_csv(folder / "images.csv", index=False)
-        found = summarise_quality(Evaluation(bootstrap=200), [folder], 0, tmp_path / "out")
-        row = found.set_index("metric").loc["layout_iou"]
+        patients = [names[0]] * 10 + [names[1]] * 10
+        rows = [{"style_patient": name, "layout_iou": value} for name, value in zip(patients, ious, strict=True)]
+        write_filled(IMAGES, rows, folder / "images.csv")
+        options = QualitySummaryOptions(evaluation=QualitySummary(bootstrap=200), seed=0)
+        found = summarise_quality(options, [folder], out=tmp_path / "out")
+        row = found.query("images_of == 'generated'").set_index("metric").loc["layout_iou"]
         widths.append(row["high"] - row["low"])
     assert widths[0] == widths[1] > 0
 
 
 def test_shards_of_another_manifest_are_refused(study, tmp_path):
     study([("B", patch("B", np.random.default_rng(1)))] * 4)
-    pd.DataFrame({"image": [7], "layout_slide": "SA", "style_slide": "SB"}).to_csv(tmp_path / "other.csv", index=False)
+    write_filled(MANIFEST, [{"image": 7, "layout_slide": "SA", "style_slide": "SB"}], tmp_path / "other.csv")
+    options = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=RUN, seed=0)
+    shards, split = [tmp_path / "0.h5"], tmp_path / "split.csv"
     with pytest.raises(UserError, match=r"other\.csv: its images are not those of"):
-        judge_images(
-            Evaluation(), tmp_path / "other.csv", [tmp_path / "0.h5"], tmp_path / "split.csv", tmp_path / "patches",
-            None, 0, tmp_path / "out.csv",
-        )  # fmt: skip
+        evaluate_images(options, tmp_path / "other.csv", shards, split, tmp_path / "patches", out=tmp_path / "out.csv")
 
 
 def test_the_summary_counts_shares_and_the_level_of_chance(study, tmp_path):
     rng = np.random.default_rng(1)
     study([(patient, patch(patient if number else "A", rng)) for number, patient in enumerate("BBBBCCDD")])
     out = tmp_path / "image_quality.csv"
-    options = Evaluation(bootstrap=500)
-    summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0"], 0, out)
-    table = pd.read_csv(out).query("images_of == 'drawn'").set_index("metric")
+    options = QualitySummaryOptions(evaluation=QualitySummary(bootstrap=500), seed=0)
+    summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0"], out=out)
+    table = pd.read_csv(out).query("images_of == 'generated'").set_index("metric")
     assert set(table["generator"]) == {"styled"} and set(table["annotated_patients"]) == {1}
     assert table.loc["share_nearest_is_source", "value"] == 7 / 8
     assert table.loc["share_nearer_to_source", "value"] == 7 / 8

@@ -50,7 +50,7 @@ def test_the_ceiling_is_how_often_real_patches_are_nearest_to_their_own_slide():
     found = shares_of_real_patches({"SA": a, "SB": b, "SC": b[:1]}, {"SA": "A", "SB": "B", "SC": "C"}, ["SA"])
     assert found.loc["SB", "nearer_to_source"] == 0.5  # centre of B at 5: half its patches are nearer to A
     assert found.loc["SA", "nearest_is_source"] == 1
-    assert list(found.index) == ["SA", "SB"]  # one patch cannot be judged against itself
+    assert list(found.index) == ["SA", "SB"]  # one patch cannot be evaluated against itself
 
 
 def test_slides_of_one_patch_each_have_no_ceiling():

@@ -1,6 +1,6 @@
 """Presets of a generator: where a study's configuration is silent, these speak.
 
-`paper` is the published method as its released code parameterises it, with that code's defects mended; `improved` is
+`paper` is the published method as its released code parameterises it, with that code's defects corrected; `improved` is
 the default for real studies; `demo` fits two CPU cores.
 """
 

@@ -1,1 +1,1 @@
-"""Scores of segmentation networks by patient, the statistics across patients, and the quality of drawn images."""
+"""Scores of segmentation networks by patient, the statistics across patients, and the quality of generated images."""

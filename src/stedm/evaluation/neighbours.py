@@ -22,7 +22,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def closest_patches(
-    drawn: np.ndarray, styles: Sequence[str], files: Sequence[PatchFile], known: Mapping[str, np.ndarray]
+    generated: np.ndarray, styles: Sequence[str], files: Sequence[PatchFile], known: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
     """The training patch that is closest to each generated image, and how close real patches are to each other.
 
@@ -30,7 +30,7 @@ def closest_patches(
     that share no pixel with it, including those of its own slide.
 
     Args:
-        drawn: (N, D) features of the generated images.
+        generated: (N, D) features of the generated images.
         styles: their style slides.
         files: patch files of the training slides.
         known: (n, D) features of their patches, by slide.
@@ -43,7 +43,7 @@ def closest_patches(
     every = unit(np.concatenate([known[file.slide] for file in files]))
     slides = np.concatenate([[file.slide] * len(file) for file in files])
     numbers = np.concatenate([np.arange(len(file)) for file in files])
-    distances, places = closest(unit(drawn), every)
+    distances, places = closest(unit(generated), every)
     real = pd.Series(np.concatenate(real_distances(files, every)))
     threshold = real.quantile(CLOSE)
     known_slides = pd.DataFrame({"distance": real, "close": real < threshold}).groupby(slides).mean()
@@ -89,11 +89,11 @@ def real_distances(files: Sequence[PatchFile], every: np.ndarray) -> list[np.nda
     return found
 
 
-def diversity(drawn: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def diversity(generated: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """How far images of one style are from each other, and the same for real patches of the style's slide.
 
     Args:
-        drawn: (N, D) features of the generated images.
+        generated: (N, D) features of the generated images.
         styles: their style slides.
         known: (n, D) features of real patches, by slide.
 
@@ -104,7 +104,7 @@ def diversity(drawn: np.ndarray, styles: Sequence[str], known: Mapping[str, np.n
     names = pd.Series(list(styles))
     own = np.full(len(names), np.nan)
     for places in names.groupby(names).indices.values():
-        own[places] = mean_distances(drawn[places])
+        own[places] = mean_distances(generated[places])
     return pd.DataFrame({"diversity": own, "real_diversity": real.reindex(names).to_numpy()})
 
 

@@ -154,7 +154,7 @@ def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *
     groups = ["generator", "annotated_patients"]
     tables = []
     for key, some in images.groupby(groups, sort=True):
-        own = sets[(sets[groups] == key).all(axis=1)]
+        own = sets[(sets[groups] == list(key)).all(axis=1)]
         table = pd.concat([means(options, some.reset_index(drop=True), options.seed), means_of_sets(own)])
         tables.append(table.assign(**some[groups].iloc[0]))
     summary = pd.concat(tables, ignore_index=True)

@@ -1,7 +1,7 @@
-"""How far the set of drawn images is from the set of real ones: FID, KID, precision and recall.
+"""How far the set of generated images is from the set of real ones: FID, KID, precision and recall.
 
 All three depend on the number of images, FID most: below some thousand it is too high, whatever is compared. So real
-patches are compared with real patches, as many of the same slides: that is as low as drawn images can come.
+patches are compared with real patches, as many of the same slides: that is as low as generated images can come.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,25 @@ COLUMNS = ["images_of", "metric", "value", "deviation", "images", "features"]
 
 
 def compare_sets(
-    drawn: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray], extractor: str, seed: int
+    generated: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray], extractor: str, seed: int
 ) -> pd.DataFrame:
-    """FID, KID, precision and recall of drawn images, and of real patches, against other real patches.
+    """FID, KID, precision and recall of generated images, and of real patches, against other real patches.
 
     The three sets hold the same number of images of each style slide, and none of the real patches is in two.
 
     Args:
-        drawn: (N, D) features of the drawn images.
+        generated: (N, D) features of the generated images.
         styles: their style slides.
         known: (n, D) features of real patches, by slide.
         extractor: name of the features.
         seed: of who is in which set.
 
     Returns:
-        images_of (drawn, real), metric (fid, kid, precision, recall), value, deviation (of KID, over its subsets),
+        images_of (generated, real), metric (fid, kid, precision, recall), value, deviation (of KID, over its subsets),
         images (in each of the sets), features. No row where there are fewer than 8 images.
     """
     rng = np.random.default_rng(seed % 2**32)
-    first, second, third = (np.concatenate(part) for part in zip(*matched(drawn, styles, known, rng), strict=True))
+    first, second, third = (np.concatenate(part) for part in zip(*matched(generated, styles, known, rng), strict=True))
     if len(first) < LEAST:
         return pd.DataFrame(columns=COLUMNS)
     rows = []
@@ -46,12 +46,12 @@ def compare_sets(
 
 
 def matched(
-    drawn: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray], rng: np.random.Generator
+    generated: np.ndarray, styles: Sequence[str], known: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """For each slide equal numbers of images in its style, of its patches, and of others of its patches."""
     parts = []
     for slide, features in known.items():
-        own = drawn[np.array(styles) == slide]
+        own = generated[np.array(styles) == slide]
         count = min(len(own), len(features) // 2)
         order = rng.permutation(len(features))
         parts.append((rng.permutation(own)[:count], features[order[:count]], features[order[count : 2 * count]]))

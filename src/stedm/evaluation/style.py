@@ -43,12 +43,12 @@ def style_fidelity(
         The columns of `style_distances` for colour and texture together and, with the prefixes `colour_` and
         `texture_`, for each alone; the shares of `shares_of_real_patches` have an additional prefix `real_` in front.
     """
-    drawn = np.stack([style_statistics(image) for image in images])
+    generated = np.stack([style_statistics(image) for image in images])
     slides = statistics_of_slides(files)
     parts = []
     for prefix, kind in KINDS.items():
         some = {slide: values[:, kind] for slide, values in slides.items()}
-        distances = style_distances(drawn[:, kind], some, patients, annotated, sources)
+        distances = style_distances(generated[:, kind], some, patients, annotated, sources)
         real = shares_of_real_patches(some, patients, annotated).reindex([slide for slide, _ in sources])
         parts += [distances.add_prefix(prefix), real.reset_index(drop=True).add_prefix(f"real_{prefix}")]
     return pd.concat(parts, axis=1)
@@ -101,7 +101,7 @@ def whitening(slides: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def style_distances(
-    drawn: np.ndarray,
+    generated: np.ndarray,
     slides: Mapping[str, np.ndarray],
     patients: Mapping[str, str],
     annotated: Sequence[str],
@@ -110,7 +110,7 @@ def style_distances(
     """How far images are from their style's slide and from the annotated patients, and whose slide is nearest.
 
     Args:
-        drawn: (N, S) statistics of the generated images.
+        generated: (N, S) statistics of the generated images.
         slides: (n, S) statistics of each training slide's patches.
         patients: patient by slide.
         annotated: names of the annotated patients' slides.
@@ -121,10 +121,10 @@ def style_distances(
     """
     whiten = whitening(slides.values())
     centres = pd.DataFrame({slide: values.mean(0) @ whiten for slide, values in slides.items()}).T
-    drawn = drawn @ whiten
-    distances = np.linalg.norm(drawn[:, None] - centres.to_numpy()[None], axis=2)
+    generated = generated @ whiten
+    distances = np.linalg.norm(generated[:, None] - centres.to_numpy()[None], axis=2)
     of_annotated = centres.loc[list(annotated)].groupby([patients[slide] for slide in annotated]).mean().mean()
-    to_annotated = np.linalg.norm(drawn - of_annotated.to_numpy(), axis=1)
+    to_annotated = np.linalg.norm(generated - of_annotated.to_numpy(), axis=1)
     rows = []
     for image, (slide, patient) in enumerate(sources):
         source = distances[image, centres.index.get_loc(slide)] if slide in centres.index else np.nan
@@ -153,10 +153,10 @@ def shares_of_real_patches(
         nearer_to_source and nearest_is_source: shares in [0, 1] by slide, for slides with at least two patches.
     """
     known = {slide: values[::2] for slide, values in slides.items()}
-    judged = [(slide, row) for slide, values in slides.items() for row in values[1::2]]
-    if not judged:
+    evaluated = [(slide, row) for slide, values in slides.items() for row in values[1::2]]
+    if not evaluated:
         return pd.DataFrame({"nearer_to_source": [], "nearest_is_source": []}, dtype=float)
-    sources = [(slide, patients[slide]) for slide, _ in judged]
-    table = style_distances(np.array([row for _, row in judged]), known, patients, annotated, sources)
+    sources = [(slide, patients[slide]) for slide, _ in evaluated]
+    table = style_distances(np.array([row for _, row in evaluated]), known, patients, annotated, sources)
     shares = table[["nearer_to_source", "nearest_is_source"]].astype(float)
-    return shares.groupby([slide for slide, _ in judged]).mean()
+    return shares.groupby([slide for slide, _ in evaluated]).mean()

@@ -42,7 +42,7 @@ def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
 class Batches(Dataset[dict[str, Tensor]]):
     """Item i is the whole batch of step i: `image` (B, P, P, 3) uint8 and `label` (B, P, P) uint8, 255 = ignore.
 
-    Real patches are drawn uniformly over patients first and over the patient's annotated patches then, so that a
+    Real patches are sampled uniformly over patients first and over the patient's annotated patches then, so that a
     patient with large slides does not dominate; synthetic images uniformly over all of them.
 
     Args:
@@ -50,7 +50,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         synthetic: shards of generated images; unused by an arm without generator.
         options: real patches in a batch, and synthetic images for each of them.
         arm: whether there are synthetic images, how many, how many for each real patch; and stain augmentation.
-        seed: of all draws.
+        seed: of everything random.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Batches(Dataset[dict[str, Tensor]]):
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        pairs = [self.draw(step, position) for position in range(self.real_count + self.synthetic_count)]
+        pairs = [self.sample(step, position) for position in range(self.real_count + self.synthetic_count)]
         images, labels = zip(*pairs, strict=True)
         return {"image": torch.from_numpy(np.stack(images)), "label": torch.from_numpy(np.stack(labels))}
 
-    def draw(self, step: int, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, step: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (P, P, 3) and labels (P, P) at a position of the batch of a step."""
         rng = np.random.default_rng([self.seed, step, position])
         file, index = self.place(rng, synthetic=position >= self.real_count)
         turn = int(rng.integers(8))
         image, labels = dihedral(file.image(index), turn), dihedral(file.labels(index), turn)
-        if self.stain_augmentation:  # drawn last, so that patches and turns are those of the arm without
+        if self.stain_augmentation:  # sampled last, so that patches and turns are those of the arm without
             image = perturb_stains(image, *draw_stains(rng))
         return image, labels
 

@@ -1,6 +1,6 @@
 """Predictions of overlapping windows put together.
 
-Windows are weighted by a Gaussian, as nnU-Net does (Isensee et al. 2021), so that a pixel is judged most by the windows
+Windows are weighted by a Gaussian, as nnU-Net does (Isensee et al. 2021), so that a pixel depends most on the windows
 that see most around it. Work goes from top to bottom, so that memory does not grow with height, and in three threads:
 one reads what comes next, one predicts, and the caller's adds up and goes on with what is done.
 """
