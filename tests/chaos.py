@@ -32,7 +32,7 @@ SLIDES = {"A": "annotated", "U": "unannotated", "T": "test"}
 STUDY = """
 study: chaos
 slides: {sheet: slides.csv, root: drawn}
-demo: {size: 512}
+phantoms: {size: 512}
 classes:
   - {name: stroma, color: "#e8a0bf", annotations: [Stroma]}
   - {name: tumour, color: "#6a3d9a", annotations: [Tumor]}

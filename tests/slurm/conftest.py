@@ -18,7 +18,7 @@ ROLES = {"A1": "annotated", "A2": "annotated", "U1": "unannotated", "U2": "unann
 STUDY = """
 study: small
 slides: {sheet: slides.csv, root: drawn}
-demo: {size: 512}
+phantoms: {size: 512}
 classes:
   - {name: stroma, color: "#e8a0bf", annotations: [Stroma]}
   - {name: tumour, color: "#6a3d9a", annotations: [Tumor]}
