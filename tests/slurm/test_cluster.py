@@ -96,7 +96,7 @@ def test_the_study_finishes_though_accounting_and_controller_are_away_for_half_a
 
 
 def test_jobs_ran_where_the_profile_sends_them(study):
-    on_gpu = jobs("train_|embed_|draw_|score_|judge_")
+    on_gpu = jobs("train_|embed_|generate_|score_|evaluate_")
     assert len(on_gpu) >= 10
     assert {job["partition"] for job in on_gpu} == {"gpu"}
     assert all("gres/gpu=1" in job["tres"] for job in on_gpu)
