@@ -9,9 +9,9 @@ from scipy.ndimage import map_coordinates
 
 from stedm.config import Tissue
 from stedm.slides.annotations import Annotation, MaskAnnotation, PolygonAnnotation, Shape
-from stedm.slides.annotations.drawing import polygons_of
 from stedm.slides.annotations.mask import mask_scale, read_values
-from stedm.slides.annotations.read import check_coordinates, read_drawn
+from stedm.slides.annotations.read import check_coordinates, read_contents
+from stedm.slides.annotations.shapes import polygons_of
 from stedm.slides.open import OpenedSlide
 
 BLACK = 25
@@ -100,8 +100,8 @@ def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], 
     """
     brought: Annotation
     if path.suffix in (".geojson", ".json"):
-        _, drawn = read_drawn(path, "", dimensions)
-        polygons, _, _ = polygons_of(path, drawn)
+        _, contents = read_contents(path, "", dimensions)
+        polygons = polygons_of(path, contents.shapes).polygons
         check_coordinates(path, polygons, dimensions)
         brought = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
     else:

@@ -91,7 +91,7 @@ def test_arrows_and_rulers_are_counted(read):
     items = [region((1, 1), (9, 9), kind=3), region((1, 1), (9, 9), kind=4), region((4, 4), kind=5)]
     result = read(layer(*items, square(20, 10, 50, 40), square(0, 0, 5, 5, negative=1), name="Tumor"))
     assert result.area == 900
-    assert [note.split(" in ")[0] for note in result.notes] == ["2 × LineString", "1 × Point"]
+    assert result.notes == ["2 × LineString: labels nothing", "1 × Point: labels nothing"]
 
 
 @pytest.mark.parametrize(

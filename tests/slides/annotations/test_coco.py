@@ -65,7 +65,7 @@ def test_the_slide_is_found_by_its_file_name(read, expected):
     for image in ("Melanoma_03_1.svs", ""):
         with pytest.raises(UserError, match=r"a\.json: no image has the file name .*Melanoma_01_1\.svs.*file_name"):
             read(*items, image=image)
-    assert "no polygon" in read(image="Melanoma_02_1.svs").notes[0]
+    assert "no shape" in read(image="Melanoma_02_1.svs").notes[0]
 
 
 def test_images_of_another_size_and_twice_are_refused(read):
@@ -94,10 +94,10 @@ def test_run_lengths_are_the_mask_that_pycocotools_encoded(read, compressed):
 def test_lines_points_and_empty_segmentations_are_counted(read):
     result = read((1, 1, [[1, 2, 3, 4]]), (1, 1, [[1, 2]]), (1, 1, []), (1, 1, None), (1, 1, square(1, 1, 5, 5)))
     assert result.area == 16
-    assert [note.split(" in ")[0] for note in result.notes] == [
-        "1 × LineString",
-        "1 × Point",
-        "2 × shape without geometry",
+    assert result.notes == [
+        "1 × LineString: labels nothing",
+        "1 × Point: labels nothing",
+        "2 × shape without geometry: labels nothing",
     ]
 
 
@@ -141,9 +141,12 @@ def test_any_compressed_run_lengths_are_decoded_or_refused(counts):
     assert mask.max() <= 1
 
 
-def test_unknown_categories_are_named(read):
-    with pytest.raises(UserError, match=r"annotation 1 of image 1: .*no category 9"):
-        read((1, 9, square(1, 1, 5, 5)))
+def test_unknown_categories_are_unknown_classes(read):
+    items = [(1, 9, square(1, 1, 5, 5)), (1, 9, square(6, 6, 9, 9)), (1, None, square(6, 6, 9, 9))]
+    with pytest.raises(UserError, match=r"unknown classes: 'category 9' \(2\), 'Unclassified' \(1\)"):
+        read(*items)
+    ignored = read(*items, (1, 7, square(20, 20, 30, 30)), ignore=["category 9", "Unclassified"])
+    assert ignored.area == 100
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])

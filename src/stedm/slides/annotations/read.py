@@ -21,9 +21,9 @@ from stedm.slides.annotations.annotation import IGNORE, REGION, Annotation, Poly
 from stedm.slides.annotations.aperio import read_aperio
 from stedm.slides.annotations.asap import read_asap
 from stedm.slides.annotations.coco import is_coco, read_coco
-from stedm.slides.annotations.drawing import Drawn, polygons_of
 from stedm.slides.annotations.geojson import read_geojson
 from stedm.slides.annotations.mask import read_mask
+from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
 
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
@@ -46,17 +46,18 @@ def read_annotation(
         image: file name of the slide, by which files of many slides (COCO) are searched.
 
     Raises:
-        UserError: it cannot be read, has classes that nobody knows, or does not lie on the slide.
+        UserError: it cannot be read, has classes that nobody knows, does not lie on the slide, or labels nothing
+            though it has shapes.
     """
     if path.suffix.lower() in (".png", ".tif", ".tiff"):
         return read_mask(path, classes, dimensions)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
-        format, drawn = read_drawn(path, image, dimensions)
-        return annotation_of(path, format, drawn, classes, annotations, dimensions)
+        format, contents = read_contents(path, image, dimensions)
+        return annotation_of(path, format, contents, classes, annotations, dimensions)
 
 
-def read_drawn(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, list[Drawn]]:
-    """The format of a file by its ending and its content, and what it draws."""
+def read_contents(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, Contents]:
+    """The format of a file by its ending and its content, and what it holds."""
     match path.suffix.lower():
         case ".geojson" | ".json":
             data = parse_json(path)
@@ -113,38 +114,60 @@ def parse_xml(path: Path) -> Element:
 def annotation_of(
     path: Path,
     format: str,
-    drawn: Sequence[Drawn],
+    contents: Contents,
     classes: Sequence[TissueClass],
     annotations: Annotations,
     dimensions: tuple[int, int],
 ) -> PolygonAnnotation:
-    """Shapes in painting order of what a file draws: as in the file, but what lies within another class's over it."""
-    polygons, index, passed = polygons_of(path, drawn)
-    if passed and annotations.without_area == "refuse":
-        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(passed.items()))
+    """Shapes in painting order: as in the file, but what lies within another class's over it."""
+    polygons, index, without_area, repairs = polygons_of(path, contents.shapes)
+    if without_area and annotations.without_area == "refuse":
         raise UserError(
-            f"{path}: {counts}: these have no area, so they label nothing. Draw areas, or set"
+            f"{path}: {counted(without_area)}: these have no area, so they label nothing. Give them areas, or set"
             " annotations.without_area to ignore"
         )
-    labels = labels_of(path, [drawn[number] for number in np.unique(index)], classes, annotations)
+    labels = labels_of(path, [contents.shapes[number] for number in np.unique(index)], classes, annotations)
     check_coordinates(path, polygons, dimensions)
-    shapes = [Shape(polygon, labels[drawn[number].name]) for polygon, number in zip(polygons, index, strict=True)]
-    depth = np.zeros(len(shapes), int)
-    of_class = np.flatnonzero([item.label >= 0 for item in shapes])
-    depth[of_class] = depths(polygons[of_class])
-    shapes = [shapes[number] for number in np.argsort(depth, kind="stable")]
-    if annotations.whole_slide and not any(item.label == REGION for item in shapes):
-        shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
-    notes = [
-        f"{count} × {kind} in the annotation passed over, it has no area" for kind, count in sorted(passed.items())
-    ]
+    shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
+    fill = IGNORE_INDEX if annotations.fill is None else [item.name for item in classes].index(annotations.fill)
+    everywhere = annotations.whole_slide and not any(item.label == REGION for item in shapes)
+    slide = [Shape(shapely.box(0, 0, *dimensions), REGION)] if everywhere else []
+    annotation = PolygonAnnotation([*shapes, *slide], fill, format)
+    fates = annotation.fates(dimensions)[: len(shapes)]
+    lost = +(contents.lost + without_area + Counter(fates[fates != ""].tolist()))
+    check_left(path, shapes, fates, lost, annotation.has_regions and annotations.fill is not None)
+    labelless = [f"{count} × {kind}: labels nothing" for kind, count in sorted(lost.items())]
+    annotation.notes = [*contents.notes, *repairs, *labelless]
     if not shapes:
-        notes.append("the annotation has no polygon")
-    elif annotations.fill is not None and not any(item.label == REGION for item in shapes):
-        notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
-    names = [item.name for item in classes]
-    fill = IGNORE_INDEX if annotations.fill is None else names.index(annotations.fill)
-    return PolygonAnnotation(shapes, fill, format, notes)
+        annotation.notes.append("the annotation has no shape")
+    elif annotations.fill is not None and not annotation.has_regions:
+        annotation.notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
+    return annotation
+
+
+def check_left(path: Path, shapes: Sequence[Shape], fates: np.ndarray, lost: Counter[str], fill: bool) -> None:
+    """Refuse a file that has something, but no shape of a class that labels a pixel, nor bounds an area to `fill`."""
+    kinds = {REGION: "region", IGNORE: "ignored shape"}
+    others = Counter(kinds[item.label] for item in shapes if item.label in kinds)
+    labelling = sum(fates == "") - others.total()
+    if lost + others and not labelling and not (others and fill):
+        raise UserError(
+            f"{path}: nothing in it labels a pixel ({counted(lost + others)}); correct it, or leave the slide's"
+            " `annotation` empty in the sheet"
+        )
+
+
+def painting_order(polygons: np.ndarray, labels: Sequence[int]) -> list[Shape]:
+    """Polygons with their labels: those that lie in fewer others first."""
+    shapes = [Shape(polygon, label) for polygon, label in zip(polygons, labels, strict=True)]
+    depth = np.zeros(len(shapes), int)
+    of_class = np.flatnonzero([label >= 0 for label in labels])
+    depth[of_class] = depths(polygons[of_class])
+    return [shapes[number] for number in np.argsort(depth, kind="stable")]
+
+
+def counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))
 
 
 def depths(polygons: np.ndarray) -> np.ndarray:
@@ -158,15 +181,15 @@ def depths(polygons: np.ndarray) -> np.ndarray:
 
 
 def labels_of(
-    path: Path, drawn: Sequence[Drawn], classes: Sequence[TissueClass], annotations: Annotations
+    path: Path, shapes: Sequence[NamedShape], classes: Sequence[TissueClass], annotations: Annotations
 ) -> dict[str, int]:
     """Label of each name.
 
     Raises:
-        UserError: names that stand for nothing, all of them, each with its count and the colour it is drawn in.
+        UserError: names that stand for nothing, all of them, each with its count and its colour.
     """
     known = {name: label for label, item in enumerate(classes) for name in (item.annotations or [item.name])}
-    colours = {item.name: item.colour for item in reversed(drawn)}
+    colours = {item.name: item.colour for item in reversed(shapes)}
     labels = {}
     for name in colours:
         if name in known:
@@ -175,12 +198,13 @@ def labels_of(
             labels[name] = IGNORE
         elif any(fnmatchcase(name, pattern) for pattern in annotations.regions):
             labels[name] = REGION
-    counts = Counter(item.name for item in drawn if item.name not in labels)
+    counts = Counter(item.name for item in shapes if item.name not in labels)
     if counts:
         unknown = [f"{name!r} ({', '.join(filter(None, [str(counts[name]), colours[name]]))})" for name in counts]
         raise UserError(
             f"{path}: unknown classes: {', '.join(unknown)}; known are {', '.join(map(repr, known))}. Name them under"
-            " `annotations` of one of the classes, or in annotations.ignore or annotations.regions"
+            " `annotations` of one of the classes; or in annotations.regions, which say what is annotated; or in"
+            " annotations.ignore, which leaves out what lies in them too"
         )
     return labels
 
