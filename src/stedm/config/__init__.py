@@ -3,7 +3,7 @@
 `load` reads a YAML file as a `Study`, which has one section for each part; `stages` has what each stage needs of it.
 """
 
-from stedm.config.base import IGNORE_INDEX, Section
+from stedm.config.base import IGNORE_INDEX, Section, normalised
 from stedm.config.evaluation import (
     Comparison,
     Evaluation,
@@ -143,5 +143,6 @@ __all__ = [
     "mask_range",
     "merge",
     "messages",
+    "normalised",
     "validate",
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from stedm.config.base import Count, Fraction, Name, PathName, Positive, Section, Seed, once
+from stedm.config.base import Count, Fraction, Name, PathName, Positive, Section, Seed, ShapeName, once
 
 
 class Phantoms(Section):
@@ -28,7 +28,7 @@ class TissueClass(Section):
 
     name: Name
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-    annotations: list[str] = []
+    annotations: list[ShapeName] = []
     """Names of this class in annotation files (QuPath classifications); by default its own name. Shapes that have no
     class are called `Unclassified`."""
     mask_values: list[str] = []
@@ -60,11 +60,11 @@ def mask_range(text: str) -> tuple[int, int]:
 
 
 class Annotations(Section):
-    regions: list[str] = ["Region*"]
+    regions: list[ShapeName] = ["Region*"]
     """Annotation classes that say what area is annotated. Without any in a file, its own polygons are the area."""
     fill: Name | None = None
     """Class of annotated area that no polygon covers (null: it stays unannotated)."""
-    ignore: list[str] = ["Ignore*"]
+    ignore: list[ShapeName] = ["Ignore*"]
     """Annotation classes that are neither trained on nor scored."""
     whole_slide: bool = False
     """All of a slide is annotated where its file has no region, and `fill` is what no polygon covers."""

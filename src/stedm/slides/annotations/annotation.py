@@ -19,8 +19,6 @@ SUBPIXEL = 4
 """Bits of OpenCV's fixed-point coordinates."""
 NUDGE = 1e-6, 1.618e-6
 """Level-0 pixels right and down, along no edge that anybody annotates."""
-LARGEST = 2**20
-"""Pixels of the box of a thin shape that is looked at pixel by pixel; a larger one has pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +54,32 @@ class Annotation(ABC):
     def area(self) -> float:
         """Annotated area in level-0 pixels."""
 
+    @property
     @abstractmethod
-    def present(self, dimensions: tuple[int, int], downsample: float) -> set[int]:
-        """Labels that pixels of a slide of these level-0 dimensions (width, height) have at this downsample."""
+    def present(self) -> set[int]:
+        """Labels that its pixels have."""
 
 
 class PolygonAnnotation(Annotation):
     """Shapes in the order they are painted: later ones over earlier ones, ignored ones over all.
 
     With regions, they are the annotated area, and `fill` is the label of the area that no class covers (255: none).
-    Without, the classes' own shapes are the area.
+    Without, the classes' own shapes are the area. `seen` says which shapes label a pixel (None: all).
     """
 
     def __init__(
-        self, shapes: Sequence[Shape], fill: int = IGNORE_INDEX, format: str = "geojson", notes: Sequence[str] = ()
+        self,
+        shapes: Sequence[Shape],
+        fill: int = IGNORE_INDEX,
+        format: str = "geojson",
+        notes: Sequence[str] = (),
+        seen: Sequence[bool] | None = None,
     ):
         self.format = format
         self.notes = list(notes)
         self.fill = fill
         self.shapes = list(shapes)
+        self.seen = [True] * len(shapes) if seen is None else list(seen)
         self.has_regions = any(item.label == REGION for item in shapes)
         polygons = np.array([item.polygon for item in shapes], object)
         self._tree = shapely.STRtree(polygons)
@@ -117,29 +122,9 @@ class PolygonAnnotation(Annotation):
             classes = shapely.intersection(classes, regions)
         return classes if ignored.is_empty else shapely.difference(classes, ignored)
 
-    def fates(self, dimensions: tuple[int, int], downsample: float = 1.0) -> np.ndarray:
-        """Why shapes of classes label no pixel, (N,) of text; "" for those that do, for regions and ignored shapes.
-
-        Args:
-            dimensions: (width, height) of the slide's level 0.
-            downsample: level-0 pixels per pixel.
-        """
-        labels = np.array([item.label for item in self.shapes])
-        polygons = np.array([item.polygon for item in self.shapes], object)
-        slide, regions, ignored = shapely.box(0, 0, *dimensions), self._union({REGION}), self._union({IGNORE})
-        shapely.prepare([slide, regions, ignored])
-        reasons = {
-            "shape outside the slide": ~shapely.intersects(slide, polygons),
-            "shape outside all regions": ~shapely.intersects(regions, polygons) & self.has_regions,
-            "shape under an ignored one": shapely.covers(ignored, polygons),
-            "shape under another of the same outline": overpainted(polygons, labels),
-            "shape smaller than a pixel": without_pixel(polygons, downsample),
-        }
-        return np.where(labels >= 0, np.select(list(reasons.values()), list(reasons), ""), "")
-
-    def present(self, dimensions: tuple[int, int], downsample: float) -> set[int]:
-        seen = self.fates(dimensions, downsample) == ""
-        found = {item.label for item, is_seen in zip(self.shapes, seen, strict=True) if is_seen and item.label >= 0}
+    @property
+    def present(self) -> set[int]:
+        found = {item.label for item, seen in zip(self.shapes, self.seen, strict=True) if seen and item.label >= 0}
         if self.has_regions and self.fill != IGNORE_INDEX and self.fill not in found:
             classes = self._union({item.label for item in self.shapes if item.label >= 0})
             found |= {self.fill} if self._annotated.difference(classes).area > 0 else set()
@@ -179,32 +164,9 @@ class MaskAnnotation(Annotation):
     def area(self) -> float:
         return float((self.labels != IGNORE_INDEX).sum()) * self.scale**2
 
-    def present(self, dimensions: tuple[int, int], downsample: float) -> set[int]:
+    @property
+    def present(self) -> set[int]:
         return set(np.unique(self.labels).tolist()) - {IGNORE_INDEX}
-
-
-def overpainted(polygons: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,) bool: polygons that are painted over by a later one of the same outline and another label."""
-    outlines = shapely.to_wkb(shapely.normalize(polygons))
-    last = dict(zip(outlines, labels, strict=True))
-    return np.array([last[outline] != label for outline, label in zip(outlines, labels, strict=True)], bool)
-
-
-def without_pixel(polygons: np.ndarray, downsample: float) -> np.ndarray:
-    """(N,) bool: polygons in which no pixel's centre lies.
-
-    Those with an area larger than half their outline's length, in pixels, have one (Nosarzewska's inequality).
-    """
-    small = shapely.area(polygons) / downsample <= shapely.length(polygons) / 2
-    for number in np.flatnonzero(small):
-        left, upper, right, lower = np.array(polygons[number].bounds) // downsample
-        w, h = int(right - left) + 1, int(lower - upper) + 1
-        small[number] = w * h <= LARGEST
-        if small[number]:
-            canvas = np.zeros((h, w), np.uint8)
-            paint(canvas, polygons[number], 1, left * downsample, upper * downsample, downsample)
-            small[number] = not canvas.any()
-    return small
 
 
 def paint(canvas: np.ndarray, polygon: Polygon, value: int, x0: float, y0: float, downsample: float) -> None:

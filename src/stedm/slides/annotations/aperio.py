@@ -9,7 +9,8 @@ from shapely import affinity
 from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
 
-from stedm.slides.annotations.shapes import Contents, NamedShape, area_of, decimal, normalised, outline, reading
+from stedm.config import normalised
+from stedm.slides.annotations.shapes import Contents, NamedShape, area_of, decimal, outline, reading
 
 
 def read_aperio(path: Path, root: Element) -> Contents:

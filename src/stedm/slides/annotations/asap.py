@@ -7,7 +7,8 @@ from xml.etree.ElementTree import Element
 from shapely.geometry import LineString, MultiPoint
 from shapely.geometry.base import BaseGeometry
 
-from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, decimal, normalised, outline, reading
+from stedm.config import normalised
+from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, decimal, outline, reading
 
 
 def read_asap(path: Path, root: Element) -> Contents:

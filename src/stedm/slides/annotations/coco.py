@@ -9,8 +9,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from stedm.config import normalised
 from stedm.errors import UserError
-from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, colour_of, normalised, outline, reading
+from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, colour_of, outline, reading
 
 NUMBER = re.compile(rb"[P-o]{0,6}[0-O]")
 """A number of compressed run lengths: characters of 5 bits each, and a sixth that says that more follow."""

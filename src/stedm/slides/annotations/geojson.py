@@ -7,8 +7,9 @@ from typing import Any
 
 from shapely.geometry import shape
 
+from stedm.config import normalised
 from stedm.errors import UserError
-from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, colour_of, normalised, reading
+from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, colour_of, reading
 
 CONTAINERS = {
     "tmaCore": "TMA core",

@@ -36,8 +36,8 @@ def read_mask(path: Path, classes: Sequence[TissueClass], dimensions: tuple[int,
     notes = []
     if unknown.size:
         notes.append(
-            f"values {shown(unknown)} of the mask belong to no class: {unknown.size / values.size:.1%} of it is not"
-            " annotated"
+            f"values {shown(unknown)} of the mask belong to no class: {unknown.size:,} of its pixels"
+            f" ({unknown.size / values.size:.1%}) are not annotated"
         )
     return MaskAnnotation(labels, scale, notes)
 
@@ -56,9 +56,7 @@ def read_values(path: Path, most: int) -> np.ndarray:
                 values = np.asarray(image)
         else:
             with tifffile.TiffFile(path) as file:
-                level = file.series[0].levels[0]
-                check_count(level.size, most)
-                values = np.asarray(level.asarray())
+                values = first_page(file.series[0].levels[0], most)
     except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
         raise UserError(f"{path}: cannot be read as a mask ({error}); export it again") from error
     if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
@@ -69,6 +67,16 @@ def read_values(path: Path, most: int) -> np.ndarray:
             " (grey or palette) is needed"
         )
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def first_page(series: tifffile.TiffPageSeries, most: int) -> np.ndarray:
+    """The image of a series; where it has several pages they must be alike, as which of them has the labels is not
+    known."""
+    check_count(series.keyframe.size, most)
+    first, *others = (page.asarray() for page in series.pages if page is not None)
+    if any(not np.array_equal(first, page) for page in others):
+        raise ValueError(f"it has {len(others) + 1} pages that differ, and must be one image: keep the one with labels")
+    return first
 
 
 def check_count(count: int, most: int) -> None:

@@ -22,11 +22,13 @@ from stedm.slides.annotations.aperio import read_aperio
 from stedm.slides.annotations.asap import read_asap
 from stedm.slides.annotations.coco import is_coco, read_coco
 from stedm.slides.annotations.geojson import read_geojson
+from stedm.slides.annotations.lost import losses
 from stedm.slides.annotations.mask import read_mask
 from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
 
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
+KINDS = {REGION: "region", IGNORE: "ignored shape"}
 
 
 def read_annotation(
@@ -35,6 +37,7 @@ def read_annotation(
     annotations: Annotations,
     dimensions: tuple[int, int],
     image: str = "",
+    downsample: float = 1.0,
 ) -> Annotation:
     """Read the annotation of a slide.
 
@@ -44,6 +47,7 @@ def read_annotation(
         annotations: which names are regions, which are ignored, and what fills the regions.
         dimensions: (width, height) of the slide's level 0.
         image: file name of the slide, by which files of many slides (COCO) are searched.
+        downsample: level-0 pixels per pixel of the labels that are wanted; shapes that have none are noted.
 
     Raises:
         UserError: it cannot be read, has classes that nobody knows, does not lie on the slide, or labels nothing
@@ -53,7 +57,7 @@ def read_annotation(
         return read_mask(path, classes, dimensions)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
         format, contents = read_contents(path, image, dimensions)
-        return annotation_of(path, format, contents, classes, annotations, dimensions)
+        return annotation_of(path, format, contents, classes, annotations, dimensions, downsample)
 
 
 def read_contents(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, Contents]:
@@ -118,6 +122,7 @@ def annotation_of(
     classes: Sequence[TissueClass],
     annotations: Annotations,
     dimensions: tuple[int, int],
+    downsample: float,
 ) -> PolygonAnnotation:
     """Shapes in painting order: as in the file, but what lies within another class's over it."""
     polygons, index, without_area, repairs = polygons_of(path, contents.shapes)
@@ -129,32 +134,26 @@ def annotation_of(
     labels = labels_of(path, [contents.shapes[number] for number in np.unique(index)], classes, annotations)
     check_coordinates(path, polygons, dimensions)
     shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
-    fill = IGNORE_INDEX if annotations.fill is None else [item.name for item in classes].index(annotations.fill)
-    everywhere = annotations.whole_slide and not any(item.label == REGION for item in shapes)
-    slide = [Shape(shapely.box(0, 0, *dimensions), REGION)] if everywhere else []
-    annotation = PolygonAnnotation([*shapes, *slide], fill, format)
-    fates = annotation.fates(dimensions)[: len(shapes)]
-    lost = +(contents.lost + without_area + Counter(fates[fates != ""].tolist()))
-    check_left(path, shapes, fates, lost, annotation.has_regions and annotations.fill is not None)
-    labelless = [f"{count} × {kind}: labels nothing" for kind, count in sorted(lost.items())]
-    annotation.notes = [*contents.notes, *repairs, *labelless]
-    if not shapes:
-        annotation.notes.append("the annotation has no shape")
-    elif annotations.fill is not None and not annotation.has_regions:
-        annotation.notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
-    return annotation
-
-
-def check_left(path: Path, shapes: Sequence[Shape], fates: np.ndarray, lost: Counter[str], fill: bool) -> None:
-    """Refuse a file that has something, but no shape of a class that labels a pixel, nor bounds an area to `fill`."""
-    kinds = {REGION: "region", IGNORE: "ignored shape"}
-    others = Counter(kinds[item.label] for item in shapes if item.label in kinds)
-    labelling = sum(fates == "") - others.total()
-    if lost + others and not labelling and not (others and fill):
+    kinds = Counter(KINDS[item.label] for item in shapes if item.label in KINDS)
+    if annotations.whole_slide and not kinds[KINDS[REGION]]:
+        shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
+    filled = annotations.fill is not None and any(item.label == REGION for item in shapes)
+    reasons = losses(shapes, dimensions, downsample)
+    lost = +(contents.lost + without_area + Counter(reasons[reasons != ""].tolist()))
+    labelling = any(item.label >= 0 and not reason for item, reason in zip(shapes, reasons, strict=True))
+    if lost + kinds and not labelling and not (kinds and filled):
         raise UserError(
-            f"{path}: nothing in it labels a pixel ({counted(lost + others)}); correct it, or leave the slide's"
+            f"{path}: nothing in it labels a pixel ({counted(lost + kinds)}); correct it, or leave the slide's"
             " `annotation` empty in the sheet"
         )
+    notes = [*contents.notes, *repairs, *(f"{count} × {kind}: labels nothing" for kind, count in sorted(lost.items()))]
+    if not labelling and not kinds:
+        area = f"all of the slide is {annotations.fill}" if filled else "nothing is annotated"
+        notes.append(f"the annotation has no shape: {area}")
+    elif annotations.fill is not None and not filled:
+        notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
+    fill = IGNORE_INDEX if annotations.fill is None else [item.name for item in classes].index(annotations.fill)
+    return PolygonAnnotation(shapes, fill, format, notes, (reasons == "").tolist())
 
 
 def painting_order(polygons: np.ndarray, labels: Sequence[int]) -> list[Shape]:

@@ -1,6 +1,5 @@
 """The shapes of an annotation file, whatever its format: geometries with the names of their classes."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ class NamedShape:
 
     Attributes:
         where: it stands in the file, for messages.
-        name: of its class, as `normalised` gives it.
+        name: of its class, as `stedm.config.normalised` gives it.
         geometry: in level-0 pixels, of any kind, valid or not; None: the file gives none.
         colour: "#rrggbb", or "" where the file has none.
         holes: valid area to be cut out of it, beside the geometry's own holes.
@@ -60,13 +59,13 @@ class Polygons(NamedTuple):
 
     Attributes:
         polygons: (N,) array of objects.
-        index: (N,) of the shape that each comes from, in ascending order.
+        origin: (N,) index of the shape that each comes from, in ascending order.
         lost: kinds of what has no area, with their counts.
         notes: what repairs have changed.
     """
 
     polygons: np.ndarray
-    index: np.ndarray
+    origin: np.ndarray
     lost: Counter[str]
     notes: list[str]
 
@@ -81,12 +80,6 @@ def reading(path: Path, where: str) -> Iterator[None]:
     except Exception as error:  # wrong types and coordinates raise a dozen types here and in shapely
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise UserError(f"{path}, {where}: makes no sense ({reason}); export it again") from error
-
-
-def normalised(name: str) -> str:
-    """A name as all are compared: Unicode's composed form (Macs write letters and their accents apart), no blanks
-    around it."""
-    return unicodedata.normalize("NFC", name).strip()
 
 
 def decimal(text: str) -> float:
