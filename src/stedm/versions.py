@@ -2,8 +2,8 @@
 
 VERSIONS = {
     "phantoms": 1,
-    "check": 2,
-    "patches": 3,
+    "check": 3,
+    "patches": 4,
     "splits": 2,
     "first_stage": 1,
     "generator": 4,

@@ -66,6 +66,20 @@ def test_points_are_taken_in_the_order_that_they_are_numbered(tmp_path, read, cl
     assert read_annotation(path, classes, Annotations(), SIZE).area == 900
 
 
+def test_coordinates_may_have_decimal_commas(read):
+    """As ASAP writes them where the system's language has them."""
+    points = [("20,5", "10,25"), ("50,5", "10,25"), ("50,5", "40,25"), ("20,5", "40,25")]
+    result = read(annotation("Polygon", "Tumor", *points))
+    assert result.bounds == (20.5, 10.25, 50.5, 40.25)
+    with pytest.raises(UserError, match=r"annotation 1 .*'1,020.5'"):
+        read(annotation("Polygon", "Tumor", ("1,020.5", "10"), *points[1:]))
+
+
+def test_groups_that_the_file_does_not_list_are_noted(read):
+    result = read(square("Lesion", 20, 10, 50, 40), square("Lesion", 60, 60, 70, 70), regions=["Lesion"], fill="stroma")
+    assert result.notes == ["2 × annotation of the group 'Lesion', which the file does not list"]
+
+
 def test_dots_point_sets_and_measurements_are_counted_or_refused(read):
     items = [
         annotation("Dot", "None", (5, 5)),

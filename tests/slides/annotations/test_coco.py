@@ -149,6 +149,37 @@ def test_unknown_categories_are_unknown_classes(read):
     assert ignored.area == 100
 
 
+@pytest.mark.parametrize(("image", "category"), [("1", "7"), (1.0, 7.0), (1, "7")])
+def test_ids_may_be_text_or_numbers(read, image, category):
+    """pandas makes 7.0 of 7 where a value is missing."""
+    assert read((image, category, square(10, 10, 20, 20))).present == {1}
+
+
+def test_annotations_of_images_that_the_file_does_not_list_are_counted(read):
+    lost, good = [(9, 7, square(1, 1, 5, 5)), (None, 7, square(1, 1, 5, 5))], (1, 7, square(10, 10, 20, 20))
+    kind = "2 × annotation of an image that the file does not list"
+    assert read(good, *lost).notes == [f"{kind}: labels nothing"]
+    with pytest.raises(UserError, match=rf"nothing in it labels a pixel \({kind}\)"):
+        read(*lost, whole_slide=True, fill="dermis")
+    assert "has no shape" in read((2, 7, square(1, 1, 5, 5))).notes[0]  # of another slide: nothing is lost
+
+
+def test_ids_that_two_have_are_refused(read, tmp_path):
+    read((1, 7, square(10, 10, 20, 20)))
+    data = json.loads((tmp_path / "a.json").read_text())
+    for key in ("images", "categories"):
+        data[key][1]["id"] = 1
+        (tmp_path / "b.json").write_text(json.dumps(data))
+        with pytest.raises(UserError, match=rf"b\.json: two of its `{key}` have the id 1; give each its own"):
+            read_annotation(tmp_path / "b.json", CLASSES, Annotations(), SIZE, "Melanoma_01_1.svs")
+        data[key][1]["id"] = 2
+
+
+def test_file_names_are_compared_in_composed_form(read):
+    images = [{"file_name": "e\u0301.svs", "id": 1}]
+    assert read((1, 7, square(10, 10, 20, 20)), images=images, image="\u00e9.tif").present == {1}
+
+
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
 @pytest.mark.parametrize("value", [None, 3, {}, [3]])
 def test_files_that_are_not_such_json_are_refused(tmp_path, key, value):

@@ -142,9 +142,12 @@ def annotation_of(
     lost = +(contents.lost + without_area + Counter(reasons[reasons != ""].tolist()))
     labelling = any(item.label >= 0 and not reason for item, reason in zip(shapes, reasons, strict=True))
     if lost + kinds and not labelling and not (kinds and filled):
+        remedy = (
+            "correct it" if filled or not kinds[KINDS[REGION]] else "set annotations.fill, or add shapes of classes"
+        )
         raise UserError(
-            f"{path}: nothing in it labels a pixel ({counted(lost + kinds)}); correct it, or leave the slide's"
-            " `annotation` empty in the sheet"
+            f"{path}: nothing in it labels a pixel ({counted(lost + kinds)}); {remedy}, or leave `annotation` empty in"
+            " the sheet"
         )
     notes = [*contents.notes, *repairs, *(f"{count} × {kind}: labels nothing" for kind, count in sorted(lost.items()))]
     if not labelling and not kinds:

@@ -84,7 +84,7 @@ def reading(path: Path, where: str) -> Iterator[None]:
 
 def decimal(text: str) -> float:
     """A coordinate as programs write it, with a point or, in some countries, a comma for the decimals."""
-    return float(text.replace(",", ".", 1))
+    return float(text if "." in text else text.replace(",", "."))
 
 
 def outline(points: Any) -> BaseGeometry:
