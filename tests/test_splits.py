@@ -41,14 +41,14 @@ def study(tmp_path):
             )
         write_sheet(tmp_path / "slides.csv", slides)
 
-        def make(annotated, repeat=0, seed=0, check=None, strict=False, scored=(), **options):
+        def make(annotated, repeat=0, seed=0, check=None, strict=False, scored_classes=(), **options):
             roles = Roles(**({"source": "sheet"} | options))
             options = SplitOptions(
                 splits=roles,
                 annotated_patients=annotated,
                 repeat=repeat,
                 strict=strict,
-                scored_classes=scored,
+                scored_classes=scored_classes,
                 seed=seed,
             )
             out = tmp_path / "splits" / f"n{annotated}-r{repeat}.csv"
@@ -197,13 +197,13 @@ def test_a_scored_class_that_no_test_patient_has_is_refused(study, source):
     options = {"source": source} | ({"test_patients": 1} if source == "random" else {})
     seed = next(seed for seed in range(9) if patients(make(1, seed=seed, **options), "test") == {"T"})
     with pytest.raises(UserError, match=r"'tumour' is scored .* no patch of a test patient has it; annotate it on one"):
-        make(1, seed=seed, scored=["tumour"], **options)
+        make(1, seed=seed, scored_classes=["tumour"], **options)
 
 
 def test_a_scored_class_that_nobody_who_could_be_annotated_has_is_refused(study):
     rows = row("A", "annotated", labelled=STROMA), row("T", "test", labelled=TUMOUR), row("V", "validation", labelled=2)
     with pytest.raises(UserError) as refused:
-        study(*rows, row("U", "unannotated", labelled=TUMOUR))(1, scored=["tumour", "stroma"])
+        study(*rows, row("U", "unannotated", labelled=TUMOUR))(1, scored_classes=["tumour", "stroma"])
     learned, tested = refused.value.messages
     assert "'tumour' is scored (evaluation.classes), but no patch of a patient who could be annotated" in learned
     assert "'stroma' is scored (evaluation.classes), but no patch of a test patient" in tested
@@ -216,9 +216,9 @@ def test_a_scored_class_that_only_other_patients_have_is_warned_of(study, caplog
         *(row(f"T{label}", "test", labelled=label) for label in (STROMA, TUMOUR)),
     )
     scored = ["stroma", "tumour"]
-    make(2, scored=scored)
+    make(2, scored_classes=scored)
     assert not caplog.text
-    lost = "tumour" if patients(make(1, scored=scored), "annotated") == {"A1"} else "stroma"
+    lost = "tumour" if patients(make(1, scored_classes=scored), "annotated") == {"A1"} else "stroma"
     assert f"the class {lost!r} is scored (evaluation.classes), but no patch of an annotated patient" in caplog.text
     assert caplog.text.count("cannot be learned") == 1
 

@@ -199,7 +199,8 @@ def test_masks_whose_values_are_of_one_class_only_are_warned_of(check, tmp_path,
         TissueClass(name=name, color="#ff0000", mask_values=[value]) for name, value in (("a", "0"), ("b", "255"))
     ]
     slide = replace(good, annotation=tmp_path / "mask.png")
-    check_slides([slide], classes, Annotations(), PATCHES, False, tmp_path / "check.csv")
+    options = CheckOptions(classes=classes, annotations=Annotations(), patches=PATCHES, strict=False)
+    check_slides(options, [slide], out=tmp_path / "check.csv")
     assert "values 1 of the mask belong to no class: 131,072 of its pixels (50.0%)" in table().problem["good"]
     assert "the class 'b' is on no annotated slide" in caplog.text
 
