@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -209,6 +210,32 @@ def test_outlines_that_go_round_twice_keep_their_area(read, rings, area, noted):
         assert f"1 × outline that crosses itself, whose area the repair changes by more than 1% ({noted})" in str(
             annotation.notes
         )
+
+
+def windings(ring, x, y):
+    """How often a ring goes round each point: its crossings of the half-line to the right, by their direction."""
+    total = np.zeros(x.shape, int)
+    for (x0, y0), (x1, y1) in itertools.pairwise([*ring, ring[0]]):
+        side = (x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)
+        total += ((y0 <= y) & (y < y1) & (side > 0)).astype(int) - ((y1 <= y) & (y < y0) & (side < 0))
+    return total
+
+
+@given(ring=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=3, max_size=9))
+@settings(max_examples=200, deadline=None)
+def test_outlines_label_all_that_they_go_round(tmp_path_factory, ring):
+    path = tmp_path_factory.getbasetemp() / "a.geojson"
+    feature = {"type": "Feature", "geometry": polygon(ring), "properties": {"classification": "tumour"}}
+    path.write_text(json.dumps(feature))
+    y, x = np.mgrid[0:30, 0:30] + 0.5
+    inside = windings(ring, x + 1e-6, y + 1.618e-6) != 0
+    try:
+        annotation = read_annotation(path, [TissueClass(name="tumour", color="#ff0000")], Annotations(), SIZE)
+    except UserError as error:
+        assert "nothing in it labels a pixel" in str(error)
+        assert not inside.any()
+    else:
+        np.testing.assert_array_equal(annotation.rasterise(0, 0, 30, 30, 1) == 0, inside)
 
 
 def test_holes_outside_their_outline_are_noted_and_are_no_shapes(read):
