@@ -45,7 +45,7 @@ def corrupt(tmp_path, good):
     return [Slide(name.replace(".", "_"), "p2", tmp_path / name) for name in ("text.svs", "cut.tif", "cut.png")]
 
 
-def test_the_table_tells_what_a_slide_is(check, table, good):
+def test_the_table_shows_what_a_slide_is(check, table, good):
     check(good)
     row = table().loc["good"]
     assert (row.patient, row.status, row.problem, row.reader) == ("p1", "ok", "", "openslide generic-tiff")

@@ -125,7 +125,7 @@ def check_slide(options: PatchesOptions, slide: Slide) -> Finding:
 
 
 def describe(opened: OpenedSlide, finding: Finding) -> None:
-    """Fill in what the open slide tells."""
+    """Fill in what the open slide says of itself."""
     finding.reader = opened.reader
     finding.width, finding.height = opened.dimensions
     finding.levels = len(opened.level_dimensions)
@@ -190,7 +190,7 @@ def check_readable(options: PatchesOptions, opened: OpenedSlide, finding: Findin
     elif not tissue.mask.any() and patches.coords is None:
         assert patches.tissue is not None
         key = "max_saturation" if patches.tissue.saturation == "otsu" else "saturation"
-        remedy = f"lower patches.tissue.{key}" if patches.tissue.masks is None else "mend its mask, which is empty"
+        remedy = f"lower patches.tissue.{key}" if patches.tissue.masks is None else "correct its mask, which is empty"
         finding.status = "no tissue"
         finding.problem = f"{named(slide)}: no tissue is found on it; {remedy}, or take it out of the sheet"
     else:

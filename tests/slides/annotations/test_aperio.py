@@ -84,8 +84,8 @@ def test_negative_regions_are_holes_in_the_regions_of_their_layer_only(read, exp
 
 def test_negative_regions_without_a_body_are_counted(read):
     alone = layer(square(30, 20, 60, 30, negative=1), name="stroma", number=2)
-    beside = layer(square(20, 10, 50, 40), square(70, 70, 80, 75, negative=1), name="Tumor")
-    result = read(beside, alone)
+    apart = layer(square(20, 10, 50, 40), square(70, 70, 80, 75, negative=1), name="Tumor")
+    result = read(apart, alone)
     assert result.area == 900
     assert result.notes == ["2 × negative region without a body: labels nothing"]
     with pytest.raises(UserError, match=r"nothing in it labels a pixel \(1 × negative region without a body\)"):

@@ -49,7 +49,7 @@ def test_groups_are_classes(read, expected, kind):
     assert (result.format, result.notes) == ("asap", [])
 
 
-def test_exclusions_within_a_tumour_are_painted_over_it_though_drawn_before(read, expected):
+def test_exclusions_within_a_tumour_are_painted_over_it_though_they_come_first(read, expected):
     inner, outer = square("stroma", 30, 20, 40, 30), square("Tumor", 20, 10, 50, 40)
     wanted = expected((80, 100), (1, 20, 10, 50, 40), (0, 30, 20, 40, 30))
     np.testing.assert_array_equal(read(inner, outer).rasterise(0, 0, 100, 80, 1), wanted)

@@ -319,7 +319,7 @@ CORE = mapping(box(0, 0, 100, 80))
 )
 @pytest.mark.parametrize("children", [None, "childObjects", "children"])
 def test_what_holds_shapes_is_none(tmp_path, classes, core, children, expected):
-    """QuPath's containers, as its versions write them: their shapes beside them, or in them."""
+    """QuPath's containers, as its versions write them: their shapes next to them, or in them."""
     core = {"type": "Feature", **core}
     feature = {"type": "Feature", "geometry": mapping(box(10, 10, 20, 20)), "properties": {"classification": "Tumor"}}
     if children:

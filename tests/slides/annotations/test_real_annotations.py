@@ -36,7 +36,7 @@ def test_palette_masks_of_the_flowers(real_data):
 
 
 @pytest.mark.parametrize("name", ["brush", "wand", "ellipse", "polygon", "rectangle"])
-def test_shapes_drawn_in_qupath(real_data, name):
+def test_shapes_made_in_qupath(real_data, name):
     path = real_data / f"annotations/qupath/qupath-{name}.json"
     classes = [TissueClass(name="tumour", color="#ff0000", annotations=["Unclassified"])]
     annotation = read_annotation(path, classes, Annotations(), SLIDE)

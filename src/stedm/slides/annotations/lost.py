@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 
-from stedm.slides.annotations.annotation import IGNORE, REGION, Shape, paint
+from stedm.slides.annotations.annotation import IGNORE, NUDGE, REGION, Shape
 
 LARGEST = 2**20
 """Pixels of the box of a thin shape that is looked at pixel by pixel; a larger one has pixels."""
@@ -47,12 +47,10 @@ def without_pixel(polygons: np.ndarray, downsample: float) -> np.ndarray:
     Those with an area larger than half their outline's length, in pixels, have one (Nosarzewska's inequality).
     """
     small = shapely.area(polygons) / downsample <= shapely.length(polygons) / 2
+    left, upper, right, lower = (shapely.bounds(polygons).T // downsample).astype(int)
+    small &= (right - left + 1) * (lower - upper + 1) <= LARGEST
     for number in np.flatnonzero(small):
-        left, upper, right, lower = np.array(polygons[number].bounds) // downsample
-        w, h = int(right - left) + 1, int(lower - upper) + 1
-        small[number] = w * h <= LARGEST
-        if small[number]:
-            canvas = np.zeros((h, w), np.uint8)
-            paint(canvas, polygons[number], 1, left * downsample, upper * downsample, downsample)
-            small[number] = not canvas.any()
+        x = (np.arange(left[number], right[number] + 1) + 0.5) * downsample + NUDGE[0]
+        y = (np.arange(upper[number], lower[number] + 1) + 0.5) * downsample + NUDGE[1]
+        small[number] = not shapely.contains_xy(polygons[number], x, y[:, None]).any()
     return small

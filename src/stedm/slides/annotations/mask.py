@@ -87,7 +87,7 @@ def check_count(count: int, most: int) -> None:
 def mask_scale(path: Path, size: Sequence[int], dimensions: tuple[int, int]) -> float:
     """Level-0 pixels per pixel of a mask: 1, or whatever downsample gives a mask of this size.
 
-    Sides of a smaller copy are cut off or filled up to whole pixels, so each tells the downsample only roughly; where
+    Sides of a smaller copy are cut off or filled up to whole pixels, so each gives the downsample only roughly; where
     a whole number fits both, it is that.
     """
     height, width = size

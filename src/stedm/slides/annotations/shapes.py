@@ -29,7 +29,7 @@ class NamedShape:
         name: of its class, as `stedm.config.normalised` gives it.
         geometry: in level-0 pixels, of any kind, valid or not; None: the file gives none.
         colour: "#rrggbb", or "" where the file has none.
-        holes: valid area to be cut out of it, beside the geometry's own holes.
+        holes: valid area to be cut out of it, besides the holes of the geometry itself.
     """
 
     where: str
