@@ -196,7 +196,7 @@ def test_a_scored_class_that_no_test_patient_has_is_refused(study, source):
     make = study(row("A", "annotated", labelled=TUMOUR), row("T", "test", labelled=STROMA))
     options = {"source": source} | ({"test_patients": 1} if source == "random" else {})
     seed = next(seed for seed in range(9) if patients(make(1, seed=seed, **options), "test") == {"T"})
-    with pytest.raises(UserError, match=r"'tumour' is scored .* no patch of a test patient has it; annotate it on one"):
+    with pytest.raises(UserError, match=r"no test patient has patches with the scored class 'tumour'; annotate it"):
         make(1, seed=seed, scored_classes=["tumour"], **options)
 
 
@@ -205,8 +205,8 @@ def test_a_scored_class_that_nobody_who_could_be_annotated_has_is_refused(study)
     with pytest.raises(UserError) as refused:
         study(*rows, row("U", "unannotated", labelled=TUMOUR))(1, scored_classes=["tumour", "stroma"])
     learned, tested = refused.value.messages
-    assert "'tumour' is scored (evaluation.classes), but no patch of a patient who could be annotated" in learned
-    assert "'stroma' is scored (evaluation.classes), but no patch of a test patient" in tested
+    assert "no patient who could be annotated has patches with the scored class 'tumour'" in learned
+    assert "no test patient has patches with the scored class 'stroma'" in tested
 
 
 def test_a_scored_class_that_only_other_patients_have_is_warned_of(study, caplog):
@@ -219,7 +219,7 @@ def test_a_scored_class_that_only_other_patients_have_is_warned_of(study, caplog
     make(2, scored_classes=scored)
     assert not caplog.text
     lost = "tumour" if patients(make(1, scored_classes=scored), "annotated") == {"A1"} else "stroma"
-    assert f"the class {lost!r} is scored (evaluation.classes), but no patch of an annotated patient" in caplog.text
+    assert f"no annotated patient of this split has patches with the scored class {lost!r}" in caplog.text
     assert caplog.text.count("cannot be learned") == 1
 
 

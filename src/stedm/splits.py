@@ -65,8 +65,8 @@ def make_split(
 
 
 def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) -> pd.DataFrame:
-    """Per slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), classes (names
-    of those that its patches have), and the fingerprint of the patch file, so that the split changes with any patch and
+    """Per slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), classes
+    (names of those in its patches), and the fingerprint of the patch file, so that the split changes with any patch and
     everything made from it is made again.
 
     An unusable slide has no patches.
@@ -134,21 +134,23 @@ def check_classes(table: pd.DataFrame, scored_classes: Sequence[str], source: st
     )
     problems = []
     for name in scored_classes:
-        start = f"the class {name!r} is scored (evaluation.classes), but no patch of"
         if name not in tested:
-            other = "call a patient who has it test" if own else "raise splits.test_patients"
-            problems.append(f"{start} a test patient has it; annotate it on one, {other}, or do not score it")
-        if name not in possible:
-            other = "call a patient who has it annotated" if own else "keep fewer patients for test and validation"
+            other = "set the split of a patient who has it to test" if own else "raise splits.test_patients"
             problems.append(
-                f"{start} a patient who could be annotated has it, so it cannot be learned; annotate it on one,"
-                f" {other}, or do not score it"
+                f"no test patient has patches with the scored class {name!r}; annotate it in one of them, {other}, or"
+                " remove it from evaluation.classes"
+            )
+        if name not in possible:
+            other = "set the split of a patient who has it to annotated" if own else "lower splits.test_patients"
+            problems.append(
+                f"no patient who could be annotated has patches with the scored class {name!r}, so it cannot be"
+                f" learned; annotate it in one of them, {other}, or remove it from evaluation.classes"
             )
         elif name not in annotated:
             log.warning(
-                "%s an annotated patient has it, so it cannot be learned; raise splits.annotated_patients, or give"
-                " patients groups, by which they are stratified",
-                start,
+                "no annotated patient of this split has patches with the scored class %r, so it cannot be learned;"
+                " raise splits.annotated_patients, or give the patients groups, by which they are stratified",
+                name,
             )
     if problems:
         raise UserError(problems)

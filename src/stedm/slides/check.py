@@ -88,7 +88,7 @@ def check_slides(options: CheckOptions, slides: Sequence[Slide], *, out: Path) -
 
 
 def missing_classes(slides: Sequence[Slide], findings: Sequence[Finding], class_names: Sequence[str]) -> list[str]:
-    """Warnings of classes that are on no annotated slide, or on none that the sheet calls annotated or test."""
+    """Warnings about classes that no annotated slide has, or none that the sheet assigns to annotated or test."""
     found: dict[str, set[str]] = {}
     for slide, item in zip(slides, findings, strict=True):
         if item.annotation_format:
@@ -97,13 +97,15 @@ def missing_classes(slides: Sequence[Slide], findings: Sequence[Finding], class_
     for name in class_names:
         if found and not any(name in names for names in found.values()):
             warnings.append(
-                f"the class {name!r} is on no annotated slide, so it can be neither learned nor scored. Do its"
-                " `annotations` and `mask_values` have the names and values of the files?"
+                f"no annotated slide has the class {name!r}, so it can be neither learned nor scored; check its"
+                " `annotations` and `mask_values`"
             )
             continue
         for role, purpose in (("annotated", "learned"), ("test", "scored")):
             if name not in found.get(role, {name}):
-                warnings.append(f"the class {name!r} is on no slide whose split is {role}: it cannot be {purpose}")
+                warnings.append(
+                    f"no annotated slide of the split {role} has the class {name!r}, so it cannot be {purpose}"
+                )
     return warnings
 
 

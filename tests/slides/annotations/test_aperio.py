@@ -87,7 +87,7 @@ def test_negative_regions_without_a_body_are_counted(read):
     apart = layer(square(20, 10, 50, 40), square(70, 70, 80, 75, negative=1), name="Tumor")
     result = read(apart, alone)
     assert result.area == 900
-    assert result.notes == ["2 × negative region without a body: labels nothing"]
+    assert result.notes == ["not labelled: 2 × negative region without a body"]
     with pytest.raises(UserError, match=r"nothing in it labels a pixel \(1 × negative region without a body\)"):
         read(alone)
 
@@ -112,7 +112,7 @@ def test_arrows_and_rulers_are_counted(read):
     items = [region((1, 1), (9, 9), kind=3), region((1, 1), (9, 9), kind=4), region((4, 4), kind=5)]
     result = read(layer(*items, square(20, 10, 50, 40), square(0, 0, 5, 5, negative=1), name="Tumor"))
     assert result.area == 900
-    assert result.notes == ["2 × LineString: labels nothing", "1 × Point: labels nothing"]
+    assert result.notes == ["not labelled: 2 × LineString", "not labelled: 1 × Point"]
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def test_dots_point_sets_and_measurements_are_counted_or_refused(read):
     result = read(*items)
     assert result.area == 900
     assert result.notes == [
-        "1 × LineString: labels nothing",
-        "4 × Point: labels nothing",
+        "not labelled: 1 × LineString",
+        "not labelled: 4 × Point",
     ]
     with pytest.raises(UserError, match=r"a\.xml: 1 × LineString, 4 × Point: .*annotations\.without_area"):
         read(*items, without_area="refuse")

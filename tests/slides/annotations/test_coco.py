@@ -95,9 +95,9 @@ def test_lines_points_and_empty_segmentations_are_counted(read):
     result = read((1, 1, [[1, 2, 3, 4]]), (1, 1, [[1, 2]]), (1, 1, []), (1, 1, None), (1, 1, square(1, 1, 5, 5)))
     assert result.area == 16
     assert result.notes == [
-        "1 × LineString: labels nothing",
-        "1 × Point: labels nothing",
-        "2 × shape without geometry: labels nothing",
+        "not labelled: 1 × LineString",
+        "not labelled: 1 × Point",
+        "not labelled: 2 × shape without geometry",
     ]
 
 
@@ -158,7 +158,7 @@ def test_ids_may_be_text_or_numbers(read, image, category):
 def test_annotations_of_images_that_the_file_does_not_list_are_counted(read):
     lost, good = [(9, 7, square(1, 1, 5, 5)), (None, 7, square(1, 1, 5, 5))], (1, 7, square(10, 10, 20, 20))
     kind = "2 × annotation of an image that the file does not list"
-    assert read(good, *lost).notes == [f"{kind}: labels nothing"]
+    assert read(good, *lost).notes == [f"not labelled: {kind}"]
     with pytest.raises(UserError, match=rf"nothing in it labels a pixel \({kind}\)"):
         read(*lost, whole_slide=True, fill="dermis")
     assert "has no shape" in read((2, 7, square(1, 1, 5, 5))).notes[0]  # of another slide: nothing is lost

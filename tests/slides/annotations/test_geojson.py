@@ -170,8 +170,8 @@ def test_points_and_lines_are_counted_and_passed_over(read):
     )
     assert annotation.area == 100
     assert annotation.notes == [
-        "1 × LineString: labels nothing",
-        "4 × Point: labels nothing",
+        "not labelled: 1 × LineString",
+        "not labelled: 4 × Point",
     ]
 
 
@@ -207,9 +207,7 @@ def test_outlines_that_go_round_twice_keep_their_area(read, rings, area, noted):
     if noted is None:
         assert annotation.notes == []
     else:
-        assert f"1 × outline that crosses itself, whose area the repair changes by more than 1% ({noted})" in str(
-            annotation.notes
-        )
+        assert f"1 × self-intersecting outline whose area changed by more than 1% ({noted})" in str(annotation.notes)
 
 
 def windings(ring, x, y):
@@ -241,7 +239,7 @@ def test_outlines_label_all_that_they_go_round(tmp_path_factory, ring):
 def test_holes_outside_their_outline_are_noted_and_are_no_shapes(read):
     annotation = read(("Tumor", polygon([[10, 10], [30, 10], [30, 30], [10, 30]], [[50, 50], [60, 50], [60, 60]])))
     assert annotation.area == 400
-    assert "1 × hole without a body" in annotation.notes[0]
+    assert "1 × hole outside its outline" in annotation.notes[0]
 
 
 def test_outlines_that_cross_themselves_are_repaired(read):
@@ -296,7 +294,7 @@ def test_polygons_of_collections_are_found(read):
     collection = shapely.geometrycollections([box(0, 0, 4, 4), LineString([(0, 0), (1, 1)])])
     annotation = read(("Tumor", mapping(shapely.geometrycollections([collection, Point(3, 3)]))))
     assert annotation.area == 16
-    assert annotation.notes == ["1 × LineString: labels nothing", "1 × Point: labels nothing"]
+    assert annotation.notes == ["not labelled: 1 × LineString", "not labelled: 1 × Point"]
 
 
 def test_formats_that_are_not_read_are_refused_with_a_remedy(tmp_path, classes, annotations):
@@ -328,7 +326,7 @@ def test_what_holds_shapes_is_none(tmp_path, classes, core, children, expected):
     annotation = read_annotation(tmp_path / "a.json", classes, Annotations(ignore=["Unclassified"]), SIZE)
     np.testing.assert_array_equal(annotation.rasterise(0, 0, 100, 80, 1), expected((80, 100), (1, 10, 10, 20, 20)))
     assert len(annotation.notes) == 1
-    assert "it holds shapes, and is none" in annotation.notes[0]
+    assert "a container and not a shape" in annotation.notes[0]
 
 
 GOOD = ("stroma", (60, 60, 90, 70))
@@ -340,8 +338,8 @@ SLIVER = ("Tumor", (10, 10.6, 40, 11.4))
     [
         ([("Tumor", (-7, 10, -1, 20))], {}, "1 × shape outside the slide"),
         ([("Region", (50, 50, 100, 80)), ("Tumor", (1, 1, 9, 9))], {"fill": "stroma"}, "1 × shape outside all regions"),
-        ([("Ignore*", (0, 0, 30, 30)), ("Tumor", (1, 1, 9, 9))], {}, "1 × shape under an ignored one"),
-        ([("Tumor", (60, 60, 90, 70))], {}, "1 × shape under another of the same outline"),
+        ([("Ignore*", (0, 0, 30, 30)), ("Tumor", (1, 1, 9, 9))], {}, "1 × shape hidden by an ignored one"),
+        ([("Tumor", (60, 60, 90, 70))], {}, "1 × shape hidden by another with the same outline"),
         ([("Tumor", (0.1, 0.1, 0.4, 0.4)), SLIVER], {}, "2 × shape smaller than a pixel"),
     ],
 )
@@ -349,7 +347,7 @@ def test_shapes_without_a_pixel_are_counted(read, shapes, options, lost):
     annotation = read(*shapes, GOOD, **options)
     assert not (annotation.rasterise(0, 0, 100, 80, 1) == 1).any()
     assert annotation.present == {0}
-    assert f"{lost}: labels nothing" in annotation.notes
+    assert f"not labelled: {lost}" in annotation.notes
 
 
 def test_shapes_without_a_pixel_depend_on_the_resolution(tmp_path, geojson, classes, annotations):
@@ -357,7 +355,7 @@ def test_shapes_without_a_pixel_depend_on_the_resolution(tmp_path, geojson, clas
     for downsample, present, count in ((1, {0, 1}, 0), (4, {0, 1}, 0), (20, {0}, 1)):
         annotation = read_annotation(path, classes, annotations, SIZE, downsample=downsample)
         assert annotation.present == present
-        assert annotation.notes == count * ["1 × shape smaller than a pixel: labels nothing"]
+        assert annotation.notes == count * ["not labelled: 1 × shape smaller than a pixel"]
 
 
 @given(st.integers(0, 2**32), st.floats(0.5, 6))
@@ -392,7 +390,7 @@ def test_regions_and_ignored_shapes_alone_are_refused_but_where_they_bound_what_
     region, ignored = ("Region*", (0, 0, 50, 50)), ("Ignore*", (0, 0, 9, 9))
     with pytest.raises(UserError, match=r"\(1 × ignored shape, 1 × region\); set annotations.fill"):
         read(region, ignored)
-    with pytest.raises(UserError, match=r"\(1 × ignored shape, 1 × shape under an ignored one\)"):
+    with pytest.raises(UserError, match=r"\(1 × ignored shape, 1 × shape hidden by an ignored one\)"):
         read(ignored, ("Tumor", (1, 1, 5, 5)))
     assert read(region, ignored, fill="stroma").area == 2500 - 81
     assert read(ignored, fill="stroma", whole_slide=True).area == 8000 - 81

@@ -18,7 +18,7 @@ CONTAINERS = {
     "root": "root object",
     "PathRootObject": "root object",
 }
-"""QuPath's objects that hold others and label nothing, as its versions call them."""
+"""QuPath's objects that contain others and label nothing, as its versions call them."""
 
 
 def read_geojson(path: Path, data: Any) -> Contents:
@@ -57,7 +57,7 @@ def read_geojson(path: Path, data: Any) -> Contents:
                     )
                 )
     contents.notes = [
-        f"{count} × {kind} passed over: it holds shapes, and is none" for kind, count in sorted(containers.items())
+        f"ignored: {count} × {kind}, a container and not a shape" for kind, count in sorted(containers.items())
     ]
     return contents
 

@@ -27,8 +27,8 @@ def losses(shapes: Sequence[Shape], dimensions: tuple[int, int], downsample: flo
     reasons = {
         "shape outside the slide": ~shapely.intersects(slide, polygons),
         "shape outside all regions": ~shapely.intersects(regions, polygons) & (REGION in labels),
-        "shape under an ignored one": shapely.covers(ignored, polygons),
-        "shape under another of the same outline": overpainted(polygons, labels),
+        "shape hidden by an ignored one": shapely.covers(ignored, polygons),
+        "shape hidden by another with the same outline": overpainted(polygons, labels),
         "shape smaller than a pixel": without_pixel(polygons, downsample),
     }
     return np.where(labels >= 0, np.select(list(reasons.values()), list(reasons), ""), "")

@@ -149,7 +149,7 @@ def annotation_of(
             f"{path}: nothing in it labels a pixel ({counted(lost + kinds)}); {remedy}, or leave `annotation` empty in"
             " the sheet"
         )
-    notes = [*contents.notes, *repairs, *(f"{count} × {kind}: labels nothing" for kind, count in sorted(lost.items()))]
+    notes = [*contents.notes, *repairs, *(f"not labelled: {count} × {kind}" for kind, count in sorted(lost.items()))]
     if not labelling and not kinds:
         area = f"all of the slide is {annotations.fill}" if filled else "nothing is annotated"
         notes.append(f"the annotation has no shape: {area}")

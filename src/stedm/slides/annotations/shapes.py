@@ -157,11 +157,11 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
             outside += sum(not shapely.intersects(body, hole) for hole in holes)
             if abs(before - polygons[number].area) > REPAIRED * max(before, polygons[number].area):
                 changed.append(f"{where[number]}: {before:,.0f} to {polygons[number].area:,.0f} px")
-    notes = [f"{outside} × hole without a body: it lies outside its outline, and cuts nothing out"] if outside else []
+    notes = [f"ignored: {outside} × hole outside its outline"] if outside else []
     if changed:
         notes.append(
-            f"{len(changed)} × outline that crosses itself, whose area the repair changes by more than"
-            f" {REPAIRED:.0%} ({'; '.join(changed[:3])}{'; …' * (len(changed) > 3)}); look at the overview"
+            f"repaired: {len(changed)} × self-intersecting outline whose area changed by more than {REPAIRED:.0%}"
+            f" ({'; '.join(changed[:3])}{'; …' * (len(changed) > 3)}); see the overview"
         )
     return notes
 
