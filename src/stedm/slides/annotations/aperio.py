@@ -10,7 +10,7 @@ from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
 
 from stedm.config import normalised
-from stedm.slides.annotations.shapes import Contents, NamedShape, area_of, decimal, outline, reading
+from stedm.slides.annotations.shapes import Contents, NamedShape, decimal, outline, reading, valid_area
 
 
 def read_aperio(path: Path, root: Element) -> Contents:
@@ -29,7 +29,7 @@ def read_aperio(path: Path, root: Element) -> Contents:
         shapes, holes = read_layer(path, layer, number)
         contents.shapes += shapes
         with reading(path, f"layer {number}"):
-            body = shapely.union_all([area_of(item.geometry) for item in shapes if item.geometry is not None])
+            body = shapely.union_all([valid_area(item.geometry) for item in shapes if item.geometry is not None])
             contents.lost["negative region without a body"] += sum(not body.intersects(hole) for hole in holes)
     return contents
 
@@ -41,7 +41,7 @@ def read_layer(path: Path, layer: Element, number: str) -> tuple[list[NamedShape
         with reading(path, where := f"layer {number}, region {region.get('Id', count)}"):
             geometry = region_geometry(region)
             if region.get("NegativeROA") == "1":
-                holes.append(area_of(geometry))
+                holes.append(valid_area(geometry))
             else:
                 regions.append((where, class_name(layer, region, number), geometry))
     with reading(path, f"layer {number}"):

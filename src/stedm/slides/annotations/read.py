@@ -151,8 +151,8 @@ def annotation_of(
         )
     notes = [*contents.notes, *repairs, *(f"not labelled: {count} × {kind}" for kind, count in sorted(lost.items()))]
     if not labelling and not kinds:
-        area = f"all of the slide is {annotations.fill}" if filled else "nothing is annotated"
-        notes.append(f"the annotation has no shape: {area}")
+        consequence = f"all of the slide is {annotations.fill}" if filled else "nothing is annotated"
+        notes.append(f"the annotation has no shape: {consequence}")
     elif annotations.fill is not None and not filled:
         notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
     fill = IGNORE_INDEX if annotations.fill is None else [item.name for item in classes].index(annotations.fill)

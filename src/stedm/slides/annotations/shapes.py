@@ -151,8 +151,8 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
     outside = 0
     for number in map(int, np.flatnonzero(~shapely.is_valid(polygons))):
         with reading(path, where[number]):
-            body = area_of(Polygon(polygons[number].exterior))
-            holes = [area_of(Polygon(hole)) for hole in polygons[number].interiors]
+            body = valid_area(Polygon(polygons[number].exterior))
+            holes = [valid_area(Polygon(hole)) for hole in polygons[number].interiors]
             before, polygons[number] = polygons[number].area, shapely.difference(body, shapely.union_all(holes))
             outside += sum(not shapely.intersects(body, hole) for hole in holes)
             if abs(before - polygons[number].area) > REPAIRED * max(before, polygons[number].area):
@@ -166,7 +166,7 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
     return notes
 
 
-def area_of(geometry: BaseGeometry) -> BaseGeometry:
+def valid_area(geometry: BaseGeometry) -> BaseGeometry:
     """The valid area within an outline that may cross itself: all that it goes round, however often (non-zero
     winding)."""
     return shapely.make_valid(geometry, method="structure", keep_collapsed=False)
