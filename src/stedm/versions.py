@@ -2,15 +2,15 @@
 
 VERSIONS = {
     "phantoms": 1,
-    "check": 2,
-    "patches": 3,
+    "check": 3,
+    "patches": 4,
     "splits": 2,
     "first_stage": 1,
     "generator": 4,
     "style_bank": 3,
     "synthesis": 2,
     "segmentation": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "image_quality": 3,
     "statistics": 2,
     "figures": 3,

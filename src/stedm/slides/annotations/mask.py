@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
+from tifffile import PHOTOMETRIC, TiffFile
 
 from stedm.config import IGNORE_INDEX, TissueClass, mask_range
 from stedm.errors import UserError
 from stedm.slides.annotations.annotation import MaskAnnotation
+from stedm.slides.tiff import ORIENTATION, WrongKind, known_orientation, orientation_of, samples, single_image, upright
 
 LEAST_SCALE = 1.1
 """A mask that differs less in size from its slide is not a smaller copy of it, but wrong."""
@@ -50,18 +51,12 @@ def read_values(path: Path, most: int) -> np.ndarray:
         most: how many values it may have. Damaged files claim billions.
     """
     try:
-        if path.suffix.lower() == ".png":
-            with Image.open(path, formats=("PNG",)) as image:
-                check_count(image.width * image.height, most)
-                values = np.asarray(image)
-        else:
-            with tifffile.TiffFile(path) as file:
-                level = file.series[0].levels[0]
-                check_count(level.size, most)
-                values = np.asarray(level.asarray())
+        values = read_png(path, most) if path.suffix.lower() == ".png" else read_tiff(path, most)
+    except WrongKind as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
         raise UserError(f"{path}: cannot be read as a mask ({error}); export it again") from error
-    if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
+    if values.ndim == 3 and (values.shape[2] == 1 or (values.shape[2] == 3 and (values == values[:, :, :1]).all())):
         values = values[:, :, 0]  # grey saved as colour
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise UserError(
@@ -69,6 +64,25 @@ def read_values(path: Path, most: int) -> np.ndarray:
             " (grey or palette) is needed"
         )
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def read_png(path: Path, most: int) -> np.ndarray:
+    """(h, w) or (h, w, S), upright."""
+    with Image.open(path, formats=("PNG",)) as image:
+        check_count(image.width * image.height, most)
+        if (count := getattr(image, "n_frames", 1)) > 1:
+            raise WrongKind(f"holds {count} images; save the one that is the mask as a file of its own")
+        return upright(np.asarray(image), known_orientation(image.getexif().get(ORIENTATION)))
+
+
+def read_tiff(path: Path, most: int) -> np.ndarray:
+    """(h, w) or (h, w, S), upright."""
+    with TiffFile(path) as file:
+        page, _ = single_image(file)
+        check_count(page.imagewidth * page.imagelength * page.samplesperpixel, most)
+        if page.photometric == PHOTOMETRIC.MINISWHITE:
+            raise WrongKind("calls 0 white, so that programs disagree on its values; save it with 0 as black")
+        return upright(samples(page, page.asarray()), orientation_of(page))
 
 
 def check_count(count: int, most: int) -> None:
