@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from stedm.config import Annotations, Patches, TissueClass
+from stedm.config import Annotations, Patches, PatchesOptions, TissueClass
 from stedm.sheet import Slide
 from stedm.slides import UnreadableSlide, open_slide, tiff
 from stedm.slides.annotations import read_annotation
@@ -103,7 +103,8 @@ def test_patches_labels_and_overview_lie_on_each_other(tmp_path, orientation):
     mask = write(tmp_path / "mask.tif", LABELS, orientation)
     patches = Patches(size=32, level=0, tissue=None)
     out, overview = tmp_path / "a.h5", tmp_path / "a.png"
-    extract_patches(Slide("s1", "p1", path, mask), CLASSES, Annotations(), patches, out, overview)
+    options = PatchesOptions(classes=CLASSES, annotations=Annotations(), patches=patches)
+    extract_patches(options, Slide("s1", "p1", path, mask), out=out, overview=overview)
     found = PatchFile(out)
     assert len(found) == 15
     for index, (x, y) in enumerate(found.coords.tolist()):

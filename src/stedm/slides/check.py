@@ -152,7 +152,12 @@ def check_readable(options: PatchesOptions, opened: OpenedSlide, finding: Findin
     if slide.annotation is not None:
         try:
             annotation = read_annotation(
-                slide.annotation, options.classes, options.annotations, opened.dimensions, slide.path.name
+                slide.annotation,
+                options.classes,
+                options.annotations,
+                opened.dimensions,
+                slide.path.name,
+                opened.bounds,
             )
             finding.annotation_format = annotation.format
             finding.annotated_area_px = annotation.area

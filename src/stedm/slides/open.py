@@ -15,6 +15,7 @@ from PIL import Image
 from stedm.config import Patches
 from stedm.errors import UserError
 from stedm.sheet import Slide
+from stedm.slides.annotations.origin import Area
 from stedm.slides.readers import UnreadableSlide, named, open_file, to_number
 from stedm.slides.tiles import BrokenTile, TiledLevel
 
@@ -46,6 +47,7 @@ class OpenedSlide:
         reader: who reads its patches: "openslide <vendor>", "pillow <format>", "tifffile", or "tiles <vendor>" for the
             fast path.
         dimensions: (width, height) of level 0.
+        bounds: level-0 x, y, width and height of the scanned area, None where it is all of the slide.
         level_dimensions: (width, height) of each level.
         level_downsamples: of each level.
         objective: objective power, where the file says it.
@@ -68,6 +70,14 @@ class OpenedSlide:
         self.notes = list(found.notes)
         self.file_mpp = found.mpp
         self.mpp, self.mpp_source = self._scale()
+        self.bounds = bounds_of(self._handle)
+        if self.bounds is not None:
+            self.notes.append(
+                "its scanned area is {2} × {3} px from x {0}, y {1} of a canvas of {4} × {5} px; coordinates of QuPath"
+                " (GeoJSON) count from there, others from the canvas's corner (annotations.origin)".format(
+                    *self.bounds, *self.dimensions
+                )
+            )
         self.level, self.downsample = 0, 1.0
         self._tiles: TiledLevel | None = None
 
@@ -356,6 +366,20 @@ def patch_level(opened: OpenedSlide, patches: Patches) -> tuple[int, float]:
         )
     level, factor = opened.level_for(downsample)
     return level, opened.level_downsamples[level] * factor
+
+
+def bounds_of(handle: openslide.AbstractSlide) -> Area | None:
+    """What of a slide's canvas was scanned, None for all of it."""
+    names = (
+        openslide.PROPERTY_NAME_BOUNDS_X,
+        openslide.PROPERTY_NAME_BOUNDS_Y,
+        openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+        openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+    )
+    if not all(name in handle.properties for name in names):
+        return None
+    x, y, w, h = (int(handle.properties[name]) for name in names)
+    return None if (x, y, w, h) == (0, 0, *handle.dimensions) else (x, y, w, h)
 
 
 def is_microscopes(mpp: float) -> bool:
