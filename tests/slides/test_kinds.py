@@ -69,6 +69,13 @@ def test_sixteen_bits_are_scaled_by_the_files_own_maximum(tmp_path, layout):
         read(path)
 
 
+def test_a_scanners_slide_of_sixteen_bits_is_refused(tmp_path):
+    text = "Aperio Image Library v11\n192x128 (64x64) |AppMag = 20|MPP = 0.5"
+    path = write(tmp_path, IMAGE.astype(np.uint16), **RGB, tile=(64, 64), description=text)
+    with pytest.raises(UnreadableSlide, match=r"a\.tif.*16 bits a channel.*save it as RGB"):
+        read(path)
+
+
 @layouts
 def test_fewer_bits_than_eight_are_all_used(tmp_path, layout):
     grey = np.repeat(((GREY > 100) * np.uint8(255))[..., None], 3, 2)

@@ -48,7 +48,7 @@ def open_file(slide: Slide) -> Found:
     try:
         vendor = openslide.OpenSlide.detect_format(path)
         if path.is_file() and tiff.is_tiff(path):
-            return open_tiff(path) if vendor in (None, "generic-tiff") else open_vendor(path, vendor)
+            return open_tiff(path) if vendor in (None, "generic-tiff") else open_scanners(path)
         return open_image(path) if vendor is None else Found(*by_openslide(path))
     except openslide.OpenSlideError as error:
         raise UnreadableSlide(
@@ -71,14 +71,10 @@ def by_openslide(path: Path) -> tuple[openslide.OpenSlide, str, tuple[float, flo
     return handle, f"openslide {vendor}", None if x is None or y is None else (x, y)
 
 
-def open_vendor(path: Path, vendor: str) -> Found:
-    """Open a TIFF whose pages OpenSlide knows, by its vendor's rules."""
+def open_scanners(path: Path) -> Found:
+    """Open a TIFF whose pages OpenSlide knows by the rules of the scanner's vendor."""
     found = Found(*by_openslide(path))
-    try:
-        tiff.check_upright(path)
-    except WrongKind:
-        found.handle.close()
-        raise
+    tiff.check_scanners(path)
     return found
 
 
@@ -109,6 +105,7 @@ def open_image(path: Path) -> Found:
         orientation = tiff.known_orientation(image.getexif().get(tiff.ORIENTATION))
         dpi = [to_number(value) for value in image.info.get("dpi", (None, None))]
         loaded = ImageOps.exif_transpose(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        loaded.info = {}  # colour profiles, which would be copied with each region
         mpp = None if None in dpi else (25_400 / dpi[0], 25_400 / dpi[1])  # type: ignore[operator]
         return Found(openslide.ImageSlide(loaded), reader, mpp, turned(orientation))
 

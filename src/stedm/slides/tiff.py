@@ -6,14 +6,15 @@ channels becomes a grey image, an orientation turns each tile in its place. `des
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
-from defusedxml import ElementTree
+from defusedxml import DefusedXmlException, ElementTree
 from PIL import Image
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, TiffFile, TiffFileError, TiffPage
 
 SIGNATURES = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 """First bytes of TIFF and BigTIFF, of either byte order."""
@@ -84,16 +85,20 @@ def describe(path: Path) -> Tiff:
         )
 
 
-def check_upright(path: Path) -> None:
-    """Refuse a scanner's slide that says that it is turned: OpenSlide turns each tile, or none.
+def check_scanners(path: Path) -> None:
+    """Refuse a scanner's slide that is turned, each tile of which OpenSlide would turn, or of more than 8 bits.
 
     Raises:
-        WrongKind: a level has another orientation than 1.
+        WrongKind: a level is.
     """
-    with TiffFile(path) as file:
+    with suppress(TiffFileError, ValueError), TiffFile(path) as file:  # its index may be odd, and OpenSlide know better
         for page in file.pages:
-            if isinstance(page, TiffPage) and page.is_tiled and orientation_of(page) != 1:
+            if not isinstance(page, TiffPage) or not page.is_tiled:
+                continue
+            if orientation_of(page) != 1:
                 raise WrongKind(turned_too_large(orientation_of(page)))
+            if page.bitspersample > 8:
+                raise WrongKind(f"has {page.bitspersample} bits a channel, of which 8 would be read; {SAVE_AS_RGB}")
 
 
 def turned_too_large(orientation: int) -> str:
@@ -199,9 +204,9 @@ def maximum_of(page: TiffPage, ome: Element | None) -> int:
     """
     if page.bitspersample < 16:
         return int(2**page.bitspersample - 1)
-    if ome is not None and (significant := ome.get("SignificantBits", "")).isdecimal():
+    if ome is not None and (significant := ome.get("SignificantBits", "")) in map(str, range(8, 17)):
         return int(2 ** int(significant) - 1)
-    if (tag := page.tags.get("MaxSampleValue")) is not None and (highest := int(np.max(tag.value))) > 0:
+    if (tag := page.tags.get("MaxSampleValue")) is not None and (highest := int(np.max(tag.value))) >= 255:
         return highest
     raise WrongKind(
         "has 16 bits a channel and does not say how bright white is (tag MaxSampleValue, or SignificantBits of"
@@ -220,20 +225,23 @@ def known_orientation(value: object) -> int:
 
 def ome_pixels(file: TiffFile) -> Element | None:
     """The element of OME-XML that says what the first image's pixels are."""
-    if not file.ome_metadata:
-        return None
-    return ElementTree.fromstring(file.ome_metadata.encode()).find(".//{*}Pixels")
+    with suppress(ParseError, DefusedXmlException):
+        return ElementTree.fromstring((file.ome_metadata or "").encode()).find(".//{*}Pixels")
+    return None
 
 
 def ome_mpp(ome: Element | None) -> tuple[float, float] | None:
     """Physical sizes of OME-XML as µm; None where it has none, or no unit of length."""
     if ome is None:
         return None
-    units = [MICROMETRES.get(ome.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
-    sizes = [ome.get(f"PhysicalSize{axis}") for axis in "XY"]
-    if None in units or None in sizes:
+    try:
+        x, y = (
+            float(ome.attrib[f"PhysicalSize{axis}"]) * MICROMETRES[ome.get(f"PhysicalSize{axis}Unit", "µm")]
+            for axis in "XY"
+        )
+    except (KeyError, ValueError):
         return None
-    return float(sizes[0]) * units[0], float(sizes[1]) * units[1]  # type: ignore[arg-type, operator]
+    return x, y
 
 
 def resolution(file: TiffFile, page: TiffPage) -> tuple[float, float] | None:
