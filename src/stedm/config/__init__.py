@@ -103,6 +103,7 @@ __all__ = [
     "NetworkRun",
     "NoFirstStage",
     "Objective",
+    "Origin",
     "Patches",
     "PatchesOptions",
     "PhantomOptions",
