@@ -180,6 +180,7 @@ def test_transparency_shows_white_whether_colours_are_multiplied_or_not(tmp_path
         values = np.dstack([colours, ALPHA])
         image, opened = read(write(tmp_path, values, **RGB, **layout, extrasamples=[kind], compression=codec))
         assert np.abs(image - ON_WHITE).max() <= 2
+        assert opened.notes == ["has a channel of transparency: what is transparent is read as white"]
         assert (opened.reader == READ_AS_A_WHOLE) == (codec == "lzma" or not layout)
 
 

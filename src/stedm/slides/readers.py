@@ -104,10 +104,11 @@ def open_image(path: Path) -> Found:
             )
         orientation = tiff.known_orientation(image.getexif().get(tiff.ORIENTATION))
         dpi = [to_number(value) for value in image.info.get("dpi", (None, None))]
+        notes = [tiff.TRANSPARENT] if image.has_transparency_data else []
         loaded = ImageOps.exif_transpose(image.convert("RGBA" if image.has_transparency_data else "RGB"))
         loaded.info = {}  # colour profiles, which would be copied with each region
         mpp = None if None in dpi else (25_400 / dpi[0], 25_400 / dpi[1])  # type: ignore[operator]
-        return Found(openslide.ImageSlide(loaded), reader, mpp, turned(orientation))
+        return Found(openslide.ImageSlide(loaded), reader, mpp, [*notes, *turned(orientation)])
 
 
 def bits_of(path: Path, image: Image.Image) -> int:

@@ -23,6 +23,7 @@ ORIENTATION = 274
 LARGEST = 2**30
 """Pixels of an image that is read as a whole."""
 SAVE_AS_RGB = "save it as RGB of 8 bits a channel (in Fiji: Image > Type > RGB Color)"
+TRANSPARENT = "has a channel of transparency: what is transparent is read as white"
 PLURALS = {"C": "channels", "Z": "focal planes", "T": "points in time"}
 JPEG = COMPRESSION.JPEG, COMPRESSION.OJPEG
 LEAST_REDUCTION = 1.9
@@ -74,6 +75,8 @@ def describe(path: Path) -> Tiff:
     with TiffFile(path) as file:
         first, notes = single_image(file)
         check_samples(first)
+        if first.extrasamples:
+            notes.append(TRANSPARENT)
         ome = ome_pixels(file)
         return Tiff(
             orientation_of(first),
@@ -96,15 +99,15 @@ def check_scanners(path: Path) -> None:
             if not isinstance(page, TiffPage) or not page.is_tiled:
                 continue
             if orientation_of(page) != 1:
-                raise WrongKind(turned_too_large(orientation_of(page)))
+                raise WrongKind(not_upright(orientation_of(page)))
             if page.bitspersample > 8:
                 raise WrongKind(f"has {page.bitspersample} bits a channel, of which 8 would be read; {SAVE_AS_RGB}")
 
 
-def turned_too_large(orientation: int) -> str:
+def not_upright(orientation: int) -> str:
     return (
-        f"is stored turned (orientation {orientation}, tag {ORIENTATION}), and too large to be turned here; turn its"
-        " pixels, so that it needs no such tag (vips autorot in.tif out.tif[tile,pyramid,bigtiff,compression=jpeg])"
+        f"is stored turned (orientation {orientation}, tag {ORIENTATION}), which is undone here only where an image is read"
+        " as a whole; turn its pixels (vips autorot in.tif out.tif[tile,pyramid,bigtiff,compression=jpeg])"
     )
 
 
@@ -267,7 +270,7 @@ def load(path: Path, tiff: Tiff) -> np.ndarray:
         page = file.pages.first
         if page.imagewidth * page.imagelength > LARGEST:
             raise WrongKind(
-                turned_too_large(tiff.orientation)
+                not_upright(tiff.orientation)
                 if tiff.orientation != 1
                 else f"is too large to be read as a whole, and OpenSlide does not read its kind ({tiff.compression}, "
                 f"{tiff.bits} bits); convert it (vips tiffsave in.tif out.tif --tile --pyramid --bigtiff --compression"
