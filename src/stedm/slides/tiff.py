@@ -106,8 +106,8 @@ def check_scanners(path: Path) -> None:
 
 def not_upright(orientation: int) -> str:
     return (
-        f"is stored turned (orientation {orientation}, tag {ORIENTATION}), which is undone here only where an image is read"
-        " as a whole; turn its pixels (vips autorot in.tif out.tif[tile,pyramid,bigtiff,compression=jpeg])"
+        f"is stored turned (orientation {orientation}, tag {ORIENTATION}), which is undone here only where an image is"
+        " read as a whole; turn its pixels (vips autorot in.tif out.tif[tile,pyramid,bigtiff,compression=jpeg])"
     )
 
 
