@@ -263,13 +263,17 @@ def test_files_cut_short_are_no_smaller_images(tmp_path):
             read(tmp_path / "cut.tif")
 
 
-def test_masks_of_one_channel_are_read_and_those_of_several_pages_refused(tmp_path):
+def test_masks_of_one_channel_are_read_and_those_of_pages_that_differ_refused(tmp_path):
     labels = (GREY > 100).astype(np.uint8)
     kind = {"photometric": "minisblack"}
     path = write(tmp_path, labels[..., None], **kind, metadata={})
     np.testing.assert_array_equal(read_values(path, most=labels.size), labels)
+    np.testing.assert_array_equal(
+        read_values(write(tmp_path, np.stack([labels] * 2), **kind), most=labels.size), labels
+    )
     for path in (
-        write(tmp_path, np.stack([labels, labels]), **kind),
+        write(tmp_path, np.stack([labels, 1 - labels]), **kind),
+        write(tmp_path, np.stack([labels, 1 - labels]), **kind, compression=None, metadata={}),
         several(tmp_path, (labels[::4, ::4], {}), (labels, {}), **kind),  # a thumbnail first
     ):
         with pytest.raises(UserError, match=r"a\.tif: holds (2|several) images.*save the one that counts"):

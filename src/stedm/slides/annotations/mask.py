@@ -11,7 +11,16 @@ from stedm.config import IGNORE_INDEX, Origin, TissueClass, mask_range
 from stedm.errors import UserError
 from stedm.slides.annotations.annotation import MaskAnnotation
 from stedm.slides.annotations.origin import Area
-from stedm.slides.tiff import ORIENTATION, WrongKind, known_orientation, orientation_of, samples, single_image, upright
+from stedm.slides.tiff import (
+    ORIENTATION,
+    WrongKind,
+    known_orientation,
+    orientation_of,
+    samples,
+    single_image,
+    upright,
+    whole_pages,
+)
 
 LEAST_SCALE = 1.1
 """A mask that differs less in size from its slide is not a smaller copy of it, but wrong."""
@@ -85,13 +94,18 @@ def read_png(path: Path, most: int) -> np.ndarray:
 
 
 def read_tiff(path: Path, most: int) -> np.ndarray:
-    """(h, w) or (h, w, S), upright."""
+    """(h, w) or (h, w, S), upright. Pages must be alike, or levels of a pyramid: which has the labels is not known."""
     with TiffFile(path) as file:
-        page, _ = single_image(file)
-        check_count(page.imagewidth * page.imagelength * page.samplesperpixel, most)
+        page, *others = whole_pages(file)
+        check_count(page.size, most)
+        values = page.asarray()
+        if not others or not all(
+            other.shape == page.shape and np.array_equal(values, other.asarray()) for other in others
+        ):
+            single_image(file)
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             raise WrongKind("calls 0 white, so that programs disagree on its values; save it with 0 as black")
-        return upright(samples(page, page.asarray()), orientation_of(page))
+        return upright(samples(page, values), orientation_of(page))
 
 
 def check_count(count: int, most: int) -> None:
