@@ -10,7 +10,7 @@ VERSIONS = {
     "style_bank": 3,
     "synthesis": 2,
     "segmentation": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "image_quality": 3,
     "statistics": 2,
     "figures": 3,

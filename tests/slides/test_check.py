@@ -154,7 +154,7 @@ def test_notes_stand_in_the_table_and_stop_nothing(check, table, tmp_path, geojs
     annotation = geojson(tmp_path / "b.geojson", ("Tumor", point), ("Tumor", (0, 0, 9, 9)))
     check(Slide("s", "p", good.path, annotation, mpp=1.0))
     assert table().status["s"] == "ok"
-    assert "the sheet says 1" in table().problem["s"]
+    assert "the file says 4 µm/px, the sheet (or --mpp) 1, which is used" in table().problem["s"]
     assert "1 × Point" in table().problem["s"]
 
 

@@ -34,6 +34,7 @@ from stedm.config.presets import PRESETS
 from stedm.config.segmentation import Arm, ArmData, Loss, Network, Segmentation
 from stedm.config.slides import (
     Annotations,
+    Origin,
     Patches,
     Phantoms,
     Roles,
@@ -103,6 +104,7 @@ __all__ = [
     "NetworkRun",
     "NoFirstStage",
     "Objective",
+    "Origin",
     "Patches",
     "PatchesOptions",
     "PhantomOptions",

@@ -208,7 +208,7 @@ def describe_annotation(options: PatchesOptions, opened: OpenedSlide, downsample
     slide, classes = opened.slide, options.classes
     assert slide.annotation is not None
     annotation = read_annotation(
-        slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name, downsample
+        slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name, opened.bounds, downsample
     )
     finding.annotation_format = annotation.format
     finding.annotated_area_px = annotation.area

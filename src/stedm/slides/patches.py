@@ -77,6 +77,7 @@ def extract_readable(
                 options.annotations,
                 opened.dimensions,
                 slide.path.name,
+                opened.bounds,
                 opened.downsample,
             )
         tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))

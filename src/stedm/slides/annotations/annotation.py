@@ -135,15 +135,18 @@ class PolygonAnnotation(Annotation):
 
 
 class MaskAnnotation(Annotation):
-    """Labels as an image, (h, w) uint8, each pixel of which covers `scale` level-0 pixels along each side."""
+    """Labels as an image, (h, w) uint8, each pixel of which covers `scale` level-0 pixels along each side; `corner` is
+    level-0 x, y of its upper left."""
 
-    def __init__(self, labels: np.ndarray, scale: float, notes: Sequence[str] = ()):
+    def __init__(self, labels: np.ndarray, scale: float, notes: Sequence[str] = (), corner: tuple[int, int] = (0, 0)):
         self.format = "mask"
         self.notes = list(notes)
         self.labels = labels
         self.scale = scale
+        self.corner = corner
 
     def rasterise(self, x0: float, y0: float, w: int, h: int, downsample: float) -> np.ndarray:
+        x0, y0 = x0 - self.corner[0], y0 - self.corner[1]
         columns = np.floor((x0 + (np.arange(w) + 0.5) * downsample) / self.scale).astype(int)
         rows = np.floor((y0 + (np.arange(h) + 0.5) * downsample) / self.scale).astype(int)
         height, width = self.labels.shape
@@ -158,7 +161,13 @@ class MaskAnnotation(Annotation):
             return None
         columns, rows = np.flatnonzero(annotated.any(0)), np.flatnonzero(annotated.any(1))
         left, upper, right, lower = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        return tuple(float(edge * self.scale) for edge in (left, upper, right, lower))  # type: ignore[return-value]
+        x, y = self.corner
+        return (
+            float(x + left * self.scale),
+            float(y + upper * self.scale),
+            float(x + right * self.scale),
+            float(y + lower * self.scale),
+        )
 
     @property
     def area(self) -> float:

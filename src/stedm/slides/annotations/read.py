@@ -24,6 +24,7 @@ from stedm.slides.annotations.coco import is_coco, read_coco
 from stedm.slides.annotations.geojson import read_geojson
 from stedm.slides.annotations.lost import losses
 from stedm.slides.annotations.mask import read_mask
+from stedm.slides.annotations.origin import Area, area_of
 from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
 
 OUTSIDE = 8, 0.005
@@ -37,6 +38,7 @@ def read_annotation(
     annotations: Annotations,
     dimensions: tuple[int, int],
     image: str = "",
+    bounds: Area | None = None,
     downsample: float = 1.0,
 ) -> Annotation:
     """Read the annotation of a slide.
@@ -47,6 +49,7 @@ def read_annotation(
         annotations: which names are regions, which are ignored, and what fills the regions.
         dimensions: (width, height) of the slide's level 0.
         image: file name of the slide, by which files of many slides (COCO) are searched.
+        bounds: the scanned area, where it is not all of the slide.
         downsample: level-0 pixels per pixel of the labels that are wanted; shapes that have none are noted.
 
     Raises:
@@ -54,10 +57,11 @@ def read_annotation(
             though it has shapes.
     """
     if path.suffix.lower() in (".png", ".tif", ".tiff"):
-        return read_mask(path, classes, dimensions)
+        return read_mask(path, classes, dimensions, bounds, annotations.origin)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
-        format, contents = read_contents(path, image, dimensions)
-        return annotation_of(path, format, contents, classes, annotations, dimensions, downsample)
+        format, contents = read_contents(path, image, area_of(annotations.origin, "coco", dimensions, bounds)[2:])
+        area = area_of(annotations.origin, format, dimensions, bounds)
+        return annotation_of(path, format, contents, classes, annotations, dimensions, area, downsample)
 
 
 def read_contents(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, Contents]:
@@ -122,6 +126,7 @@ def annotation_of(
     classes: Sequence[TissueClass],
     annotations: Annotations,
     dimensions: tuple[int, int],
+    area: Area,
     downsample: float,
 ) -> PolygonAnnotation:
     """Shapes in painting order: as in the file, but what lies within another class's over it."""
@@ -132,7 +137,7 @@ def annotation_of(
             " annotations.without_area to ignore"
         )
     labels = labels_of(path, [contents.shapes[number] for number in np.unique(index)], classes, annotations)
-    check_coordinates(path, polygons, dimensions)
+    polygons = on_canvas(path, polygons, area)
     shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
     kinds = Counter(KINDS[item.label] for item in shapes if item.label in KINDS)
     if annotations.whole_slide and not kinds[KINDS[REGION]]:
@@ -211,17 +216,26 @@ def labels_of(
     return labels
 
 
-def check_coordinates(path: Path, polygons: np.ndarray, dimensions: tuple[int, int]) -> None:
-    """Refuse shapes that do not lie on the slide: another slide's, or another resolution's."""
+def on_canvas(path: Path, polygons: np.ndarray, area: Area) -> np.ndarray:
+    """Polygons whose coordinates count from the corner of an area, in those of the canvas.
+
+    Raises:
+        UserError: they do not lie on the area: another slide's, or another resolution's.
+    """
+    x, y, width, height = area
     if not len(polygons):
-        return
+        return polygons
     left, upper, right, lower = shapely.total_bounds(polygons)
-    width, height = dimensions
-    more_x, more_y = (max(OUTSIDE[0], OUTSIDE[1] * side) for side in dimensions)
+    more_x, more_y = (max(OUTSIDE[0], OUTSIDE[1] * side) for side in (width, height))
     if left >= -more_x and upper >= -more_y and right <= width + more_x and lower <= height + more_y:
-        return
+        return np.asarray(shapely.transform(polygons, lambda points: points + np.array((x, y)))) if x or y else polygons
+    hint = (
+        f"; or count from the canvas, on which this scanned area lies at x {x}, y {y} (origin: canvas)"
+        if x or y
+        else ""
+    )
     raise UserError(
         f"{path}: wrong coordinates: the shapes lie at x {left:.0f} to {right:.0f}, y {upper:.0f} to {lower:.0f}, the"
         f" slide is {width} × {height} px. Is it another slide's annotation, or not in level-0 pixels? Export it again"
-        " from this slide"
+        f" from this slide{hint}"
     )
