@@ -7,17 +7,19 @@ Some hundred examples each, always the same. New ones by the thousand:
 
 import contextlib
 import copy
+import io
 import json
 import warnings
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from stedm.cli import parse
-from stedm.config import Annotations, Patches, Slides, TissueClass, load
+from stedm.config import Annotations, PatchesOptions, Slides, TissueClass, load
 from stedm.errors import UserError
 from stedm.sheet import read_sheet
 from stedm.slides.annotations import read_annotation
@@ -65,12 +67,50 @@ GEOJSON = {
         },
     ],
 }
+TWICE = [[10, 10], [90, 10], [90, 90], [10, 90], [12, 12], [88, 12], [88, 88], [12, 88], [10, 10]]
+HIERARCHY = [
+    {
+        "type": "Feature",
+        "id": "PathRootObject",
+        "geometry": None,
+        "properties": {
+            "objectType": "root",
+            "childObjects": [
+                {
+                    "type": "Feature",
+                    "geometry": {"type": "Polygon", "coordinates": SQUARE[:1]},
+                    "properties": {
+                        "objectType": "tmaCore",
+                        "isMissing": False,
+                        "children": [
+                            {
+                                "type": "Feature",
+                                "geometry": {"type": "Polygon", "coordinates": [TWICE, SQUARE[1], SQUARE[0]]},
+                                "nucleusGeometry": {"type": "Polygon", "coordinates": SQUARE[1:]},
+                                "properties": {"object_type": "annotation", "classification": {"name": "Tume\u0301ur"}},
+                            }
+                        ],
+                    },
+                }
+            ],
+        },
+    }
+]
 COCO = {
     "images": [{"id": 1, "file_name": "a.tiff", "width": 100, "height": 100}],
     "categories": [{"id": 1, "name": "Tumor"}, {"id": 2, "name": "rest"}],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[10, 10, 90, 10, 90, 90, 10, 90]]},
         {"id": 2, "image_id": 1, "category_id": 2, "segmentation": {"size": [100, 100], "counts": [2000, 300, 7700]}},
+    ],
+}
+COCO_OF_PANDAS = {
+    "images": [{"id": "1", "file_name": "C:\\slides\\a.svs", "width": 100.0, "height": 100}],
+    "categories": [{"id": 1.0, "name": "Tume\u0301ur"}, {"id": "2", "name": "rest"}],
+    "annotations": [
+        {"id": 1, "image_id": 1.0, "category_id": None, "segmentation": [10, 10, 90, 10, 90, 90, 10, 90]},
+        {"id": 2, "image_id": "9", "category_id": 7, "segmentation": {"size": [100, 100], "counts": "PPY1`o0"}},
+        {"id": 3, "image_id": 1, "category_id": 2, "segmentation": [[0.1, 0.1, 0.4, 0.1, 0.4, 0.4], []]},
     ],
 }
 ASAP = b"""<?xml version="1.0"?>
@@ -91,9 +131,16 @@ APERIO = b"""<?xml version="1.0"?>
     </Vertices></Region>
   </Regions></Annotation>
 </Annotations>"""
+ASAP_WITH_COMMAS = ASAP.replace(b"10.5", b"10,5").replace(b"Groups>", b"Nothing>")
+APERIO_WITH_HOLES = APERIO.replace(
+    b"</Regions>",
+    b"""<Region Id="2" Type="2" NegativeROA="1"><Vertices><Vertex X="30" Y="20"/><Vertex X="40,5" Y="30"/></Vertices>
+    </Region><Region Id="3" Type="0" NegativeROA="1"><Vertices><Vertex X="1" Y="1"/><Vertex X="3" Y="1"/>
+    <Vertex X="1" Y="3"/><Vertex X="3" Y="3"/></Vertices></Region></Regions>""",
+)
 CLASSES = [
-    TissueClass(name="rest", color="#ffffff"),
-    TissueClass(name="tumour", color="#000000", annotations=["Tumor"]),
+    TissueClass(name="rest", color="#ffffff", mask_values=["0"]),
+    TissueClass(name="tumour", color="#000000", mask_values=["1-300"], annotations=["Tumor", "Tum\u00e9ur"]),
 ]
 SIZE = 100, 100
 PIECES = [b"", b'"', b"\n", b",", b"\0", b"\xff", b"-1e999"]
@@ -180,10 +227,10 @@ def test_configurations_of_wrong_values(folder, data):
         load(folder / "study.yaml")
 
 
-@given(broken_values({"patches": STUDY["patches"], "annotations": STUDY["annotations"]}))
+@given(broken_values({key: STUDY[key] for key in ("classes", "annotations", "patches")}))
 def test_options_of_commands(data):
     with only_our_error():
-        parse(json.dumps(data), patches=Patches, annotations=Annotations)
+        PatchesOptions.parse(json.dumps(data))
 
 
 def read(path):
@@ -193,9 +240,11 @@ def read(path):
         assert annotation.rasterise(-5.5, 0, 16, 16, 7.3).shape == (16, 16)
         assert annotation.area >= 0
         assert annotation.bounds is None or len(annotation.bounds) == 4
+        assert annotation.present <= {0, 1}
+        assert all(note.strip() for note in annotation.notes)
 
 
-@given(broken_values(GEOJSON))
+@given(broken_values(GEOJSON) | broken_values(HIERARCHY))
 def test_geojson_of_wrong_values(folder, data):
     (folder / "a.geojson").write_text(json.dumps(data), encoding="utf-8")
     read(folder / "a.geojson")
@@ -207,17 +256,51 @@ def test_geojson_that_is_hardly_json(folder, data):
     read(folder / "a.geojson")
 
 
-@given(broken_values(COCO))
+@given(broken_values(COCO) | broken_values(COCO_OF_PANDAS))
 def test_coco_of_wrong_values(folder, data):
     (folder / "a.json").write_text(json.dumps(data), encoding="utf-8")
     read(folder / "a.json")
 
 
-@pytest.mark.parametrize("whole", [ASAP, APERIO], ids=["asap", "aperio"])
+@pytest.mark.parametrize(
+    "whole",
+    [ASAP, ASAP_WITH_COMMAS, APERIO, APERIO_WITH_HOLES],
+    ids=["asap", "asap with commas", "aperio", "aperio with holes"],
+)
 @given(data=st.data())
 def test_xml(folder, whole, data):
     (folder / "a.xml").write_bytes(data.draw(broken_bytes(whole)))
     read(folder / "a.xml")
+
+
+def mask_bytes(suffix, values, **options):
+    """A mask as a file's content."""
+    buffer = io.BytesIO()
+    if suffix == "png":
+        Image.fromarray(values).save(buffer, "PNG")
+    else:
+        tifffile.imwrite(buffer, values, photometric="minisblack", **options)
+    return buffer.getvalue()
+
+
+HALVES = np.repeat(np.array([[0, 1]], np.uint8), [50, 50], axis=1).repeat(100, axis=0)
+MASKS = {
+    "png": mask_bytes("png", HALVES),
+    "png of 16 bits": mask_bytes("png", HALVES.astype(np.uint16) * 255),
+    "tif": mask_bytes("tif", HALVES, compression="zlib"),
+    "tif of one channel": mask_bytes("tif", HALVES[:, :, None], tile=(32, 32)),
+    "tif of pages": mask_bytes("tif", np.stack([HALVES, HALVES])),
+    "tif of pages that differ": mask_bytes("tif", np.stack([HALVES, 1 - HALVES]), ome=True),
+    "tif of floats": mask_bytes("tif", HALVES.astype(np.float32), imagej=True),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@given(data=st.data())
+def test_masks(folder, kind, data):
+    path = folder / f"a.{kind[:3]}"
+    path.write_bytes(data.draw(broken_bytes(MASKS[kind])))
+    read(path)
 
 
 @pytest.fixture(scope="module", params=[None, 90], ids=["pixels", "jpeg"])

@@ -21,9 +21,9 @@ def study(tmp_path):
 
     def build(*rows):
         slides = []
-        for slide, patient, group, split, labelled, patches in rows:
+        for slide, patient, group, split, labelled, patches in rows:  # labelled: a bool, or a label
             slides.append(Slide(slide, patient, Path(f"/slides/{slide}.tiff"), None, group, None, split))
-            label = np.zeros((16, 16), np.uint8) if labelled else None
+            label = None if labelled is False else np.full((16, 16), int(labelled) - 1, np.uint8)
             image = np.full((16, 16, 3), 200, np.uint8)
             write_patches(
                 tmp_path / "patches" / f"{slide}.h5",
@@ -41,9 +41,16 @@ def study(tmp_path):
             )
         write_sheet(tmp_path / "slides.csv", slides)
 
-        def make(annotated, repeat=0, seed=0, check=None, strict=False, **options):
+        def make(annotated, repeat=0, seed=0, check=None, strict=False, scored_classes=(), **options):
             roles = Roles(**({"source": "sheet"} | options))
-            options = SplitOptions(splits=roles, annotated_patients=annotated, repeat=repeat, strict=strict, seed=seed)
+            options = SplitOptions(
+                splits=roles,
+                annotated_patients=annotated,
+                repeat=repeat,
+                strict=strict,
+                scored_classes=scored_classes,
+                seed=seed,
+            )
             out = tmp_path / "splits" / f"n{annotated}-r{repeat}.csv"
             sheet, folder = tmp_path / "slides.csv", tmp_path / "patches"
             make_split(options, sheet, folder, out=out, check=check)
@@ -179,6 +186,41 @@ def test_more_annotated_patients_than_there_are_name_the_key_and_the_lost(study)
     make = study(row("A", "annotated"), row("B", "annotated", patches=0), row("T", "test"))
     with pytest.raises(UserError, match=r"splits.annotated_patients: 2 requested.* has only 1 with .*slides: B\)"):
         make(2)
+
+
+STROMA, TUMOUR = 1, 2
+
+
+@pytest.mark.parametrize("source", ["sheet", "random"])
+def test_a_scored_class_that_no_test_patient_has_is_refused(study, source):
+    make = study(row("A", "annotated", labelled=TUMOUR), row("T", "test", labelled=STROMA))
+    options = {"source": source} | ({"test_patients": 1} if source == "random" else {})
+    seed = next(seed for seed in range(9) if patients(make(1, seed=seed, **options), "test") == {"T"})
+    with pytest.raises(UserError, match=r"no test patient has patches with the scored class 'tumour'; annotate it"):
+        make(1, seed=seed, scored_classes=["tumour"], **options)
+
+
+def test_a_scored_class_that_nobody_who_could_be_annotated_has_is_refused(study):
+    rows = row("A", "annotated", labelled=STROMA), row("T", "test", labelled=TUMOUR), row("V", "validation", labelled=2)
+    with pytest.raises(UserError) as refused:
+        study(*rows, row("U", "unannotated", labelled=TUMOUR))(1, scored_classes=["tumour", "stroma"])
+    learned, tested = refused.value.messages
+    assert "no patient who could be annotated has patches with the scored class 'tumour'" in learned
+    assert "no test patient has patches with the scored class 'stroma'" in tested
+
+
+def test_a_scored_class_that_only_other_patients_have_is_warned_of(study, caplog):
+    """A sweep over few annotated patients goes on."""
+    make = study(
+        *(row(f"A{label}", "annotated", labelled=label) for label in (STROMA, TUMOUR)),
+        *(row(f"T{label}", "test", labelled=label) for label in (STROMA, TUMOUR)),
+    )
+    scored = ["stroma", "tumour"]
+    make(2, scored_classes=scored)
+    assert not caplog.text
+    lost = "tumour" if patients(make(1, scored_classes=scored), "annotated") == {"A1"} else "stroma"
+    assert f"no annotated patient of this split has patches with the scored class {lost!r}" in caplog.text
+    assert caplog.text.count("cannot be learned") == 1
 
 
 def test_a_missing_patch_file_is_named(study, tmp_path):

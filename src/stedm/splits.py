@@ -15,7 +15,7 @@ from stedm.config import SplitOptions
 from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.sheet import ROLES, slides_by_name
-from stedm.store import patch_file
+from stedm.store import PatchFile, patch_file
 from stedm.tables import CHECK, SPLIT
 
 EXCLUDED = "excluded"
@@ -32,8 +32,8 @@ def make_split(
     repeats of random splits, the numbers of times that two patients are tested differ by at most one.
 
     Args:
-        options: source of the roles, number of annotated patients, repeat (from 0), seed; strict: a slide that would be
-            excluded is an error.
+        options: source of the roles, number of annotated patients, repeat (from 0), scored classes, seed; strict: a
+            slide that would be excluded is an error.
         sheet: sheet that `write_sheet` wrote.
         patches: folder of patch files, one per slide of the sheet.
         out: the table's file.
@@ -43,8 +43,8 @@ def make_split(
         The table, one row per slide in the sheet's order.
 
     Raises:
-        UserError: more patients are requested than exist, or a role that needs annotations has none; with `strict`,
-            all unusable slides.
+        UserError: more patients are requested than exist, a role that needs annotations has none, or a scored class is
+            missing in the test patients, or in all who could be annotated; with `strict`, all unusable slides.
     """
     slides = read_slides(sheet, patches, check, options.strict)
     patients = by_patient(slides[slides["patches"] > 0])
@@ -57,6 +57,7 @@ def make_split(
         roles = random_roles(patients, options, lost)
     table = slides.assign(role=[roles.get(patient, EXCLUDED) for patient in slides["patient"]])
     table.loc[table["patches"] == 0, "role"] = EXCLUDED
+    check_classes(table, options.scored_classes, options.splits.source)
     table = table[[*SPLIT.columns, "fingerprint"]]
     with written_whole(out) as temporary:
         SPLIT.write(table, temporary)
@@ -64,8 +65,9 @@ def make_split(
 
 
 def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) -> pd.DataFrame:
-    """Per slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), and the
-    fingerprint of the patch file, so that the split changes with any patch and everything made from it is made again.
+    """Per slide: slide, patient, group, split (the sheet's role), patches (their number), labelled (bool), classes
+    (names of those in its patches), and the fingerprint of the patch file, so that the split changes with any patch and
+    everything made from it is made again.
 
     An unusable slide has no patches.
     """
@@ -94,6 +96,7 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
                 **{name: str(file.attributes[name]) for name in ("patient", "group", "split")},
                 "patches": len(file) if usable else 0,
                 "labelled": usable and bool(file.annotated.any()),
+                "classes": classes_of(file) if usable else frozenset(),
                 "fingerprint": file.fingerprint,
             }
         )
@@ -104,6 +107,53 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
     for slide, why in unusable.items():
         log.warning("Slide %s is left out of the split: %s", slide, why)
     return pd.DataFrame(rows)
+
+
+def classes_of(file: PatchFile) -> frozenset[str]:
+    """Names of the classes that a file's patches have pixels of."""
+    names = np.asarray(file.attributes["class_names"], object)
+    return frozenset(map(str, names[file.class_fractions.any(0)]))
+
+
+def check_classes(table: pd.DataFrame, scored_classes: Sequence[str], source: str) -> None:
+    """Every class that is scored must be on a test patient, and on one who is annotated or could be.
+
+    Args:
+        table: a row per slide, with `role`, `split` (the sheet's) and `classes`.
+        scored_classes: their names.
+        source: of the roles, "sheet" or "random".
+
+    Raises:
+        UserError: all classes that some role lacks.
+    """
+    own = source == "sheet"
+    could_be = table["split"] == "annotated" if own else table["role"].isin(["annotated", "unannotated"])
+    tested, annotated, possible = (
+        frozenset().union(*table.loc[rows, "classes"])
+        for rows in (table["role"] == "test", table["role"] == "annotated", could_be)
+    )
+    problems = []
+    for name in scored_classes:
+        if name not in tested:
+            other = "set the split of a patient who has it to test" if own else "raise splits.test_patients"
+            problems.append(
+                f"no test patient has patches with the scored class {name!r}; annotate it in one of them, {other}, or"
+                " remove it from evaluation.classes"
+            )
+        if name not in possible:
+            other = "set the split of a patient who has it to annotated" if own else "lower splits.test_patients"
+            problems.append(
+                f"no patient who could be annotated has patches with the scored class {name!r}, so it cannot be"
+                f" learned; annotate it in one of them, {other}, or remove it from evaluation.classes"
+            )
+        elif name not in annotated:
+            log.warning(
+                "no annotated patient of this split has patches with the scored class %r, so it cannot be learned;"
+                " raise splits.annotated_patients, or give the patients groups, by which they are stratified",
+                name,
+            )
+    if problems:
+        raise UserError(problems)
 
 
 def by_patient(slides: pd.DataFrame) -> pd.DataFrame:

@@ -2,16 +2,16 @@
 
 VERSIONS = {
     "phantoms": 1,
-    "check": 2,
-    "patches": 3,
+    "check": 3,
+    "patches": 4,
     "splits": 2,
     "first_stage": 1,
     "generator": 4,
     "style_bank": 3,
-    "synthesis": 2,
+    "synthesis": 3,
     "segmentation": 3,
-    "evaluation": 2,
-    "image_quality": 3,
+    "evaluation": 3,
+    "image_quality": 4,
     "statistics": 3,
     "figures": 3,
 }

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scn import write_scn
 
 from stedm.config import Annotations, NetworkRun, Patches, ScoreOptions, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.evaluation import scoring
-from stedm.evaluation.scoring import region, score_slides
+from stedm.evaluation.scoring import region, score_slide, score_slides
 from stedm.sheet import Slide, write_sheet
 from stedm.slides import OpenedSlide
 
@@ -190,3 +191,24 @@ def test_a_split_without_annotated_test_slides_is_refused(study, tmp_path):
 )
 def test_the_region_holds_the_annotation_and_stays_on_the_slide(bounds, dimensions, downsample, expected):
     assert region(bounds, dimensions, downsample, 64) == expected
+
+
+def test_a_slide_that_was_scanned_in_part_is_scored_where_it_was_annotated(tmp_path):
+    image = np.full((200, 260, 3), (200, 40, 40), np.uint8)
+    image[40:100, 60:150] = BLUE
+    slide = write_scn(tmp_path / "S1.scn", image, (170, 90), (600, 500))
+    text = {"type": "FeatureCollection", "features": [feature("tumour", box(60, 40, 90, 60))]}
+    (tmp_path / "S1.geojson").write_text(json.dumps(text))
+    options = ScoreOptions.model_construct(
+        classes=CLASSES,
+        annotations=Annotations(),
+        patches=Patches(size=32, mpp=0.5, tissue=None),
+        windows=Windows(overlap=0.5, batch_size=7),
+    )
+
+    def predict(images):
+        tumour = (images[..., 2] > images[..., 0]).astype(np.float32)
+        return np.moveaxis(np.stack([1 - tumour, tumour]), 0, 1)
+
+    matrix = score_slide(options, predict, Slide("S1", "A", slide, tmp_path / "S1.geojson"), tmp_path / "map.png")
+    np.testing.assert_array_equal(matrix, [[0, 0], [0, 90 * 60]])

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from scn import write_scn
 
 from stedm.cli import main
 from stedm.config import Annotations, Patches, Tissue, TissueClass, Windows
@@ -98,6 +99,29 @@ def test_map_and_polygons_are_the_slide_at_its_place(model, tmp_path):
     assert len(features) == 4  # stroma around and within, tumour, necrosis
     assert [len(named[name]["geometry"]["coordinates"]) for name in ("tumour", "necrosis")] == [3, 1]
     assert named["necrosis"]["properties"]["classification"]["color"] == [0xC0, 0xA0, 0x60]
+
+
+def test_results_cover_what_qupath_shows_of_a_slide_that_was_scanned_in_part(model, tmp_path):
+    labels = phantom(300, 220).repeat(2, 0).repeat(2, 1)
+    corner, canvas = (130, 75), (901, 800)
+    slide = write_scn(tmp_path / "S1.scn", COLOURS[labels], corner, canvas)
+    on_canvas = np.full(canvas[::-1], 255, np.uint8)
+    on_canvas[75:675, 130:570] = labels
+    folder = model(mpp=1.0, tissue=Tissue(mpp=4.0, saturation=0.1))
+    for origin, expected in (("bounds", labels), ("canvas", on_canvas)):
+        out = tmp_path / origin
+        predict_slides(OPTIONS, folder, [slide], out=out, origin=origin)
+        found = tifffile.imread(out / "S1.tif")
+        assert found.shape == tuple(side // 2 for side in expected.shape)
+        same = found == expected[: 2 * found.shape[0] : 2, : 2 * found.shape[1] : 2]
+        assert same.mean() > (0.99 if origin == "bounds" else 0.97)  # edges between pixels, and of tissue
+        polygons = read_annotation(
+            out / "S1.geojson", CLASSES, Annotations(origin=origin), canvas, bounds=(*corner, 440, 600)
+        )
+        again = polygons.rasterise(0, 0, *canvas, 1.0)
+        for value in range(3):
+            overlap = ((again == value) & (on_canvas == value)).sum() / ((again == value) | (on_canvas == value)).sum()
+            assert overlap > 0.95
 
 
 def test_glass_is_neither_predicted_nor_outlined(model, tmp_path):

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from stedm.config import Annotations, CheckOptions, Patches, Tissue
+from stedm.config import Annotations, CheckOptions, Patches, Tissue, TissueClass
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides.check import check_slides
@@ -43,7 +45,7 @@ def corrupt(tmp_path, good):
     return [Slide(name.replace(".", "_"), "p2", tmp_path / name) for name in ("text.svs", "cut.tif", "cut.png")]
 
 
-def test_the_table_tells_what_a_slide_is(check, table, good):
+def test_the_table_shows_what_a_slide_is(check, table, good):
     check(good)
     row = table().loc["good"]
     assert (row.patient, row.status, row.problem, row.reader) == ("p1", "ok", "", "openslide generic-tiff")
@@ -152,7 +154,7 @@ def test_notes_stand_in_the_table_and_stop_nothing(check, table, tmp_path, geojs
     annotation = geojson(tmp_path / "b.geojson", ("Tumor", point), ("Tumor", (0, 0, 9, 9)))
     check(Slide("s", "p", good.path, annotation, mpp=1.0))
     assert table().status["s"] == "ok"
-    assert "the sheet says 1" in table().problem["s"]
+    assert "the file says 4 µm/px, the sheet (or --mpp) 1, which is used" in table().problem["s"]
     assert "1 × Point" in table().problem["s"]
 
 
@@ -166,3 +168,56 @@ def test_broken_tiles_at_the_corners_are_found_and_the_rest_of_the_slide_is_used
     assert "broken at x 448, y 448" in table().problem["corner"]
     with pytest.raises(UserError, match="broken at x 448, y 448"):
         check(good, Slide("corner", "p2", path), strict=True)
+
+
+def test_the_classes_of_each_slide_are_in_the_table_and_those_of_none_are_warned_of(
+    check, table, tmp_path, geojson, good, caplog
+):
+    both = geojson(tmp_path / "both.geojson", ("Tumor", (200, 200, 300, 300)), ("stroma", (0, 0, 9, 9)))
+    check(good, Slide("both", "p2", good.path, both), Slide("none", "p3", good.path))
+    assert dict(table().annotated_classes) == {"good": "tumour", "both": "stroma tumour", "none": ""}
+    assert "has the class" not in caplog.text
+    check(good)
+    assert "no annotated slide has the class 'stroma', so it can be neither learned nor scored" in caplog.text
+
+
+def test_classes_that_no_slide_of_a_role_has_are_warned_of(check, tmp_path, geojson, good, caplog):
+    stroma = geojson(tmp_path / "stroma.geojson", ("stroma", (0, 0, 99, 99)))
+    slides = [replace(good, split="annotated"), Slide("t", "p2", good.path, stroma, split="test")]
+    check(*slides)
+    assert "no annotated slide of the split annotated has the class 'stroma', so it cannot be learned" in caplog.text
+    assert "no annotated slide of the split test has the class 'tumour', so it cannot be scored" in caplog.text
+    caplog.clear()
+    check(*slides, Slide("u", "p3", good.path, good.annotation, split="test"))
+    assert "'tumour'" not in caplog.text
+
+
+def test_masks_whose_values_are_of_one_class_only_are_warned_of(check, tmp_path, good, caplog, table):
+    """0 and 1 where 255 is asked for: all is one class, and of the other nothing is left."""
+    Image.fromarray(np.tile(np.array([0, 1], np.uint8), (512, 256))).save(tmp_path / "mask.png")
+    classes = [
+        TissueClass(name=name, color="#ff0000", mask_values=[value]) for name, value in (("a", "0"), ("b", "255"))
+    ]
+    slide = replace(good, annotation=tmp_path / "mask.png")
+    options = CheckOptions(classes=classes, annotations=Annotations(), patches=PATCHES, strict=False)
+    check_slides(options, [slide], out=tmp_path / "check.csv")
+    assert "values 1 of the mask belong to no class: 131,072 of its pixels (50.0%)" in table().problem["good"]
+    assert "no annotated slide has the class 'b'" in caplog.text
+
+
+def test_shapes_without_a_pixel_at_the_resolution_of_the_patches_are_counted(check, table, tmp_path, geojson, good):
+    small = geojson(tmp_path / "small.geojson", ("Tumor", (10.9, 10.9, 11.9, 11.9)), ("stroma", (0, 0, 99, 99)))
+    slide = replace(good, annotation=small)
+    note = "not labelled: 1 × shape smaller than a pixel"
+    check(slide)
+    assert note not in table().problem["good"]
+    check(slide, patches=PATCHES.model_copy(update={"mpp": 16.0}))
+    assert note in table().problem["good"]
+    assert table().annotated_classes["good"] == "stroma"
+
+
+def test_an_annotation_of_which_nothing_is_left_is_an_error(check, table, tmp_path, geojson, good):
+    annotation = geojson(tmp_path / "b.geojson", ("Tumor", {"type": "Point", "coordinates": [3, 3]}))
+    with pytest.raises(UserError, match=r"b\.geojson: nothing in it labels a pixel \(1 × Point\)"):
+        check(good, replace(good, slide="b", annotation=annotation))
+    assert dict(table().status) == {"good": "ok", "b": "error"}

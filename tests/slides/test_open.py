@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from stedm.config import Patches
@@ -108,13 +109,30 @@ def test_resolution_comes_from_the_sheet_where_the_file_has_none(tmp_path, tiff)
         open_slide(slide(path), patches)
 
 
-def test_a_files_own_resolution_is_believed_and_the_contradiction_noted(tmp_path, tiff):
-    path = tiff(tmp_path / "a.tif", coloured(64, 64, 9), mpp=0.5)
-    with open_slide(slide(path, mpp=0.25)) as opened:
-        assert opened.mpp == pytest.approx(0.5)
-        assert "0.25" in opened.notes[0]
-    with open_slide(slide(path, mpp=0.501)) as opened:
-        assert opened.notes == []
+def test_a_given_resolution_overrules_the_files_and_a_note_names_both(tmp_path, tiff):
+    wrong = tiff(tmp_path / "a.tif", coloured(64, 64, 9), mpp=0.5)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png", dpi=(2400, 2400))  # of a figure
+    stretched = tmp_path / "b.tif"
+    tifffile.imwrite(stretched, coloured(64, 64, 9), resolution=(20_000, 40_000), resolutionunit="CENTIMETER")
+    for path, said in ((wrong, "0.5"), (tmp_path / "a.png", "10.58"), (stretched, "0.5 × 0.25")):
+        with open_slide(slide(path, mpp=0.3), Patches(size=16, mpp=0.6)) as opened:
+            assert (opened.mpp, opened.mpp_source, opened.downsample) == (0.3, "sheet", 2.0)
+            (note,) = opened.notes
+            assert f"the file says {said}" in note and "0.3, which is used" in note
+    with open_slide(slide(wrong, mpp=0.501)) as opened:  # the same
+        assert (opened.mpp, opened.mpp_source, opened.notes) == (pytest.approx(0.5), "slide", [])
+
+
+@pytest.mark.parametrize("mpp", [0.0005, 500])
+def test_resolutions_that_no_microscope_has_are_not_believed(tmp_path, tiff, mpp):
+    path = tiff(tmp_path / "a.tif", coloured(64, 64, 9), mpp=mpp)
+    patches = Patches(size=16, mpp=0.5)
+    with pytest.raises(UserError, match=rf"no resolution\. The file says {mpp} µm/px, which no microscope has"):
+        open_slide(slide(path), patches)
+    with open_slide(slide(path, mpp=0.5), patches) as opened:
+        assert (opened.mpp, opened.notes) == (0.5, [])
+    with pytest.raises(UserError, match=rf"{mpp} µm/px are given, which no microscope has \(0\.02 to 20\)"):
+        open_slide(slide(path, mpp=mpp), patches)
 
 
 def test_dots_per_inch_of_print_are_no_resolution(tmp_path, tiff):
@@ -137,8 +155,6 @@ def test_asking_for_more_than_the_slide_has_is_refused(tmp_path, tiff):
 
 
 def test_pixels_that_are_not_square_are_refused(tmp_path):
-    import tifffile
-
     tifffile.imwrite(
         tmp_path / "a.tif",
         coloured(64, 64, 9),
@@ -154,7 +170,7 @@ def test_pixels_that_are_not_square_are_refused(tmp_path):
 
 def test_instance_masks_are_no_slides(tmp_path):
     Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 9).save(tmp_path / "a.png")
-    with pytest.raises(UnreadableSlide, match=r"16 or 32 bits.*annotation"):
+    with pytest.raises(UnreadableSlide, match=r"16 bits a channel.*annotation"):
         open_slide(slide(tmp_path / "a.png"))
 
 

@@ -46,7 +46,16 @@ def train_network(options: "SegmentationOptions", args: argparse.Namespace) -> N
     out("DIR", "for each slide a label map {slide}.tif, polygons {slide}.geojson, and {slide}.json when it is done"),
     argument("--overlap", "X", "of windows, as a share of their size (0.5)", needed=False, type=float, default=0.5),
     argument("--batch-size", "N", "windows predicted at a time (64)", needed=False, type=int, default=64),
-    argument("--mpp", "X", "µm per pixel of slides whose file does not say", needed=False, type=float),
+    argument("--mpp", "X", "µm per pixel of the slides, whatever their files say", needed=False, type=float),
+    argument(
+        "--origin",
+        "ORIGIN",
+        "what maps and polygons cover: bounds, the scanned area, as QuPath shows it (default), or canvas",
+        needed=False,
+        type=str,
+        choices=["bounds", "canvas"],
+        default="bounds",
+    ),
     flag("--redo", "predict those slides again that are done"),
 )
 def predict(args: argparse.Namespace) -> None:
@@ -61,4 +70,4 @@ def predict(args: argparse.Namespace) -> None:
         windows = Windows(overlap=args.overlap, batch_size=args.batch_size)
     except ValidationError as error:
         raise UserError([f"--{line.replace('_', '-')}" for line in messages(error, Windows)]) from None
-    predict_slides(windows, args.model, args.slides, out=args.out, mpp=args.mpp, redo=args.redo)
+    predict_slides(windows, args.model, args.slides, out=args.out, mpp=args.mpp, origin=args.origin, redo=args.redo)

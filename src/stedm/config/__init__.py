@@ -3,7 +3,7 @@
 `load` reads a YAML file as a `Study`, which has one section for each part; `stages` has what each stage needs of it.
 """
 
-from stedm.config.base import IGNORE_INDEX, Section
+from stedm.config.base import IGNORE_INDEX, Section, normalised
 from stedm.config.evaluation import (
     Comparison,
     Evaluation,
@@ -34,6 +34,7 @@ from stedm.config.presets import PRESETS
 from stedm.config.segmentation import Arm, ArmData, Loss, Network, Segmentation
 from stedm.config.slides import (
     Annotations,
+    Origin,
     Patches,
     Phantoms,
     Roles,
@@ -103,6 +104,7 @@ __all__ = [
     "NetworkRun",
     "NoFirstStage",
     "Objective",
+    "Origin",
     "Patches",
     "PatchesOptions",
     "PhantomOptions",
@@ -143,5 +145,6 @@ __all__ = [
     "mask_range",
     "merge",
     "messages",
+    "normalised",
     "validate",
 ]

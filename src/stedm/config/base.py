@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -39,6 +40,15 @@ def expanded(value: str) -> str:
 
 
 PathName = Annotated[str, AfterValidator(expanded)]
+
+
+def normalised(name: str) -> str:
+    """The name of a shape's class as all are compared: in Unicode's composed form (Macs write letters and their accents
+    apart), no blanks around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+ShapeName = Annotated[str, AfterValidator(normalised)]
 
 CHANGES_NO_RESULT = "changes no result"
 """Marks a field that may differ between two runs of one training: it is not part of the training's identity."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from stedm.config.base import Count, Fraction, Name, PathName, Positive, Section, Seed, once
+from stedm.config.base import Count, Fraction, Name, PathName, Positive, Section, Seed, ShapeName, once
 
 
 class Phantoms(Section):
@@ -28,7 +28,7 @@ class TissueClass(Section):
 
     name: Name
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-    annotations: list[str] = []
+    annotations: list[ShapeName] = []
     """Names of this class in annotation files (QuPath classifications); by default its own name. Shapes that have no
     class are called `Unclassified`."""
     mask_values: list[str] = []
@@ -59,17 +59,24 @@ def mask_range(text: str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
+Origin = Literal["auto", "bounds", "canvas"]
+"""Where coordinates count from on slides whose scanned area (OpenSlide's bounds) is a part of their canvas."""
+
+
 class Annotations(Section):
-    regions: list[str] = ["Region*"]
+    regions: list[ShapeName] = ["Region*"]
     """Annotation classes that say what area is annotated. Without any in a file, its own polygons are the area."""
     fill: Name | None = None
     """Class of annotated area that no polygon covers (null: it stays unannotated)."""
-    ignore: list[str] = ["Ignore*"]
+    ignore: list[ShapeName] = ["Ignore*"]
     """Annotation classes that are neither trained on nor scored."""
     whole_slide: bool = False
     """All of a slide is annotated where its file has no region, and `fill` is what no polygon covers."""
     without_area: Literal["ignore", "refuse"] = "ignore"
     """Points and lines: passed over with a count, or an error."""
+    origin: Origin = "auto"
+    """Corner that coordinates count from: `bounds`, that of the scanned area, as QuPath counts; `canvas`, as OpenSlide
+    and all others do; `auto`: `bounds` for GeoJSON, `canvas` for ASAP, ImageScope and COCO, masks by their size."""
 
     @model_validator(mode="after")
     def whole_slide_is_filled(self) -> Self:
@@ -94,6 +101,8 @@ class Tissue(Section):
     masks: PathName | None = None
     """Folder of masks made elsewhere, one per slide (`<slide>.png`, `.tif`, `.geojson`), taken as they are: of the keys
     above only `mpp` counts."""
+    origin: Origin = "auto"
+    """Corner that these masks count from, as in `annotations.origin`; contours of TRIDENT want `canvas`."""
 
     @model_validator(mode="after")
     def floor_below_ceiling(self) -> Self:

@@ -87,6 +87,7 @@ class SplitOptions(StageOptions):
     annotated_patients: int
     repeat: int
     strict: bool
+    scored_classes: list[Name]
     seed: Seed
 
     @classmethod

@@ -89,7 +89,9 @@ def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file:
         raise UserError(f"slide {slide.slide!r}: the sheet lists no annotation; extract its patches again")
     classes, patches, windows = options.classes, options.patches, options.windows
     with open_slide(slide, patches) as opened:
-        annotation = read_annotation(slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name)
+        annotation = read_annotation(
+            slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name, opened.bounds
+        )
         if annotation.bounds is None:
             raise UserError(f"{slide.annotation}: nothing is annotated; extract the patches of {slide.slide!r} again")
         downsample = opened.downsample

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import nn
 from tqdm import tqdm
 
-from stedm.config import IGNORE_INDEX, Patches, Section, TissueClass, Windows
+from stedm.config import IGNORE_INDEX, Origin, Patches, Section, TissueClass, Windows
 from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
@@ -25,6 +25,7 @@ from stedm.segmentation.outlines import Outlines, write_geojson
 from stedm.segmentation.windows import gaussian_weights, stitch
 from stedm.sheet import Slide
 from stedm.slides import OpenedSlide, open_slide
+from stedm.slides.annotations.origin import area_of
 from stedm.slides.open import patch_level
 from stedm.slides.patches import grid
 from stedm.slides.tissue import TissueMask, tissue_mask
@@ -98,7 +99,14 @@ def predict_probabilities(network: nn.Module, images: NDArray[np.uint8]) -> NDAr
 
 
 def predict_slides(
-    options: Windows, model: Path, paths: Sequence[Path], *, out: Path, mpp: float | None = None, redo: bool = False
+    options: Windows,
+    model: Path,
+    paths: Sequence[Path],
+    *,
+    out: Path,
+    mpp: float | None = None,
+    origin: Origin = "bounds",
+    redo: bool = False,
 ) -> None:
     """Apply a network to slides, each on its own: what goes wrong with one is told in the end.
 
@@ -110,7 +118,9 @@ def predict_slides(
         model: folder that `train_network` wrote.
         paths: slides, and folders of slides.
         out: folder for the results.
-        mpp: µm per level-0 pixel of slides whose file does not say.
+        mpp: µm per level-0 pixel of the slides, whatever their files say.
+        origin: what map and polygons cover of slides that were scanned in part, as in `annotations.origin`: the
+            scanned area, which is what QuPath shows, or the canvas.
         redo: predict those again that are done.
 
     Raises:
@@ -120,7 +130,7 @@ def predict_slides(
     slides = find_slides(paths, out, mpp)
     network = load_network(model)
     run = provenance(
-        {"overlap": options.overlap, "mpp": mpp, **dataset.model_dump(mode="json")},
+        {"overlap": options.overlap, "mpp": mpp, "origin": origin, **dataset.model_dump(mode="json")},
         {"model": file_fingerprint(model / "model.safetensors")},
         device=device_name(),
     )
@@ -134,7 +144,7 @@ def predict_slides(
                 continue
             log.info("%s", place)
             (out / f"{slide.slide}.json").unlink(missing_ok=True)  # it would speak for what comes now
-            predict_slide(options, network, dataset, slide, out)
+            predict_slide(options, network, dataset, slide, origin, out)
             write_json(out / f"{slide.slide}.json", made_from)
         except (UserError, OSError) as error:
             log.error("%s: failed: %s", place, error)
@@ -181,22 +191,28 @@ def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
     return all(found[key] == made_from[key] for key in ("options", "inputs"))
 
 
-def predict_slide(options: Windows, network: nn.Module, dataset: Dataset, slide: Slide, out: Path) -> None:
+def predict_slide(
+    options: Windows, network: nn.Module, dataset: Dataset, slide: Slide, origin: Origin, out: Path
+) -> None:
     """Write a slide's label map and polygons; at no time is more than a few rows of windows in memory."""
     size = dataset.patches.size
     with open_slide(slide) as opened:
         choose_level(opened, dataset.patches)
         downsample = opened.downsample
-        width, height = (max(1, int(side / downsample + 1e-6)) for side in opened.dimensions)
+        for note in opened.notes:
+            log.warning("%s: %s", slide.slide, note)
+        left0, top0, *sides = area_of(origin, "geojson", opened.dimensions, opened.bounds)
+        width, height = (max(1, int(side / downsample + 1e-6)) for side in sides)
         tissue = tissue_mask(opened, dataset.patches.tissue)
         corners = grid(opened, dataset.patches)
         opened.choose_reader(corners[tissue.fractions(corners, size * downsample) > 0], size)
 
         def wanted(corners: np.ndarray) -> np.ndarray:
-            return tissue.fractions(corners * downsample, size * downsample) > 0
+            return tissue.fractions(corners * downsample + (left0, top0), size * downsample) > 0
 
         def read(left: int, top: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
-            image, broken = opened.read_readable(round(left * downsample), round(top * downsample), w, h, downsample)
+            x, y = left0 + round(left * downsample), top0 + round(top * downsample)
+            image, broken = opened.read_readable(x, y, w, h, downsample)
             if broken.any():
                 log.warning(
                     "%s: is broken in rows %d to %d of the map, and not predicted there", slide.slide, top, top + h
@@ -206,7 +222,7 @@ def predict_slide(options: Windows, network: nn.Module, dataset: Dataset, slide:
         predict = partial(predict_probabilities, network)
         shape = max(height, size), max(width, size)
         bands = stitch(shape, wanted, gaussian_weights(size), options.overlap, options.batch_size, read, predict)
-        strips = on_tissue(label_strips(bands, height, width), tissue, downsample)
+        strips = on_tissue(label_strips(bands, height, width), tissue, (left0, top0), downsample)
         shown = tqdm(strips, slide.slide, -(-height // TILE), unit="strip", disable=None)
         outlines = Outlines()
         with written_whole(out / f"{slide.slide}.tif") as tiff, written_whole(out / f"{slide.slide}.geojson") as text:
@@ -253,13 +269,23 @@ def label_strips(bands: Iterable[tuple[int, np.ndarray]], height: int, width: in
         start, strip = start + TILE, np.full_like(strip, IGNORE_INDEX)
 
 
-def on_tissue(strips: Iterable[np.ndarray], tissue: TissueMask, downsample: float) -> Iterator[np.ndarray]:
-    """The strips of a map with 255 on glass: windows reach beyond the tissue, and a class of glass means nothing."""
-    top = 0
+def on_tissue(
+    strips: Iterable[np.ndarray], tissue: TissueMask, corner: tuple[int, int], downsample: float
+) -> Iterator[np.ndarray]:
+    """The strips of a map with 255 on glass: windows reach beyond the tissue, and a class of glass means nothing.
+
+    Args:
+        strips: (512, W) uint8, from the top.
+        tissue: of the slide.
+        corner: level-0 x, y of the map's upper left.
+        downsample: level-0 pixels per pixel of the map.
+    """
+    left, top = map(float, corner)
     for strip in strips:
+        starts = zip((top, left), strip.shape, tissue.mask.shape, strict=True)
         rows, columns = (
-            np.clip(((first + np.arange(length) + 0.5) * downsample / tissue.downsample).astype(int), 0, most - 1)
-            for first, length, most in zip((top, 0), strip.shape, tissue.mask.shape, strict=True)
+            np.clip(((first + (np.arange(length) + 0.5) * downsample) / tissue.downsample).astype(int), 0, most - 1)
+            for first, length, most in starts
         )
         yield np.where(tissue.mask[rows[:, None], columns], strip, np.uint8(IGNORE_INDEX))
-        top += len(strip)
+        top += len(strip) * downsample

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Finding:
-    """A row of the check's table; areas in mm² where the slide has a scale, and in level-0 pixels."""
+    """A row of the check's table; areas in mm² where the slide has a scale, and in level-0 pixels; names of
+    classes with blanks between them."""
 
     slide: str
     patient: str
@@ -46,6 +47,7 @@ class Finding:
     annotation_format: str = ""
     annotated_area_mm2: float | None = None
     annotated_area_px: float | None = None
+    annotated_classes: str = ""
     fingerprint: str = ""
 
 
@@ -74,6 +76,8 @@ def check_slides(options: CheckOptions, slides: Sequence[Slide], *, out: Path) -
     for item in findings:
         if item.problem:
             log.log(logging.INFO if item.status == "ok" else logging.WARNING, "%s: %s", item.status, item.problem)
+    for warning in missing_classes(slides, findings, [item.name for item in options.classes]):
+        log.warning("%s", warning)
     counts = pd.Series([item.status for item in findings]).value_counts()
     log.info("%s", ", ".join(f"{count} {status}" for status, count in counts.items()))
     stopping = ("error", "quarantined", "incomplete", "no tissue") if options.strict else ("error",)
@@ -81,6 +85,28 @@ def check_slides(options: CheckOptions, slides: Sequence[Slide], *, out: Path) -
         raise UserError([line for message in messages for line in message.split("\n")])
     if not counts.get("ok", 0) + counts.get("incomplete", 0):
         raise UserError([item.problem for item in findings] + ["no slide can be used"])
+
+
+def missing_classes(slides: Sequence[Slide], findings: Sequence[Finding], class_names: Sequence[str]) -> list[str]:
+    """Warnings about classes that no annotated slide has, or none that the sheet assigns to annotated or test."""
+    found: dict[str, set[str]] = {}
+    for slide, item in zip(slides, findings, strict=True):
+        if item.annotation_format:
+            found.setdefault(slide.split, set()).update(item.annotated_classes.split())
+    warnings = []
+    for name in class_names:
+        if found and not any(name in names for names in found.values()):
+            warnings.append(
+                f"no annotated slide has the class {name!r}, so it can be neither learned nor scored; check its"
+                " `annotations` and `mask_values`"
+            )
+            continue
+        for role, purpose in (("annotated", "learned"), ("test", "scored")):
+            if name not in found.get(role, {name}):
+                warnings.append(
+                    f"no annotated slide of the split {role} has the class {name!r}, so it cannot be {purpose}"
+                )
+    return warnings
 
 
 def check_slide(options: PatchesOptions, slide: Slide) -> Finding:
@@ -101,7 +127,7 @@ def check_slide(options: PatchesOptions, slide: Slide) -> Finding:
 
 
 def describe(opened: OpenedSlide, finding: Finding) -> None:
-    """Fill in what the open slide tells."""
+    """Fill in what the open slide says of itself."""
     finding.reader = opened.reader
     finding.width, finding.height = opened.dimensions
     finding.levels = len(opened.level_dimensions)
@@ -134,7 +160,7 @@ def probe(opened: OpenedSlide, finding: Finding) -> None:
 
 def check_readable(options: PatchesOptions, opened: OpenedSlide, finding: Finding) -> None:
     """Fill in what is wrong with the resolution, the annotation and the tissue of a slide that can be read."""
-    slide, patches = opened.slide, options.patches
+    slide, patches, downsample = opened.slide, options.patches, 1.0
     problems, notes = [], [f"{named(slide)}: {note}" for note in opened.notes]
     try:
         _, downsample = patch_level(opened, patches)
@@ -151,13 +177,7 @@ def check_readable(options: PatchesOptions, opened: OpenedSlide, finding: Findin
         problems += error.messages
     if slide.annotation is not None:
         try:
-            annotation = read_annotation(
-                slide.annotation, options.classes, options.annotations, opened.dimensions, slide.path.name
-            )
-            finding.annotation_format = annotation.format
-            finding.annotated_area_px = annotation.area
-            finding.annotated_area_mm2 = None if opened.mpp is None else annotation.area * (opened.mpp / 1000) ** 2
-            notes += [f"{slide.annotation}: {note}" for note in annotation.notes]
+            notes += describe_annotation(options, opened, downsample, finding)
         except UserError as error:
             problems += error.messages
     try:
@@ -172,8 +192,26 @@ def check_readable(options: PatchesOptions, opened: OpenedSlide, finding: Findin
     elif not tissue.mask.any() and patches.coords is None:
         assert patches.tissue is not None
         key = "max_saturation" if patches.tissue.saturation == "otsu" else "saturation"
-        remedy = f"lower patches.tissue.{key}" if patches.tissue.masks is None else "mend its mask, which is empty"
+        remedy = f"lower patches.tissue.{key}" if patches.tissue.masks is None else "correct its mask, which is empty"
         finding.status = "no tissue"
         finding.problem = f"{named(slide)}: no tissue is found on it; {remedy}, or take it out of the sheet"
     else:
         finding.problem = "\n".join([finding.problem, *notes] if finding.problem else notes)
+
+
+def describe_annotation(options: PatchesOptions, opened: OpenedSlide, downsample: float, finding: Finding) -> list[str]:
+    """Fill in what the annotation of a slide shows at the resolution of the patches.
+
+    Returns:
+        Notes.
+    """
+    slide, classes = opened.slide, options.classes
+    assert slide.annotation is not None
+    annotation = read_annotation(
+        slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name, opened.bounds, downsample
+    )
+    finding.annotation_format = annotation.format
+    finding.annotated_area_px = annotation.area
+    finding.annotated_area_mm2 = None if opened.mpp is None else annotation.area * (opened.mpp / 1000) ** 2
+    finding.annotated_classes = " ".join(classes[label].name for label in sorted(annotation.present))
+    return [f"{slide.annotation}: {note}" for note in annotation.notes]

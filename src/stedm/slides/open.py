@@ -5,7 +5,6 @@ Coordinates are level-0 pixels, x to the right and y down; a downsample is level
 
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Self
 
 import cv2
@@ -16,14 +15,14 @@ from PIL import Image
 from stedm.config import Patches
 from stedm.errors import UserError
 from stedm.sheet import Slide
+from stedm.slides.annotations.origin import Area
+from stedm.slides.readers import UnreadableSlide, named, open_file, to_number
 from stedm.slides.tiles import BrokenTile, TiledLevel
 
 TOLERANCE = 0.02
 """Resolutions that differ by less are the same: a level is then read as it is, without resampling."""
-COARSEST = 20.0
+FINEST, COARSEST = 0.02, 20.0
 """µm per pixel. Microscopes do not go beyond; a file that says more means the paper it is to be printed on (72 dpi)."""
-IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
-"""Of Pillow's formats those without programs in them, as EPS has."""
 BLOCK = 2048**2
 """Pixels decoded at once, at most: memory does not grow with the slide."""
 SMALLEST_PART = 256
@@ -40,21 +39,20 @@ log = logging.getLogger(__name__)
 Reader = Callable[[int, int, int, int, float], np.ndarray]
 
 
-class UnreadableSlide(UserError):
-    """The slide file is missing, broken, or no slide at all: the study can go on without it."""
-
-
 class OpenedSlide:
     """A slide open for reading. Get it from `open_slide`; close it, or use it in a `with` block.
 
     Attributes:
         slide: the row of the sheet.
-        reader: who reads its patches: "openslide <vendor>", "pillow <format>", or "tiles <vendor>" for the fast path.
+        reader: who reads its patches: "openslide <vendor>", "pillow <format>", "tifffile", or "tiles <vendor>" for the
+            fast path.
         dimensions: (width, height) of level 0.
+        bounds: level-0 x, y, width and height of the scanned area, None where it is all of the slide.
         level_dimensions: (width, height) of each level.
         level_downsamples: of each level.
         objective: objective power, where the file says it.
-        mpp: µm per level-0 pixel, or None.
+        file_mpp: µm per level-0 pixel in x and y as the file says, be they possible or not, or None.
+        mpp: µm per level-0 pixel that count, or None.
         mpp_source: "slide", "sheet" or "none".
         level: level that patches are read from.
         downsample: level-0 pixels per pixel of a patch.
@@ -63,17 +61,23 @@ class OpenedSlide:
 
     def __init__(self, slide: Slide):
         self.slide = slide
-        self.notes: list[str] = []
-        self._handle, self.reader, file_mpp = open_file(slide)
+        found = open_file(slide)
+        self._handle, self.reader = found.handle, found.reader
         self.level_dimensions = tuple(self._handle.level_dimensions)
         self.level_downsamples = tuple(float(value) for value in self._handle.level_downsamples)
         self.dimensions = self.level_dimensions[0]
         self.objective = to_number(self._handle.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
-        self.mpp, self.mpp_source = file_mpp, "slide"
-        if file_mpp is None:
-            self.mpp, self.mpp_source = slide.mpp, "sheet" if slide.mpp else "none"
-        elif slide.mpp and not same(file_mpp, slide.mpp):
-            self.notes.append(f"the file says {file_mpp:g} µm/px and is believed; the sheet says {slide.mpp:g}")
+        self.notes = list(found.notes)
+        self.file_mpp = found.mpp
+        self.mpp, self.mpp_source = self._scale()
+        self.bounds = bounds_of(self._handle)
+        if self.bounds is not None:
+            self.notes.append(
+                "its scanned area is {2} × {3} px from x {0}, y {1} of a canvas of {4} × {5} px; coordinates of QuPath"
+                " (GeoJSON) count from there, others from the canvas's corner (annotations.origin)".format(
+                    *self.bounds, *self.dimensions
+                )
+            )
         self.level, self.downsample = 0, 1.0
         self._tiles: TiledLevel | None = None
 
@@ -87,6 +91,28 @@ class OpenedSlide:
         self._handle.close()
         if self._tiles is not None:
             self._tiles.close()
+
+    def _scale(self) -> tuple[float | None, str]:
+        """µm per level-0 pixel and where it comes from: the sheet overrules a file that says something else."""
+        given = self.slide.mpp
+        if given and not is_microscopes(given):
+            raise UserError(
+                f"{named(self.slide)}: {given:g} µm/px are given, which no microscope has ({FINEST:g} to {COARSEST:g});"
+                " mend the number (nm or mm?), or leave it out and set patches.level instead of patches.mpp"
+            )
+        if self.file_mpp is None or not all(map(is_microscopes, self.file_mpp)):
+            return given, "sheet" if given else "none"
+        x, y = self.file_mpp
+        if given and not (same(x, given) and same(y, given)):
+            said = f"{x:g}" if same(x, y) else f"{x:g} × {y:g}"
+            self.notes.append(f"the file says {said} µm/px, the sheet (or --mpp) {given:g}, which is used")
+            return given, "sheet"
+        if not same(x, y):
+            raise UserError(
+                f"{named(self.slide)}: its pixels are not square ({x:g} × {y:g} µm); resample it so that they are, or"
+                ' give its true micrometres per pixel in the column "mpp"'
+            )
+        return (x + y) / 2, "slide"
 
     @property
     def patch_mpp(self) -> float | None:
@@ -134,7 +160,7 @@ class OpenedSlide:
         if image[:, :, 3].mean() > 0.5:
             raise UnreadableSlide(
                 f"{named(self.slide)}: is broken, {image[:, :, 3].mean():.0%} of it at downsample {downsample:g} cannot"
-                " be read; copy it anew from its source, or take it out of the sheet"
+                " be read; copy it again from its source, or take it out of the sheet"
             )
         return image[:, :, :3], image[:, :, 3] > 0
 
@@ -247,7 +273,7 @@ class OpenedSlide:
             return on_white(self._read_handle(x0, y0, level, w, h))
         except (openslide.OpenSlideError, OSError, BrokenTile) as error:
             raise UnreadableSlide(
-                f"{named(self.slide)}: is broken at x {x0}, y {y0}, level {level} ({error}); copy it anew from its"
+                f"{named(self.slide)}: is broken at x {x0}, y {y0}, level {level} ({error}); copy it again from its"
                 " source, or take it out of the sheet"
             ) from error
 
@@ -326,9 +352,11 @@ def patch_level(opened: OpenedSlide, patches: Patches) -> tuple[int, float]:
         return patches.level, opened.level_downsamples[patches.level]
     assert patches.mpp is not None
     if opened.mpp is None:
+        impossible = opened.file_mpp and f"says {opened.file_mpp[0]:g} µm/px, which no microscope has,"
+        said = impossible or "carries no mpp"
         raise UserError(
-            f"{named(opened.slide)}: no resolution. The file carries no mpp and the sheet gives none. Give its"
-            ' micrometres per pixel in the column "mpp", or set patches.level instead of patches.mpp'
+            f"{named(opened.slide)}: no resolution. The file {said} and the sheet gives none. Give its micrometres per"
+            ' pixel in the column "mpp", or set patches.level instead of patches.mpp'
         )
     downsample = patches.mpp / opened.mpp
     if downsample < 1 - TOLERANCE:
@@ -340,85 +368,25 @@ def patch_level(opened: OpenedSlide, patches: Patches) -> tuple[int, float]:
     return level, opened.level_downsamples[level] * factor
 
 
-def open_file(slide: Slide) -> tuple[openslide.AbstractSlide, str, float | None]:
-    """Open a file as `openslide.open_slide` does; returns the handle, the reader's name, and the file's own mpp."""
-    path = slide.path
-    if not path.exists():
-        raise UnreadableSlide(f"{named(slide)}: there is no such file; mend the path in the sheet, or set slides.root")
-    try:
-        handle = openslide.OpenSlide(path)
-        return handle, f"openslide {handle.properties[openslide.PROPERTY_NAME_VENDOR]}", slide_mpp(slide, handle)
-    except openslide.OpenSlideUnsupportedFormatError:
-        image, format_name = load_image(slide)
-        return openslide.ImageSlide(image), f"pillow {format_name}", image_mpp(image)
-    except openslide.OpenSlideError as error:
-        raise UnreadableSlide(
-            f"{named(slide)}: cannot be opened ({error}); copy it anew from its source, or take it out of the sheet"
-        ) from error
-
-
-def load_image(slide: Slide) -> tuple[Image.Image, str]:
-    """Load an ordinary image of 8 bits a channel; RGB, or RGBA where it has transparency."""
-    try:
-        with Image.open(slide.path, formats=IMAGE_FORMATS) as image:
-            # A slide cut short may look like an ordinary TIFF of its first page: its other pages must be there.
-            image.seek(getattr(image, "n_frames", 1) - 1)
-            image.seek(0)
-            format_name = (image.format or "").lower()
-            if image.mode.startswith(("I", "F")):
-                raise UnreadableSlide(
-                    f"{named(slide)}: is no slide, its pixels are numbers of 16 or 32 bits (a mask?); images need 8"
-                    ' bits a channel, masks belong into the column "annotation"'
-                )
-            transparent = image.has_transparency_data
-            dpi = image.info.get("dpi")
-            loaded = image.convert("RGBA" if transparent else "RGB")
-            loaded.info = {"dpi": dpi} if dpi else {}
-            return loaded, format_name
-    except UnreadableSlide:
-        raise
-    except Exception as error:  # Pillow raises half a dozen types for a broken file
-        raise UnreadableSlide(
-            f"{named(slide)}: is neither a slide nor an image that can be read ({error}); copy it anew from its source,"
-            " convert it, or take it out of the sheet"
-        ) from error
-
-
-def slide_mpp(slide: Slide, handle: openslide.OpenSlide) -> float | None:
-    """µm per level-0 pixel that OpenSlide finds, or None."""
-    x = to_number(handle.properties.get(openslide.PROPERTY_NAME_MPP_X))
-    y = to_number(handle.properties.get(openslide.PROPERTY_NAME_MPP_Y))
-    if x is None or y is None or max(x, y) > COARSEST:
+def bounds_of(handle: openslide.AbstractSlide) -> Area | None:
+    """What of a slide's canvas was scanned, None for all of it."""
+    names = (
+        openslide.PROPERTY_NAME_BOUNDS_X,
+        openslide.PROPERTY_NAME_BOUNDS_Y,
+        openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+        openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+    )
+    if not all(name in handle.properties for name in names):
         return None
-    if not same(x, y):
-        raise UserError(
-            f"{named(slide)}: its pixels are not square ({x:g} × {y:g} µm); resample it so that they are, or take it"
-            " out of the sheet"
-        )
-    return (x + y) / 2
+    x, y, w, h = (int(handle.properties[name]) for name in names)
+    return None if (x, y, w, h) == (0, 0, *handle.dimensions) else (x, y, w, h)
 
 
-def image_mpp(image: Image.Image) -> float | None:
-    """µm per pixel from an image's dots per inch, where they can be a microscope's."""
-    x, y = (to_number(value) for value in image.info.get("dpi", (None, None)))
-    if x is None or y is None or 25_400 / min(x, y) > COARSEST or not same(x, y):
-        return None
-    return 25_400 * 2 / (x + y)
-
-
-def to_number(value: object) -> float | None:
-    """A positive finite number, or None."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if 0 < number < float("inf") else None
+def is_microscopes(mpp: float) -> bool:
+    """Whether a microscope may have this resolution."""
+    return FINEST <= mpp <= COARSEST
 
 
 def same(a: float, b: float) -> bool:
     """Whether two resolutions are the same within the tolerance."""
     return abs(a / b - 1) <= TOLERANCE
-
-
-def named(slide: Slide) -> str:
-    return f"slide {slide.slide!r} ({Path(slide.path)})"

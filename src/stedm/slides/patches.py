@@ -72,7 +72,13 @@ def extract_readable(
         annotation = None
         if slide.annotation is not None:
             annotation = read_annotation(
-                slide.annotation, options.classes, options.annotations, opened.dimensions, slide.path.name
+                slide.annotation,
+                options.classes,
+                options.annotations,
+                opened.dimensions,
+                slide.path.name,
+                opened.bounds,
+                opened.downsample,
             )
         tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
         corners, shares = places(opened, patches, tissue)

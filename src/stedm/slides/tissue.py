@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from stedm.config import Tissue
+from stedm.config import Origin, Tissue
 from stedm.slides.annotations import Annotation, MaskAnnotation, PolygonAnnotation, Shape
-from stedm.slides.annotations.drawing import polygons_of
-from stedm.slides.annotations.mask import mask_scale, read_values
-from stedm.slides.annotations.read import check_coordinates, read_drawn
+from stedm.slides.annotations.mask import mask_place, read_values
+from stedm.slides.annotations.origin import Area, area_of
+from stedm.slides.annotations.read import on_canvas, read_contents
+from stedm.slides.annotations.shapes import polygons_of
 from stedm.slides.open import OpenedSlide
 
 BLACK = 25
@@ -72,7 +73,8 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None
     downsample = most if slide.mpp is None else min(max(1.0, options.mpp / slide.mpp), most)
     size = max(1, round(width / downsample)), max(1, round(height / downsample))
     if brought is not None:
-        return TissueMask(read_tissue(brought, slide.dimensions, size, downsample), downsample, 0.0)
+        mask = read_tissue(brought, options.origin, slide.dimensions, slide.bounds).rasterise(0, 0, *size, downsample)
+        return TissueMask(mask == 1, downsample, 0.0)
     image, broken = slide.read_readable(0, 0, *size, downsample)
     values = saturation(image)
     if options.saturation == "otsu":
@@ -92,22 +94,19 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None
     return TissueMask(mask, downsample, float(threshold))
 
 
-def read_tissue(path: Path, dimensions: tuple[int, int], size: tuple[int, int], downsample: float) -> np.ndarray:
-    """A tissue mask made elsewhere, as (h, w) bool of this size (w, h), a pixel of which covers `downsample` of the
-    slide's.
+def read_tissue(path: Path, origin: Origin, dimensions: tuple[int, int], bounds: Area | None) -> Annotation:
+    """A tissue mask made elsewhere: its label 1.
 
     GeoJSON: inside of its polygons, whatever their class. An image of the slide's shape: not 0.
     """
-    brought: Annotation
     if path.suffix in (".geojson", ".json"):
-        _, drawn = read_drawn(path, "", dimensions)
-        polygons, _, _ = polygons_of(path, drawn)
-        check_coordinates(path, polygons, dimensions)
-        brought = PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
-    else:
-        values = read_values(path, most=4 * dimensions[0] * dimensions[1])
-        brought = MaskAnnotation((values > 0).astype(np.uint8), mask_scale(path, values.shape, dimensions))
-    return brought.rasterise(0, 0, *size, downsample) == 1
+        format, contents = read_contents(path, "", dimensions)
+        polygons = polygons_of(path, contents.shapes).polygons
+        polygons = on_canvas(path, polygons, area_of(origin, format, dimensions, bounds))
+        return PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
+    values = read_values(path, most=4 * dimensions[0] * dimensions[1])
+    corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
+    return MaskAnnotation((values > 0).astype(np.uint8), scale, corner=corner)
 
 
 def saturation(image: np.ndarray) -> np.ndarray:

@@ -82,6 +82,27 @@ def test_negative_regions_are_holes_in_the_regions_of_their_layer_only(read, exp
     np.testing.assert_array_equal(read(holed, other).rasterise(0, 0, 100, 80, 1), wanted)
 
 
+def test_negative_regions_without_a_body_are_counted(read):
+    alone = layer(square(30, 20, 60, 30, negative=1), name="stroma", number=2)
+    apart = layer(square(20, 10, 50, 40), square(70, 70, 80, 75, negative=1), name="Tumor")
+    result = read(apart, alone)
+    assert result.area == 900
+    assert result.notes == ["not labelled: 2 × negative region without a body"]
+    with pytest.raises(UserError, match=r"nothing in it labels a pixel \(1 × negative region without a body\)"):
+        read(alone)
+
+
+def test_an_outline_that_goes_round_twice_loses_its_hole_only(read):
+    corners = [(10, 10), (60, 10), (60, 60), (10, 60)]
+    result = read(layer(region(*corners, *corners), square(20, 20, 30, 30, negative=1), name="Tumor"))
+    assert result.area == 2400
+    assert "layer 1, region 1: 5,000 to 2,500 px" in result.notes[0]
+
+
+def test_coordinates_may_have_decimal_commas(read):
+    assert read(layer(region(("20,5", 10), ("50,5", 10), ("50,5", 40)), name="Tumor")).bounds == (20.5, 10, 50.5, 40)
+
+
 def test_holes_cut_outlines_that_cross_themselves(read):
     bow_tie = region((10, 10), (30, 30), (30, 10), (10, 30))
     assert read(layer(bow_tie, square(0, 0, 20, 80, negative=1), name="Tumor")).area == pytest.approx(100)
@@ -91,7 +112,7 @@ def test_arrows_and_rulers_are_counted(read):
     items = [region((1, 1), (9, 9), kind=3), region((1, 1), (9, 9), kind=4), region((4, 4), kind=5)]
     result = read(layer(*items, square(20, 10, 50, 40), square(0, 0, 5, 5, negative=1), name="Tumor"))
     assert result.area == 900
-    assert [note.split(" in ")[0] for note in result.notes] == ["2 × LineString", "1 × Point"]
+    assert result.notes == ["not labelled: 2 × LineString", "not labelled: 1 × Point"]
 
 
 @pytest.mark.parametrize(

@@ -49,22 +49,35 @@ def test_groups_are_classes(read, expected, kind):
     assert (result.format, result.notes) == ("asap", [])
 
 
-def test_exclusions_within_a_tumour_are_painted_over_it_though_drawn_before(read, expected):
+def test_exclusions_within_a_tumour_are_painted_over_it_though_they_come_first(read, expected):
     inner, outer = square("stroma", 30, 20, 40, 30), square("Tumor", 20, 10, 50, 40)
     wanted = expected((80, 100), (1, 20, 10, 50, 40), (0, 30, 20, 40, 30))
     np.testing.assert_array_equal(read(inner, outer).rasterise(0, 0, 100, 80, 1), wanted)
     np.testing.assert_array_equal(read(outer, inner).rasterise(0, 0, 100, 80, 1), wanted)
 
 
-def test_points_are_taken_in_the_order_that_they_are_numbered(tmp_path, read):
+def test_points_are_taken_in_the_order_that_they_are_numbered(tmp_path, read, classes):
     read(square("Tumor", 20, 10, 50, 40))
     path = tmp_path / "a.xml"
     lines = path.read_text().splitlines()
     lines[6], lines[7] = lines[7], lines[6]
     assert 'Order="2"' in lines[6]
     path.write_text("\n".join(lines))
-    annotations = Annotations(regions=["Tumor"], ignore=[])
-    assert read_annotation(path, [], annotations, SIZE).shapes[0].polygon.area == 900
+    assert read_annotation(path, classes, Annotations(), SIZE).area == 900
+
+
+def test_coordinates_may_have_decimal_commas(read):
+    """As ASAP writes them where the system's language has them."""
+    points = [("20,5", "10,25"), ("50,5", "10,25"), ("50,5", "40,25"), ("20,5", "40,25")]
+    result = read(annotation("Polygon", "Tumor", *points))
+    assert result.bounds == (20.5, 10.25, 50.5, 40.25)
+    with pytest.raises(UserError, match=r"annotation 1 .*'1,020.5'"):
+        read(annotation("Polygon", "Tumor", ("1,020.5", "10"), *points[1:]))
+
+
+def test_groups_that_the_file_does_not_list_are_noted(read):
+    result = read(square("Lesion", 20, 10, 50, 40), square("Lesion", 60, 60, 70, 70), regions=["Lesion"], fill="stroma")
+    assert result.notes == ["2 × annotation of the group 'Lesion', which the file does not list"]
 
 
 def test_dots_point_sets_and_measurements_are_counted_or_refused(read):
@@ -77,8 +90,8 @@ def test_dots_point_sets_and_measurements_are_counted_or_refused(read):
     result = read(*items)
     assert result.area == 900
     assert result.notes == [
-        "1 × LineString in the annotation passed over, it has no area",
-        "4 × Point in the annotation passed over, it has no area",
+        "not labelled: 1 × LineString",
+        "not labelled: 4 × Point",
     ]
     with pytest.raises(UserError, match=r"a\.xml: 1 × LineString, 4 × Point: .*annotations\.without_area"):
         read(*items, without_area="refuse")
@@ -140,4 +153,4 @@ def test_files_that_are_not_such_xml_are_refused(tmp_path, content, message):
 
 def test_deep_nesting_does_no_harm(tmp_path):
     (tmp_path / "a.xml").write_text("<Annotations>" * 200_000 + "</Annotations>" * 200_000)
-    assert "no polygon" in read_annotation(tmp_path / "a.xml", [], Annotations(), SIZE).notes[0]
+    assert "no shape" in read_annotation(tmp_path / "a.xml", [], Annotations(), SIZE).notes[0]

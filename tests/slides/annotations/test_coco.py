@@ -65,7 +65,7 @@ def test_the_slide_is_found_by_its_file_name(read, expected):
     for image in ("Melanoma_03_1.svs", ""):
         with pytest.raises(UserError, match=r"a\.json: no image has the file name .*Melanoma_01_1\.svs.*file_name"):
             read(*items, image=image)
-    assert "no polygon" in read(image="Melanoma_02_1.svs").notes[0]
+    assert "no shape" in read(image="Melanoma_02_1.svs").notes[0]
 
 
 def test_images_of_another_size_and_twice_are_refused(read):
@@ -94,10 +94,10 @@ def test_run_lengths_are_the_mask_that_pycocotools_encoded(read, compressed):
 def test_lines_points_and_empty_segmentations_are_counted(read):
     result = read((1, 1, [[1, 2, 3, 4]]), (1, 1, [[1, 2]]), (1, 1, []), (1, 1, None), (1, 1, square(1, 1, 5, 5)))
     assert result.area == 16
-    assert [note.split(" in ")[0] for note in result.notes] == [
-        "1 × LineString",
-        "1 × Point",
-        "2 × shape without geometry",
+    assert result.notes == [
+        "not labelled: 1 × LineString",
+        "not labelled: 1 × Point",
+        "not labelled: 2 × shape without geometry",
     ]
 
 
@@ -141,9 +141,43 @@ def test_any_compressed_run_lengths_are_decoded_or_refused(counts):
     assert mask.max() <= 1
 
 
-def test_unknown_categories_are_named(read):
-    with pytest.raises(UserError, match=r"annotation 1 of image 1: .*no category 9"):
-        read((1, 9, square(1, 1, 5, 5)))
+def test_unknown_categories_are_unknown_classes(read):
+    items = [(1, 9, square(1, 1, 5, 5)), (1, 9, square(6, 6, 9, 9)), (1, None, square(6, 6, 9, 9))]
+    with pytest.raises(UserError, match=r"unknown classes: 'category 9' \(2\), 'Unclassified' \(1\)"):
+        read(*items)
+    ignored = read(*items, (1, 7, square(20, 20, 30, 30)), ignore=["category 9", "Unclassified"])
+    assert ignored.area == 100
+
+
+@pytest.mark.parametrize(("image", "category"), [("1", "7"), (1.0, 7.0), (1, "7")])
+def test_ids_may_be_text_or_numbers(read, image, category):
+    """pandas makes 7.0 of 7 where a value is missing."""
+    assert read((image, category, square(10, 10, 20, 20))).present == {1}
+
+
+def test_annotations_of_images_that_the_file_does_not_list_are_counted(read):
+    lost, good = [(9, 7, square(1, 1, 5, 5)), (None, 7, square(1, 1, 5, 5))], (1, 7, square(10, 10, 20, 20))
+    kind = "2 × annotation of an image that the file does not list"
+    assert read(good, *lost).notes == [f"not labelled: {kind}"]
+    with pytest.raises(UserError, match=rf"nothing in it labels a pixel \({kind}\)"):
+        read(*lost, whole_slide=True, fill="dermis")
+    assert "has no shape" in read((2, 7, square(1, 1, 5, 5))).notes[0]  # of another slide: nothing is lost
+
+
+def test_ids_that_two_have_are_refused(read, tmp_path):
+    read((1, 7, square(10, 10, 20, 20)))
+    data = json.loads((tmp_path / "a.json").read_text())
+    for key in ("images", "categories"):
+        data[key][1]["id"] = 1
+        (tmp_path / "b.json").write_text(json.dumps(data))
+        with pytest.raises(UserError, match=rf"b\.json: two of its `{key}` have the id 1; give each its own"):
+            read_annotation(tmp_path / "b.json", CLASSES, Annotations(), SIZE, "Melanoma_01_1.svs")
+        data[key][1]["id"] = 2
+
+
+def test_file_names_are_compared_in_composed_form(read):
+    images = [{"file_name": "e\u0301.svs", "id": 1}]
+    assert read((1, 7, square(10, 10, 20, 20)), images=images, image="\u00e9.tif").present == {1}
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])

@@ -35,7 +35,7 @@ def test_palettes_are_read_by_their_numbers_and_unknown_values_are_not_annotated
     annotation = read_annotation(tmp_path / "a.png", classes, annotations, SIZE)
     wanted = expected((80, 100), (1, 0, 0, 100, 80), (255, 0, 0, 10, 8))
     np.testing.assert_array_equal(annotation.rasterise(0, 0, 100, 80, 1), wanted)
-    assert annotation.notes == ["values 3 of the mask belong to no class: 1.0% of it is not annotated"]
+    assert annotation.notes == ["values 3 of the mask belong to no class: 80 of its pixels (1.0%) are not annotated"]
     assert annotation.bounds == (0, 0, 100, 80)
 
 
@@ -120,3 +120,38 @@ def test_masks_cut_short_are_refused(tmp_path, classes, annotations):
         (tmp_path / name).write_bytes(content[: len(content) * 6 // 10])
         with pytest.raises(UserError, match=rf"{name}: cannot be read as a mask"):
             read_annotation(tmp_path / name, classes, annotations, SIZE)
+
+
+HALF = np.repeat(np.array([[1, 0]], np.uint8), [50, 50], axis=1).repeat(80, axis=0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        HALF[:, :, None],
+        HALF[None],
+        HALF[None, None, :, :, None],
+        np.stack([HALF] * 2),
+        np.stack([HALF] * 7),
+    ],
+    ids=["h w 1", "1 h w", "1 1 h w 1", "two pages", "seven pages"],
+)
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+def test_masks_may_have_axes_of_one_and_pages_that_are_alike(tmp_path, classes, annotations, values, options):
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", **options)
+    labels = read_annotation(tmp_path / "a.tif", classes, annotations, SIZE).rasterise(0, 0, 100, 80, 1)
+    np.testing.assert_array_equal(labels, HALF)
+
+
+@pytest.mark.parametrize("options", [{}, {"ome": True}, {"imagej": True}])
+def test_masks_of_pages_that_differ_are_refused(tmp_path, classes, annotations, options):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([HALF, 1 - HALF]), photometric="minisblack", **options)
+    with pytest.raises(UserError, match=r"a\.tif: holds 2 .*not one image; .*save the"):
+        read_annotation(tmp_path / "a.tif", classes, annotations, SIZE)
+
+
+def test_the_classes_of_a_mask_are_those_of_its_values(tmp_path, classes, annotations):
+    Image.fromarray(HALF * 0).save(tmp_path / "a.png")
+    assert read_annotation(tmp_path / "a.png", classes, annotations, SIZE).present == {0}
+    Image.fromarray(HALF).save(tmp_path / "a.png")
+    assert read_annotation(tmp_path / "a.png", classes, annotations, SIZE).present == {0, 1}

@@ -36,7 +36,7 @@ def test_palette_masks_of_the_flowers(real_data):
 
 
 @pytest.mark.parametrize("name", ["brush", "wand", "ellipse", "polygon", "rectangle"])
-def test_shapes_drawn_in_qupath(real_data, name):
+def test_shapes_made_in_qupath(real_data, name):
     path = real_data / f"annotations/qupath/qupath-{name}.json"
     classes = [TissueClass(name="tumour", color="#ff0000", annotations=["Unclassified"])]
     annotation = read_annotation(path, classes, Annotations(), SLIDE)
@@ -65,9 +65,8 @@ def test_shapes_drawn_in_qupath(real_data, name):
 )
 def test_points_and_lines_of_qupath_are_counted(real_data, name, note):
     path = real_data / f"annotations/qupath/qupath-{name}.json"
-    annotation = read_annotation(path, [], Annotations(), SLIDE)
-    assert annotation.area == 0
-    assert note in annotation.notes[0]
+    with pytest.raises(UserError, match=rf"nothing in it labels a pixel \({note}\)"):
+        read_annotation(path, [], Annotations(), SLIDE)
 
 
 def test_classified_cells_of_qupath(real_data):
@@ -83,8 +82,8 @@ def test_unclassified_polygons_of_qupath_0_5(real_data):
     path = real_data / "annotations/qupath/qupath05.geojson"
     with pytest.raises(UserError, match=r"'Unclassified' \(3\)"):
         read_annotation(path, [], Annotations(), SLIDE)
-    annotation = read_annotation(path, [], Annotations(ignore=["Unclassified"]), SLIDE)
-    assert annotation.area == 0
+    with pytest.raises(UserError, match=r"nothing in it labels a pixel \(3 × ignored shape\)"):
+        read_annotation(path, [], Annotations(ignore=["Unclassified"]), SLIDE)
 
 
 def test_a_list_of_features_as_old_versions_wrote_it(real_data):
@@ -137,8 +136,8 @@ def test_asap_polygon_has_the_area_of_its_corners(real_data):
 
 @pytest.mark.parametrize(("name", "count"), [("dot", 1), ("pointset", 5)])
 def test_points_of_asap_are_counted(real_data, name, count):
-    annotation = read_annotation(real_data / f"annotations/asap/asap-{name}.xml", [], Annotations(), SLIDE)
-    assert annotation.notes[0].startswith(f"{count} × Point")
+    with pytest.raises(UserError, match=rf"nothing in it labels a pixel \({count} × Point\)"):
+        read_annotation(real_data / f"annotations/asap/asap-{name}.xml", [], Annotations(), SLIDE)
 
 
 def test_nuclei_of_pannuke_are_as_large_as_the_file_says(real_data):

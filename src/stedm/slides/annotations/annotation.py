@@ -18,7 +18,7 @@ REGION, IGNORE = -1, -2
 SUBPIXEL = 4
 """Bits of OpenCV's fixed-point coordinates."""
 NUDGE = 1e-6, 1.618e-6
-"""Level-0 pixels right and down, along no edge that anybody draws."""
+"""Level-0 pixels right and down, along no edge that anybody annotates."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,32 @@ class Annotation(ABC):
     def area(self) -> float:
         """Annotated area in level-0 pixels."""
 
+    @property
+    @abstractmethod
+    def present(self) -> set[int]:
+        """Labels that its pixels have."""
+
 
 class PolygonAnnotation(Annotation):
     """Shapes in the order they are painted: later ones over earlier ones, ignored ones over all.
 
     With regions, they are the annotated area, and `fill` is the label of the area that no class covers (255: none).
-    Without, the classes' own shapes are the area.
+    Without, the classes' own shapes are the area. `seen` says which shapes label a pixel (None: all).
     """
 
     def __init__(
-        self, shapes: Sequence[Shape], fill: int = IGNORE_INDEX, format: str = "geojson", notes: Sequence[str] = ()
+        self,
+        shapes: Sequence[Shape],
+        fill: int = IGNORE_INDEX,
+        format: str = "geojson",
+        notes: Sequence[str] = (),
+        seen: Sequence[bool] | None = None,
     ):
         self.format = format
         self.notes = list(notes)
         self.fill = fill
         self.shapes = list(shapes)
+        self.seen = [True] * len(shapes) if seen is None else list(seen)
         self.has_regions = any(item.label == REGION for item in shapes)
         polygons = np.array([item.polygon for item in shapes], object)
         self._tree = shapely.STRtree(polygons)
@@ -111,20 +122,31 @@ class PolygonAnnotation(Annotation):
             classes = shapely.intersection(classes, regions)
         return classes if ignored.is_empty else shapely.difference(classes, ignored)
 
+    @property
+    def present(self) -> set[int]:
+        found = {item.label for item, seen in zip(self.shapes, self.seen, strict=True) if seen and item.label >= 0}
+        if self.has_regions and self.fill != IGNORE_INDEX and self.fill not in found:
+            classes = self._union({item.label for item in self.shapes if item.label >= 0})
+            found |= {self.fill} if self._annotated.difference(classes).area > 0 else set()
+        return found
+
     def _union(self, labels: set[int]) -> BaseGeometry:
         return shapely.disjoint_subset_union_all([item.polygon for item in self.shapes if item.label in labels])
 
 
 class MaskAnnotation(Annotation):
-    """Labels as an image, (h, w) uint8, each pixel of which covers `scale` level-0 pixels along each side."""
+    """Labels as an image, (h, w) uint8, each pixel of which covers `scale` level-0 pixels along each side; `corner` is
+    level-0 x, y of its upper left."""
 
-    def __init__(self, labels: np.ndarray, scale: float, notes: Sequence[str] = ()):
+    def __init__(self, labels: np.ndarray, scale: float, notes: Sequence[str] = (), corner: tuple[int, int] = (0, 0)):
         self.format = "mask"
         self.notes = list(notes)
         self.labels = labels
         self.scale = scale
+        self.corner = corner
 
     def rasterise(self, x0: float, y0: float, w: int, h: int, downsample: float) -> np.ndarray:
+        x0, y0 = x0 - self.corner[0], y0 - self.corner[1]
         columns = np.floor((x0 + (np.arange(w) + 0.5) * downsample) / self.scale).astype(int)
         rows = np.floor((y0 + (np.arange(h) + 0.5) * downsample) / self.scale).astype(int)
         height, width = self.labels.shape
@@ -139,11 +161,21 @@ class MaskAnnotation(Annotation):
             return None
         columns, rows = np.flatnonzero(annotated.any(0)), np.flatnonzero(annotated.any(1))
         left, upper, right, lower = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        return tuple(float(edge * self.scale) for edge in (left, upper, right, lower))  # type: ignore[return-value]
+        x, y = self.corner
+        return (
+            float(x + left * self.scale),
+            float(y + upper * self.scale),
+            float(x + right * self.scale),
+            float(y + lower * self.scale),
+        )
 
     @property
     def area(self) -> float:
         return float((self.labels != IGNORE_INDEX).sum()) * self.scale**2
+
+    @property
+    def present(self) -> set[int]:
+        return set(np.unique(self.labels).tolist()) - {IGNORE_INDEX}
 
 
 def paint(canvas: np.ndarray, polygon: Polygon, value: int, x0: float, y0: float, downsample: float) -> None:

@@ -1,6 +1,5 @@
 """XML of Aperio ImageScope (Leica Biosystems)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -10,11 +9,12 @@ from shapely import affinity
 from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
 
-from stedm.slides.annotations.drawing import Drawn, outline, reading
+from stedm.config import normalised
+from stedm.slides.annotations.shapes import Contents, NamedShape, decimal, outline, reading, valid_area
 
 
-def read_aperio(path: Path, root: Element) -> list[Drawn]:
-    """What the regions of all layers draw; negative regions are holes in those of their layer.
+def read_aperio(path: Path, root: Element) -> Contents:
+    """The regions of all layers; negative regions are holes in those of their layer.
 
     Args:
         path: of the file, for messages.
@@ -23,23 +23,33 @@ def read_aperio(path: Path, root: Element) -> list[Drawn]:
     Raises:
         UserError: a region makes no sense, or is of a type that ImageScope does not write.
     """
-    drawn = []
-    for number, layer in enumerate(root.iterfind("Annotation"), start=1):
-        regions, holes = [], []
-        for count, region in enumerate(layer.iterfind("Regions/Region"), start=1):
-            with reading(path, where := f"layer {layer.get('Id', number)}, region {region.get('Id', count)}"):
-                geometry = region_geometry(region)
+    contents = Contents([])
+    for count, layer in enumerate(root.iterfind("Annotation"), start=1):
+        number = layer.get("Id", str(count))
+        shapes, holes = read_layer(path, layer, number)
+        contents.shapes += shapes
+        with reading(path, f"layer {number}"):
+            body = shapely.union_all([valid_area(item.geometry) for item in shapes if item.geometry is not None])
+            contents.lost["negative region without a body"] += sum(not body.intersects(hole) for hole in holes)
+    return contents
+
+
+def read_layer(path: Path, layer: Element, number: str) -> tuple[list[NamedShape], list[BaseGeometry]]:
+    """The regions of one layer, and its holes."""
+    regions, holes = [], []
+    for count, region in enumerate(layer.iterfind("Regions/Region"), start=1):
+        with reading(path, where := f"layer {number}, region {region.get('Id', count)}"):
+            geometry = region_geometry(region)
             if region.get("NegativeROA") == "1":
-                holes.append(geometry)
+                holes.append(valid_area(geometry))
             else:
                 regions.append((where, class_name(layer, region, number), geometry))
-        for where, name, geometry in regions:
-            with reading(path, where):
-                drawn.append(Drawn(where, name, without(geometry, holes), line_colour(layer)))
-    return drawn
+    with reading(path, f"layer {number}"):
+        cut = shapely.union_all(holes) if holes else None
+    return [NamedShape(*region, line_colour(layer), cut) for region in regions], holes
 
 
-def class_name(layer: Element, region: Element, number: int) -> str:
+def class_name(layer: Element, region: Element, number: str) -> str:
     """Name of the layer; or what its attributes say; or the region's text; or as ImageScope calls nameless layers.
 
     ImageScope gives each layer an attribute "Description": its value is the user's, and so is any other name.
@@ -48,19 +58,19 @@ def class_name(layer: Element, region: Element, number: int) -> str:
     for attribute in layer.iterfind("Attributes/Attribute"):
         name = attribute.get("Name", "")
         names += [attribute.get("Value", ""), "" if name == "Description" else name]
-    names += [region.get("Text", ""), f"Layer {layer.get('Id', number)}"]
-    return next(name.strip() for name in names if name.strip())
+    names += [region.get("Text", ""), f"Layer {number}"]
+    return next(filter(None, map(normalised, names)))
 
 
 def region_geometry(region: Element) -> BaseGeometry:
     """A region by its type: 0 freehand, 1 rectangle, 2 ellipse, 3 arrow, 4 ruler, 5 point."""
-    points = [(float(item.attrib["X"]), float(item.attrib["Y"])) for item in region.iterfind("Vertices/Vertex")]
+    points = [(decimal(item.attrib["X"]), decimal(item.attrib["Y"])) for item in region.iterfind("Vertices/Vertex")]
     if not np.isfinite(points).all():
         raise ValueError("it has coordinates that are no numbers")
     match kind := region.get("Type", "0"):
         case "1" if len(points) == 2:
             return shapely.box(*points[0], *points[1])
-        case "2" if 2 <= len(points) <= 4:  # corners of its box; those with more are drawn out
+        case "2" if 2 <= len(points) <= 4:  # corners of its box; those with more are outlines
             return ellipse(*shapely.MultiPoint(points).bounds)
         case "0" | "1" | "2":
             return outline(points)
@@ -73,17 +83,6 @@ def ellipse(left: float, upper: float, right: float, lower: float) -> BaseGeomet
     """The ellipse in a box, as a polygon of 256 corners."""
     circle = Point((left + right) / 2, (upper + lower) / 2).buffer(1, quad_segs=64)
     return affinity.scale(circle, (right - left) / 2, (lower - upper) / 2)
-
-
-def without(geometry: BaseGeometry, holes: Sequence[BaseGeometry]) -> BaseGeometry:
-    """A region without the holes of its layer; lines and points stay as they are."""
-    if not holes or shapely.get_dimensions(geometry) < 2:
-        return geometry
-    return shapely.difference(area_of(geometry), shapely.union_all([area_of(hole) for hole in holes]))
-
-
-def area_of(geometry: BaseGeometry) -> BaseGeometry:
-    return shapely.make_valid(geometry, method="structure", keep_collapsed=False)
 
 
 def line_colour(layer: Element) -> str:

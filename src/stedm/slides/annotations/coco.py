@@ -1,6 +1,7 @@
 """COCO JSON (https://cocodataset.org/#format-data): polygons and run lengths of many images in one file."""
 
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from stedm.config import normalised
 from stedm.errors import UserError
-from stedm.slides.annotations.drawing import Drawn, colour_of, outline, reading
+from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, colour_of, outline, reading
 
 NUMBER = re.compile(rb"[P-o]{0,6}[0-O]")
 """A number of compressed run lengths: characters of 5 bits each, and a sixth that says that more follow."""
@@ -21,8 +23,8 @@ def is_coco(data: Any) -> bool:
     return isinstance(data, dict) and "images" in data and "annotations" in data
 
 
-def read_coco(path: Path, data: dict[str, Any], image: str, dimensions: tuple[int, int]) -> list[Drawn]:
-    """What the annotations of one image draw.
+def read_coco(path: Path, data: dict[str, Any], image: str, dimensions: tuple[int, int]) -> Contents:
+    """The annotations of one image.
 
     Args:
         path: of the file, for messages.
@@ -38,23 +40,48 @@ def read_coco(path: Path, data: dict[str, Any], image: str, dimensions: tuple[in
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise UserError(f"{path}: is COCO, but `{key}` is not a list of objects; export it again")
     number = find_image(path, data["images"], image, dimensions)
-    categories = {str(entry.get("id")): entry for entry in data["categories"]}
-    drawn = []
+    images, categories = by_id(path, data, "images"), by_id(path, data, "categories")
+    contents = Contents([])
     for count, entry in enumerate(data["annotations"], start=1):
-        if entry.get("image_id") != number:
+        its_image = text_of(entry.get("image_id"))
+        contents.lost["annotation of an image that the file does not list"] += its_image not in images
+        if its_image != number:
             continue
         with reading(path, where := f"annotation {entry.get('id', count)} of image {number}"):
-            category = categories.get(str(entry.get("category_id")))
-            if category is None:
-                raise ValueError(f"there is no category {entry.get('category_id')!r}")
+            category = categories.get(text_of(entry.get("category_id")), {"name": unknown_category(entry)})
             geometry = geometry_of(entry.get("segmentation"), dimensions)
-            drawn.append(Drawn(where, str(category["name"]).strip(), geometry, colour_of(category)))
-    return drawn
+            name = normalised(str(category["name"]))
+            contents.shapes.append(NamedShape(where, name, geometry, colour_of(category)))
+    return contents
 
 
-def find_image(path: Path, images: list[dict[str, Any]], name: str, dimensions: tuple[int, int]) -> Any:
+def by_id(path: Path, data: dict[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """The images or categories by their `id`.
+
+    Raises:
+        UserError: two have the same.
+    """
+    ids = [text_of(entry.get("id")) for entry in data[key]]
+    if twice := [text for text, count in Counter(ids).items() if count > 1]:
+        raise UserError(f"{path}: two of its `{key}` have the id {twice[0]}; give each its own, and export again")
+    return dict(zip(ids, data[key], strict=True))
+
+
+def unknown_category(entry: dict[str, Any]) -> str:
+    """What shapes are called whose category the file does not list: unknown classes, for the user to decide on."""
+    number = entry.get("category_id")
+    return UNCLASSIFIED if number is None else f"category {text_of(number)}"
+
+
+def text_of(number: Any) -> str:
+    """An `id` as it is compared: some programs write 7 in one place, and "7" or 7.0 in another."""
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
+
+
+def find_image(path: Path, images: list[dict[str, Any]], name: str, dimensions: tuple[int, int]) -> str:
     """The `id` of the image with a file name; where none has it, with that name but for the ending."""
-    names = [PurePosixPath(str(entry.get("file_name", "")).replace("\\", "/")) for entry in images]
+    name = normalised(name)
+    names = [PurePosixPath(normalised(str(entry.get("file_name", ""))).replace("\\", "/")) for entry in images]
     same = [entry for entry, other in zip(images, names, strict=True) if other.name == name]
     same = same or [entry for entry, other in zip(images, names, strict=True) if other.stem == PurePosixPath(name).stem]
     if len(same) != 1:
@@ -62,7 +89,7 @@ def find_image(path: Path, images: list[dict[str, Any]], name: str, dimensions: 
         count = "no image has" if not same else f"{len(same)} images have"
         raise UserError(
             f"{path}: {count} the file name {name!r} of the slide; it has {known or 'no images'}. Rename the slide, or"
-            " mend `file_name` in the file"
+            " correct `file_name` in the file"
         )
     size = same[0].get("width"), same[0].get("height")
     if None not in size and size != dimensions:
@@ -70,7 +97,7 @@ def find_image(path: Path, images: list[dict[str, Any]], name: str, dimensions: 
             f"{path}: the image {name!r} is {size[0]} × {size[1]} px in the file, the slide {dimensions[0]} ×"
             f" {dimensions[1]}. Is it another resolution's annotation? Export it again in level-0 pixels"
         )
-    return same[0].get("id")
+    return text_of(same[0].get("id"))
 
 
 def geometry_of(segmentation: Any, dimensions: tuple[int, int]) -> BaseGeometry | None:

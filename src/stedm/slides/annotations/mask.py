@@ -4,25 +4,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
+from tifffile import PHOTOMETRIC, TiffFile
 
-from stedm.config import IGNORE_INDEX, TissueClass, mask_range
+from stedm.config import IGNORE_INDEX, Origin, TissueClass, mask_range
 from stedm.errors import UserError
 from stedm.slides.annotations.annotation import MaskAnnotation
+from stedm.slides.annotations.origin import Area
+from stedm.slides.tiff import (
+    ORIENTATION,
+    WrongKind,
+    known_orientation,
+    orientation_of,
+    samples,
+    single_image,
+    upright,
+    whole_pages,
+)
 
 LEAST_SCALE = 1.1
 """A mask that differs less in size from its slide is not a smaller copy of it, but wrong."""
 
 
-def read_mask(path: Path, classes: Sequence[TissueClass], dimensions: tuple[int, int]) -> MaskAnnotation:
-    """Read a mask: grey, palette or instance numbers of 8, 16 or 32 bits; of the slide's size, or a
-    smaller copy.
+def read_mask(
+    path: Path,
+    classes: Sequence[TissueClass],
+    dimensions: tuple[int, int],
+    bounds: Area | None = None,
+    origin: Origin = "auto",
+) -> MaskAnnotation:
+    """Read a mask: grey, palette or instance numbers of 8, 16 or 32 bits; of the size of the slide or of its scanned
+    area, or a smaller copy.
 
     Values that belong to no class are not annotated; they are counted.
     """
     values = read_values(path, most=4 * dimensions[0] * dimensions[1])
-    scale = mask_scale(path, values.shape, dimensions)
+    corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
     labels = np.full(values.shape, IGNORE_INDEX, np.uint8)
     for label, item in enumerate(classes):
         for text in item.mask_values:
@@ -34,12 +51,14 @@ def read_mask(path: Path, classes: Sequence[TissueClass], dimensions: tuple[int,
             f"{path}: none of its values ({shown(values)}) is a class; give them as `mask_values` of the classes"
         )
     notes = []
+    if corner != (0, 0):
+        notes.append(f"the mask covers the scanned area, from x {corner[0]}, y {corner[1]}, not the canvas")
     if unknown.size:
         notes.append(
-            f"values {shown(unknown)} of the mask belong to no class: {unknown.size / values.size:.1%} of it is not"
-            " annotated"
+            f"values {shown(unknown)} of the mask belong to no class: {unknown.size:,} of its pixels"
+            f" ({unknown.size / values.size:.1%}) are not annotated"
         )
-    return MaskAnnotation(labels, scale, notes)
+    return MaskAnnotation(labels, scale, notes, corner)
 
 
 def read_values(path: Path, most: int) -> np.ndarray:
@@ -50,18 +69,12 @@ def read_values(path: Path, most: int) -> np.ndarray:
         most: how many values it may have. Damaged files claim billions.
     """
     try:
-        if path.suffix.lower() == ".png":
-            with Image.open(path, formats=("PNG",)) as image:
-                check_count(image.width * image.height, most)
-                values = np.asarray(image)
-        else:
-            with tifffile.TiffFile(path) as file:
-                level = file.series[0].levels[0]
-                check_count(level.size, most)
-                values = np.asarray(level.asarray())
+        values = read_png(path, most) if path.suffix.lower() == ".png" else read_tiff(path, most)
+    except WrongKind as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
         raise UserError(f"{path}: cannot be read as a mask ({error}); export it again") from error
-    if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
+    if values.ndim == 3 and (values.shape[2] == 1 or (values.shape[2] == 3 and (values == values[:, :, :1]).all())):
         values = values[:, :, 0]  # grey saved as colour
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise UserError(
@@ -71,28 +84,80 @@ def read_values(path: Path, most: int) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
+def read_png(path: Path, most: int) -> np.ndarray:
+    """(h, w) or (h, w, S), upright."""
+    with Image.open(path, formats=("PNG",)) as image:
+        check_count(image.width * image.height, most)
+        if (count := getattr(image, "n_frames", 1)) > 1:
+            raise WrongKind(f"holds {count} images; save the one that is the mask as a file of its own")
+        return upright(np.asarray(image), known_orientation(image.getexif().get(ORIENTATION)))
+
+
+def read_tiff(path: Path, most: int) -> np.ndarray:
+    """(h, w) or (h, w, S), upright. Pages must be alike, or levels of a pyramid: which has the labels is not known."""
+    with TiffFile(path) as file:
+        page, *others = whole_pages(file)
+        check_count(page.size, most)
+        values = page.asarray()
+        if not others or not all(
+            other.shape == page.shape and np.array_equal(values, other.asarray()) for other in others
+        ):
+            single_image(file)
+        if page.photometric == PHOTOMETRIC.MINISWHITE:
+            raise WrongKind("calls 0 white, so that programs disagree on its values; save it with 0 as black")
+        return upright(samples(page, values), orientation_of(page))
+
+
 def check_count(count: int, most: int) -> None:
     if count > most:
         raise ValueError(f"it has {count:,} values, many more than the slide has pixels")
 
 
-def mask_scale(path: Path, size: Sequence[int], dimensions: tuple[int, int]) -> float:
-    """Level-0 pixels per pixel of a mask: 1, or whatever downsample gives a mask of this size.
+def mask_place(
+    path: Path, size: Sequence[int], dimensions: tuple[int, int], bounds: Area | None = None, origin: Origin = "auto"
+) -> tuple[tuple[int, int], float]:
+    """Level-0 x, y of a mask's corner, and level-0 pixels per pixel of it.
 
-    Sides of a smaller copy are cut off or filled up to whole pixels, so each tells the downsample only roughly; where
-    a whole number fits both, it is that.
+    Without an `origin` it is the area, canvas or bounds, that tells: the one of the mask's very size, else the one that
+    it is a smaller copy of.
+
+    Raises:
+        UserError: it is of neither, or may be of both.
     """
     height, width = size
-    if (width, height) == dimensions:
+    areas = {"canvas": (0, 0, *dimensions), "bounds": bounds or (0, 0, *dimensions)}
+    if origin != "auto":
+        areas = {origin: areas[origin]}
+    fits = {(x, y): mask_scale((width, height), (w, h)) for x, y, w, h in areas.values()}
+    fitting = {corner: scale for corner, scale in fits.items() if scale is not None}
+    exact = {corner: scale for corner, scale in fitting.items() if scale == 1}
+    shown = " or ".join(f"{w} × {h}" for _, _, w, h in dict.fromkeys(areas.values()))
+    if not fitting:
+        raise UserError(
+            f"{path}: the mask is {width} × {height} px, the slide {shown}; it must have the slide's size, or be a"
+            " smaller copy with the same sides' ratio. Is it another slide's mask?"
+        )
+    if len(exact or fitting) > 1:
+        raise UserError(
+            f"{path}: the mask is {width} × {height} px, and may cover the canvas or the scanned area ({shown}); set"
+            " `origin` to canvas or to bounds"
+        )
+    return next(iter((exact or fitting).items()))
+
+
+def mask_scale(size: tuple[int, int], area: tuple[int, int]) -> float | None:
+    """Level-0 pixels per pixel of a mask of an area, both (width, height): 1, or whatever downsample gives this size.
+
+    Sides of a smaller copy are cut off or filled up to whole pixels, so each tells the downsample only roughly; where
+    a whole number fits both, it is that. None: the mask is no copy of the area.
+    """
+    if size == area:
         return 1
-    sides = [(there, here) for there, here in zip(dimensions, (width, height), strict=True)]
+    sides = list(zip(area, size, strict=True))
     low = max(there / (here + 1) for there, here in sides)
     high = min(there / (here - 1) if here > 1 else np.inf for there, here in sides)
     if min(size) < 1 or low > high or high < LEAST_SCALE:
-        raise UserError(
-            f"{path}: the mask is {width} × {height} px, the slide {dimensions[0]} × {dimensions[1]}; it must have the"
-            " slide's size, or be a smaller copy with the same sides' ratio. Is it another slide's mask?"
-        )
+        return None
     middle = np.mean([there / here for there, here in sides])
     whole = round(middle)
     return whole if low <= whole <= high else float(np.clip(middle, low, high))

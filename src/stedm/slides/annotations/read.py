@@ -21,12 +21,15 @@ from stedm.slides.annotations.annotation import IGNORE, REGION, Annotation, Poly
 from stedm.slides.annotations.aperio import read_aperio
 from stedm.slides.annotations.asap import read_asap
 from stedm.slides.annotations.coco import is_coco, read_coco
-from stedm.slides.annotations.drawing import Drawn, polygons_of
 from stedm.slides.annotations.geojson import read_geojson
+from stedm.slides.annotations.lost import losses
 from stedm.slides.annotations.mask import read_mask
+from stedm.slides.annotations.origin import Area, area_of
+from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
 
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
+KINDS = {REGION: "region", IGNORE: "ignored shape"}
 
 
 def read_annotation(
@@ -35,6 +38,8 @@ def read_annotation(
     annotations: Annotations,
     dimensions: tuple[int, int],
     image: str = "",
+    bounds: Area | None = None,
+    downsample: float = 1.0,
 ) -> Annotation:
     """Read the annotation of a slide.
 
@@ -44,19 +49,23 @@ def read_annotation(
         annotations: which names are regions, which are ignored, and what fills the regions.
         dimensions: (width, height) of the slide's level 0.
         image: file name of the slide, by which files of many slides (COCO) are searched.
+        bounds: the scanned area, where it is not all of the slide.
+        downsample: level-0 pixels per pixel of the labels that are wanted; shapes that have none are noted.
 
     Raises:
-        UserError: it cannot be read, has classes that nobody knows, or does not lie on the slide.
+        UserError: it cannot be read, has classes that nobody knows, does not lie on the slide, or labels nothing
+            though it has shapes.
     """
     if path.suffix.lower() in (".png", ".tif", ".tiff"):
-        return read_mask(path, classes, dimensions)
+        return read_mask(path, classes, dimensions, bounds, annotations.origin)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
-        format, drawn = read_drawn(path, image, dimensions)
-        return annotation_of(path, format, drawn, classes, annotations, dimensions)
+        format, contents = read_contents(path, image, area_of(annotations.origin, "coco", dimensions, bounds)[2:])
+        area = area_of(annotations.origin, format, dimensions, bounds)
+        return annotation_of(path, format, contents, classes, annotations, dimensions, area, downsample)
 
 
-def read_drawn(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, list[Drawn]]:
-    """The format of a file by its ending and its content, and what it draws."""
+def read_contents(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, Contents]:
+    """The format of a file by its ending and its content, and what it holds."""
     match path.suffix.lower():
         case ".geojson" | ".json":
             data = parse_json(path)
@@ -113,38 +122,59 @@ def parse_xml(path: Path) -> Element:
 def annotation_of(
     path: Path,
     format: str,
-    drawn: Sequence[Drawn],
+    contents: Contents,
     classes: Sequence[TissueClass],
     annotations: Annotations,
     dimensions: tuple[int, int],
+    area: Area,
+    downsample: float,
 ) -> PolygonAnnotation:
-    """Shapes in painting order of what a file draws: as in the file, but what lies within another class's over it."""
-    polygons, index, passed = polygons_of(path, drawn)
-    if passed and annotations.without_area == "refuse":
-        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(passed.items()))
+    """Shapes in painting order: as in the file, but what lies within another class's over it."""
+    polygons, index, without_area, repairs = polygons_of(path, contents.shapes)
+    if without_area and annotations.without_area == "refuse":
         raise UserError(
-            f"{path}: {counts}: these have no area, so they label nothing. Draw areas, or set"
+            f"{path}: {counted(without_area)}: these have no area, so they label nothing. Give them areas, or set"
             " annotations.without_area to ignore"
         )
-    labels = labels_of(path, [drawn[number] for number in np.unique(index)], classes, annotations)
-    check_coordinates(path, polygons, dimensions)
-    shapes = [Shape(polygon, labels[drawn[number].name]) for polygon, number in zip(polygons, index, strict=True)]
-    depth = np.zeros(len(shapes), int)
-    of_class = np.flatnonzero([item.label >= 0 for item in shapes])
-    depth[of_class] = depths(polygons[of_class])
-    shapes = [shapes[number] for number in np.argsort(depth, kind="stable")]
-    if annotations.whole_slide and not any(item.label == REGION for item in shapes):
+    labels = labels_of(path, [contents.shapes[number] for number in np.unique(index)], classes, annotations)
+    polygons = on_canvas(path, polygons, area)
+    shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
+    kinds = Counter(KINDS[item.label] for item in shapes if item.label in KINDS)
+    if annotations.whole_slide and not kinds[KINDS[REGION]]:
         shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
-    notes = [
-        f"{count} × {kind} in the annotation passed over, it has no area" for kind, count in sorted(passed.items())
-    ]
-    if not shapes:
-        notes.append("the annotation has no polygon")
-    elif annotations.fill is not None and not any(item.label == REGION for item in shapes):
+    filled = annotations.fill is not None and any(item.label == REGION for item in shapes)
+    reasons = losses(shapes, dimensions, downsample)
+    lost = +(contents.lost + without_area + Counter(reasons[reasons != ""].tolist()))
+    labelling = any(item.label >= 0 and not reason for item, reason in zip(shapes, reasons, strict=True))
+    if lost + kinds and not labelling and not (kinds and filled):
+        remedy = (
+            "correct it" if filled or not kinds[KINDS[REGION]] else "set annotations.fill, or add shapes of classes"
+        )
+        raise UserError(
+            f"{path}: nothing in it labels a pixel ({counted(lost + kinds)}); {remedy}, or leave `annotation` empty in"
+            " the sheet"
+        )
+    notes = [*contents.notes, *repairs, *(f"not labelled: {count} × {kind}" for kind, count in sorted(lost.items()))]
+    if not labelling and not kinds:
+        consequence = f"all of the slide is {annotations.fill}" if filled else "nothing is annotated"
+        notes.append(f"the annotation has no shape: {consequence}")
+    elif annotations.fill is not None and not filled:
         notes.append("the annotation has no region: only its shapes are annotated, nothing is filled")
-    names = [item.name for item in classes]
-    fill = IGNORE_INDEX if annotations.fill is None else names.index(annotations.fill)
-    return PolygonAnnotation(shapes, fill, format, notes)
+    fill = IGNORE_INDEX if annotations.fill is None else [item.name for item in classes].index(annotations.fill)
+    return PolygonAnnotation(shapes, fill, format, notes, (reasons == "").tolist())
+
+
+def painting_order(polygons: np.ndarray, labels: Sequence[int]) -> list[Shape]:
+    """Polygons with their labels: those that lie in fewer others first."""
+    shapes = [Shape(polygon, label) for polygon, label in zip(polygons, labels, strict=True)]
+    depth = np.zeros(len(shapes), int)
+    of_class = np.flatnonzero([label >= 0 for label in labels])
+    depth[of_class] = depths(polygons[of_class])
+    return [shapes[number] for number in np.argsort(depth, kind="stable")]
+
+
+def counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))
 
 
 def depths(polygons: np.ndarray) -> np.ndarray:
@@ -158,15 +188,15 @@ def depths(polygons: np.ndarray) -> np.ndarray:
 
 
 def labels_of(
-    path: Path, drawn: Sequence[Drawn], classes: Sequence[TissueClass], annotations: Annotations
+    path: Path, shapes: Sequence[NamedShape], classes: Sequence[TissueClass], annotations: Annotations
 ) -> dict[str, int]:
     """Label of each name.
 
     Raises:
-        UserError: names that stand for nothing, all of them, each with its count and the colour it is drawn in.
+        UserError: names that stand for nothing, all of them, each with its count and its colour.
     """
     known = {name: label for label, item in enumerate(classes) for name in (item.annotations or [item.name])}
-    colours = {item.name: item.colour for item in reversed(drawn)}
+    colours = {item.name: item.colour for item in reversed(shapes)}
     labels = {}
     for name in colours:
         if name in known:
@@ -175,27 +205,37 @@ def labels_of(
             labels[name] = IGNORE
         elif any(fnmatchcase(name, pattern) for pattern in annotations.regions):
             labels[name] = REGION
-    counts = Counter(item.name for item in drawn if item.name not in labels)
+    counts = Counter(item.name for item in shapes if item.name not in labels)
     if counts:
         unknown = [f"{name!r} ({', '.join(filter(None, [str(counts[name]), colours[name]]))})" for name in counts]
         raise UserError(
             f"{path}: unknown classes: {', '.join(unknown)}; known are {', '.join(map(repr, known))}. Name them under"
-            " `annotations` of one of the classes, or in annotations.ignore or annotations.regions"
+            " `annotations` of one of the classes; or in annotations.regions, which say what is annotated; or in"
+            " annotations.ignore, which leaves out what lies in them too"
         )
     return labels
 
 
-def check_coordinates(path: Path, polygons: np.ndarray, dimensions: tuple[int, int]) -> None:
-    """Refuse shapes that do not lie on the slide: another slide's, or another resolution's."""
+def on_canvas(path: Path, polygons: np.ndarray, area: Area) -> np.ndarray:
+    """Polygons whose coordinates count from the corner of an area, in those of the canvas.
+
+    Raises:
+        UserError: they do not lie on the area: another slide's, or another resolution's.
+    """
+    x, y, width, height = area
     if not len(polygons):
-        return
+        return polygons
     left, upper, right, lower = shapely.total_bounds(polygons)
-    width, height = dimensions
-    more_x, more_y = (max(OUTSIDE[0], OUTSIDE[1] * side) for side in dimensions)
+    more_x, more_y = (max(OUTSIDE[0], OUTSIDE[1] * side) for side in (width, height))
     if left >= -more_x and upper >= -more_y and right <= width + more_x and lower <= height + more_y:
-        return
+        return np.asarray(shapely.transform(polygons, lambda points: points + np.array((x, y)))) if x or y else polygons
+    hint = (
+        f"; or count from the canvas, on which this scanned area lies at x {x}, y {y} (origin: canvas)"
+        if x or y
+        else ""
+    )
     raise UserError(
         f"{path}: wrong coordinates: the shapes lie at x {left:.0f} to {right:.0f}, y {upper:.0f} to {lower:.0f}, the"
         f" slide is {width} × {height} px. Is it another slide's annotation, or not in level-0 pixels? Export it again"
-        " from this slide"
+        f" from this slide{hint}"
     )

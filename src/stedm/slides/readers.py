@@ -1,0 +1,145 @@
+"""Who opens a file: OpenSlide where it reads that kind rightly, else Pillow or tifffile, which read it as a whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import openslide
+from PIL import Image, ImageOps
+
+from stedm.errors import UserError
+from stedm.sheet import Slide
+from stedm.slides import tiff
+from stedm.slides.tiff import WrongKind
+
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "JPEG2000")
+"""Of Pillow's formats those without programs in them, as EPS has."""
+
+
+class UnreadableSlide(UserError):
+    """The slide file is missing, broken, or no slide at all: the study can go on without it."""
+
+
+class Found(NamedTuple):
+    """An open file.
+
+    Attributes:
+        handle: reads it as OpenSlide does.
+        reader: its name.
+        mpp: µm per pixel in x and y that the file says, whether they can be or not.
+        notes: what the user should know of it.
+    """
+
+    handle: openslide.AbstractSlide
+    reader: str
+    mpp: tuple[float, float] | None
+    notes: Sequence[str] = ()
+
+
+def open_file(slide: Slide) -> Found:
+    """Open a file: by OpenSlide where it reads that kind rightly, else as a whole.
+
+    Raises:
+        UnreadableSlide: it is not there, broken, or of a kind that is not read.
+    """
+    path = slide.path
+    if not path.exists():
+        raise UnreadableSlide(f"{named(slide)}: there is no such file; mend the path in the sheet, or set slides.root")
+    try:
+        vendor = openslide.OpenSlide.detect_format(path)
+        if path.is_file() and tiff.is_tiff(path):
+            return open_tiff(path) if vendor in (None, "generic-tiff") else open_scanners(path)
+        return open_image(path) if vendor is None else Found(*by_openslide(path))
+    except openslide.OpenSlideError as error:
+        raise UnreadableSlide(
+            f"{named(slide)}: cannot be opened ({error}); copy it again from its source, or take it out of the sheet"
+        ) from error
+    except WrongKind as error:
+        raise UnreadableSlide(f"{named(slide)}: {error}, or take it out of the sheet") from error
+    except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
+        raise UnreadableSlide(
+            f"{named(slide)}: is neither a slide nor an image that can be read ({error}); copy it again from its"
+            " source, convert it, or take it out of the sheet"
+        ) from error
+
+
+def by_openslide(path: Path) -> tuple[openslide.OpenSlide, str, tuple[float, float] | None]:
+    handle = openslide.OpenSlide(path)
+    names = openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y
+    x, y = (to_number(handle.properties.get(name)) for name in names)
+    vendor = handle.properties[openslide.PROPERTY_NAME_VENDOR]
+    return handle, f"openslide {vendor}", None if x is None or y is None else (x, y)
+
+
+def open_scanners(path: Path) -> Found:
+    """Open a TIFF whose pages OpenSlide knows by the rules of the scanner's vendor."""
+    found = Found(*by_openslide(path))
+    tiff.check_scanners(path)
+    return found
+
+
+def open_tiff(path: Path) -> Found:
+    """Open an ordinary TIFF: by OpenSlide where that gives the right pixels, else as a whole."""
+    facts = tiff.describe(path)
+    if facts.orientation == 1 and facts.bits <= 8:
+        try:
+            handle, reader, _ = by_openslide(path)
+            return Found(handle, reader, facts.mpp, facts.notes)
+        except openslide.OpenSlideError:  # not tiled, or of a compression that it does not have
+            pass
+    image = Image.fromarray(tiff.load(path, facts))
+    return Found(openslide.ImageSlide(image), "tifffile", facts.mpp, [*facts.notes, *turned(facts.orientation)])
+
+
+def open_image(path: Path) -> Found:
+    """Load an ordinary image of 8 bits a channel, upright; RGB, or RGBA where it has transparency."""
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
+        reader = f"pillow {(image.format or '').lower()}"
+        if (count := getattr(image, "n_frames", 1)) > 1:
+            raise WrongKind(f"holds {count} images; save the one that counts as a file of its own")
+        if (bits := bits_of(path, image)) > 8:
+            raise WrongKind(
+                f"has {bits} bits a channel, and {image.format} does not say how bright white is; {tiff.SAVE_AS_RGB},"
+                ' put a mask into the column "annotation"'
+            )
+        orientation = tiff.known_orientation(image.getexif().get(tiff.ORIENTATION))
+        dpi = [to_number(value) for value in image.info.get("dpi", (None, None))]
+        notes = [tiff.TRANSPARENT] if image.has_transparency_data else []
+        loaded = ImageOps.exif_transpose(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        loaded.info = {}  # colour profiles, which would be copied with each region
+        mpp = None if None in dpi else (25_400 / dpi[0], 25_400 / dpi[1])  # type: ignore[operator]
+        return Found(openslide.ImageSlide(loaded), reader, mpp, [*notes, *turned(orientation)])
+
+
+def bits_of(path: Path, image: Image.Image) -> int:
+    """Bits of a channel, which Pillow cuts down to 8 without a word."""
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    if image.format == "PNG":
+        return head[24]
+    if image.format == "JPEG2000" and (start := head.find(b"\xff\x4f\xff\x51")) >= 0:  # start of the code stream, sizes
+        return (head[start + 42] & 0x7F) + 1
+    return 8
+
+
+def turned(orientation: int) -> list[str]:
+    """A note on an image that is stored turned."""
+    if orientation == 1:
+        return []
+    return [
+        f"is stored turned or mirrored (orientation {orientation}) and read upright; annotations of programs that do"
+        " not turn it lie elsewhere"
+    ]
+
+
+def to_number(value: object) -> float | None:
+    """A positive finite number, or None."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def named(slide: Slide) -> str:
+    return f"slide {slide.slide!r} ({Path(slide.path)})"
