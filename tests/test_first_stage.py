@@ -252,6 +252,13 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style_embeddings=sets).images
     assert torch.isfinite(images).all()
 
+    folders = {"style_bank": bank, "first_stage": trained(tiny_study), "latents": tiny_study / "latents"}
+    encode_all(tiny_study)
+    chosen = options(style=style | {"whiten": False}, training={"steps": 1})
+    on_latents = train(tiny_study, chosen, "on_latents", folders=folders, first_stage=TRAINED)
+    made_from = json.loads((on_latents / "provenance.json").read_text())["inputs"]
+    assert made_from.keys() == {"A1", "A2", "U1", "U2", "first_stage", "encoder"}
+
 
 def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_study):
     chosen = options(training={"steps": 1})

@@ -154,9 +154,9 @@ def train_generator(
     generator = options.generator
     annotated, unannotated = (by_patient(files_of(split, patches, role)) for role in TRAINING_ROLES)
     files = list(itertools.chain(*annotated.values(), *unannotated.values()))
-    inputs = fingerprints(files)
-    for folder in (latents, style_bank):
-        inputs |= {} if folder is None else cached_inputs(folder, inputs)
+    slides = fingerprints(files)
+    caches = [cached_inputs(folder, slides) for folder in (latents, style_bank) if folder is not None]
+    inputs = slides | {name: value for made_from in caches for name, value in made_from.items()}
     if isinstance(options.first_stage, config.NoFirstStage):
         module: Any = pixel_first_stage(options.first_stage, files, generator.style.whiten).to(device())
     else:
