@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from tiny import options, train
 
-from stedm.config import Affine, Filter, Plan, PlanOptions, ShardOptions
+from stedm.config import Affine, Filter, Plan, PlanOptions, ShardOptions, StyleBankOptions
 from stedm.errors import UserError
 from stedm.shards import Shard
 from stedm.store import PatchFile
@@ -132,7 +132,8 @@ def generated(tiny_study):
     chosen = options(training={"steps": 1}, sampling={"batch_size": 4})
     generator = train(tiny_study, chosen)
     bank = tiny_study / "bank"
-    embed_patches(chosen.style, generator, tiny_study / "split.csv", tiny_study / "patches", bank)
+    bank_options = StyleBankOptions(encoder=chosen.style.encoder)
+    embed_patches(bank_options, tiny_study / "split.csv", tiny_study / "patches", out=bank, generator=generator)
     plan(tiny_study)
 
     def generate(shard, out, chosen=None, agreement=None):
