@@ -1,16 +1,14 @@
 import logging
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 
-from stedm.checkpoint import KEPT, Clock, seed_everything, work_folder
+from stedm.checkpoint import KEPT, Clock, work_folder
 from stedm.errors import Interrupted
 
 HOLD = """
@@ -115,18 +113,6 @@ def test_signal_asks_to_stop_and_handlers_are_put_back(tmp_path, number):
         os.kill(os.getpid(), number)
         assert folder.stop_requested
     assert signal.getsignal(number) is before
-
-
-def test_seeding_is_a_function_of_its_parts():
-    def drawn(*parts):
-        generator = seed_everything(*parts)
-        own = torch.rand((), generator=generator).item()
-        return random.random(), np.random.random(), torch.rand(()).item(), own  # noqa: NPY002
-
-    assert drawn(1, 0, 5) == drawn(1, 0, 5)
-    different = [drawn(1, 0, 5), drawn(1, 0, 6), drawn(1, 1, 5), drawn(2, 0, 5)]
-    for column in zip(*different, strict=True):
-        assert len(set(column)) == 4
 
 
 def test_clock_is_due_once_each_interval(monkeypatch):

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from stedm import config
 from stedm.config import Generator
-from stedm.processes import all_items, drawn
+from stedm.processes import all_items
 from stedm.training import train
 
 pytestmark = pytest.mark.slow  # eleven processes that import torch
@@ -34,17 +34,17 @@ class Numbers(Dataset):
         return {"x": x, "y": x.sum(1, keepdim=True)}
 
 
-def objective(model, batch):
+def objective(model, batch, rng):
     """A mean over items with noise of their own, and a ratio of sums over the whole batch, as Dice is."""
-    found = model(batch["x"] + 0.1 * drawn(torch.randn, batch["x"].shape))
+    found = model(batch["x"] + 0.1 * rng.normal(*batch["x"].shape))
     wanted, all_found = all_items(batch["y"]), all_items(found)
     return (found - batch["y"]).square().mean() + (all_found * wanted).sum() / (all_found.square() + 1).sum()
 
 
 def train_numbers(work, seconds=0.0, batch_size=BATCH):
-    def slow(model, batch):
+    def slow(model, batch, rng):
         time.sleep(seconds)
-        return objective(model, batch)
+        return objective(model, batch, rng)
 
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1))

@@ -66,10 +66,9 @@ def strike(way, at_step, rng, first_step):
     Ways: "kill" it, which leaves its workers; "stop" it and its workers, as a scheduler does; "half" kills it when half
     of the next checkpoint is written; None leaves it alone. `first_step` is set to the step that it goes on from.
     """
-    seed_everything, save = training.seed_everything, torch.save
+    rng_of, save = training.BatchRng, torch.save
 
-    def seeded(*parts):
-        step = parts[-1]
+    def struck(seed, step):
         if first_step.value < 0:
             first_step.value = step
         if step == at_step and way == "kill":
@@ -77,7 +76,7 @@ def strike(way, at_step, rng, first_step):
         if step == at_step and way == "stop":
             # From another process: workers that are told to stop by their parent die without complaint.
             subprocess.run([sys.executable, "-c", STOP, str(os.getpid())], check=True, start_new_session=True)
-        return seed_everything(*parts)
+        return rng_of(seed, step)
 
     def saved(state, file):
         save(state, file)
@@ -85,7 +84,7 @@ def strike(way, at_step, rng, first_step):
             file.truncate(file.tell() // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    training.seed_everything, checkpoint.torch.save = seeded, saved
+    training.BatchRng, checkpoint.torch.save = struck, saved
     checkpoint.Clock.due = lambda self: rng.random() < 0.5
 
 

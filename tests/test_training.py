@@ -11,9 +11,11 @@ from torch.utils.data import Dataset
 
 from stedm import config, training
 from stedm.errors import Interrupted, UserError
+from stedm.processes import BatchRng
 from stedm.training import ema_with_warmup, learning_rate, train
 
 STEPS = 12
+NOISE = 0.01
 
 
 class Numbers(Dataset):
@@ -30,8 +32,9 @@ def network():
     return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
-def objective(model, batch):
-    return (model(batch["x"]) - batch["y"]).square().mean()
+def objective(model, batch, rng):
+    """The sum of three numbers, found in noise."""
+    return (model(batch["x"] + NOISE * rng.normal(*batch["x"].shape)) - batch["y"]).square().mean()
 
 
 def options(**changes):
@@ -47,12 +50,12 @@ def interrupted_by(number, at_step):
     """An objective that sends a signal to this process at a step."""
     step = -1
 
-    def objective_(model, batch):
+    def objective_(model, batch, rng):
         nonlocal step
         step += 1
         if step == at_step:
             os.kill(os.getpid(), number)
-        return objective(model, batch)
+        return objective(model, batch, rng)
 
     return objective_
 
@@ -118,10 +121,42 @@ def test_workers_that_load_data_change_nothing(tmp_path, undisturbed):
 def test_finished_training_is_not_trained_again(tmp_path, undisturbed):
     run(tmp_path)
 
-    def never(model, batch):
+    def never(model, batch, rng):
         raise AssertionError("a step was taken")
 
     assert_same(run(tmp_path, never), undisturbed)
+
+
+def numbers(seed=1, step=5):
+    rng = BatchRng(seed, step)
+    return [rng.uniform(4, 3), rng.normal(4, 3), rng.integers(1000, 4).float()]
+
+
+def test_random_numbers_are_a_function_of_seed_and_step_and_have_their_distribution():
+    assert all(torch.equal(*pair) for pair in zip(numbers(), numbers(), strict=True))
+    for other in (numbers(step=6), numbers(seed=2)):
+        assert not any(torch.equal(*pair) for pair in zip(numbers(), other, strict=True))
+    rng = BatchRng(0, 0)
+    uniform, normal, integers = rng.uniform(9999), rng.normal(9999), rng.integers(3, 9999)
+    assert (uniform.min() >= 0, uniform.max() < 1) == (True, True)
+    assert uniform.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (normal.mean().item(), normal.std().item()) == pytest.approx((0, 1), abs=0.05)
+    assert integers.bincount().tolist() == pytest.approx([3333] * 3, abs=200)
+
+
+def test_global_generators_play_no_part_in_the_numbers_of_a_step():
+    torch.manual_seed(3)
+    first = numbers()
+    torch.manual_seed(4)
+    assert torch.equal(first[1], numbers()[1])
+
+
+def test_processes_share_the_random_numbers_of_one(monkeypatch):
+    alone = BatchRng(1, 5).normal(6, 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        assert torch.equal(BatchRng(1, 5).normal(3, 2), alone[rank::2])
 
 
 def test_seed_changes_the_weights(tmp_path, undisturbed):
@@ -143,10 +178,10 @@ def test_training_learns(tmp_path):
 def test_non_finite_training_stops_and_names_step_and_checkpoint(tmp_path, bad):
     step = -1
 
-    def diverging(model, batch):
+    def diverging(model, batch, rng):
         nonlocal step
         step += 1
-        loss = objective(model, batch)
+        loss = objective(model, batch, rng)
         if step < 5:
             return loss
         return loss * float("nan") if bad == "loss" else loss + (model[4].bias - model[4].bias.detach()).sqrt().sum()
@@ -158,7 +193,7 @@ def test_non_finite_training_stops_and_names_step_and_checkpoint(tmp_path, bad):
 
 
 def test_second_training_in_a_folder_is_refused(tmp_path):
-    def nested(model, batch):
+    def nested(model, batch, rng):
         run(tmp_path)
         raise AssertionError("two trainings wrote to one folder")
 

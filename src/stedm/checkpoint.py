@@ -2,7 +2,7 @@
 
 State lives in a work folder that the workflow does not know as an output (it deletes those after a failure), named by
 the fingerprint of the configuration section and of the inputs, so that a changed configuration never continues a stale
-checkpoint. Randomness is set anew at each step as a function of (seed, step): a resumed run is the run.
+checkpoint. The random numbers of a step are a function of (seed, step): a resumed run is the run.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import fcntl
 import logging
 import os
 import platform
-import random
 import signal
 import time
 import zipfile
@@ -20,7 +19,6 @@ from types import FrameType
 from typing import IO, Any
 from weakref import WeakSet
 
-import numpy as np
 import torch
 
 from stedm.errors import Interrupted
@@ -136,12 +134,3 @@ class Clock:
             return False
         self.last = time.monotonic()
         return True
-
-
-def seed_everything(*parts: int) -> torch.Generator:
-    """Seed Python, NumPy and torch from (seed, step, …); returns a CPU generator seeded alike."""
-    seed = int(np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (libraries draw from the global state)
-    torch.manual_seed(seed)
-    return torch.Generator().manual_seed(seed)

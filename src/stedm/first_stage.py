@@ -27,11 +27,11 @@ from stedm.errors import UserError
 from stedm.files import provenance, readable, write_json, written_whole
 from stedm.hdf5 import new_file
 from stedm.images import dihedral, to_images
-from stedm.processes import drawn
+from stedm.processes import BatchRng
 from stedm.store import PatchFile
 from stedm.style.moments import BANDS, filtered, image_moments, remove_moments, root, set_moments
 from stedm.training import Batch, train_and_save, weights_fingerprint
-from stedm.training_set import files_of, fingerprints
+from stedm.training_set import PatchSampler, files_of, fingerprints
 
 SCALE_PATCHES = 256
 log = logging.getLogger(__name__)
@@ -186,17 +186,18 @@ def spaced_images(file: PatchFile, count: int) -> list[np.ndarray]:
 
 
 class ImageBatches(Dataset[Batch]):
-    """Item i is the batch of step i: images of all slides alike, turned at random."""
+    """Item i is the batch of step i: images of all patients alike, turned at random."""
 
     def __init__(self, files: list[PatchFile], batch_size: int, seed: int):
-        self.files, self.batch_size, self.seed = files, batch_size, seed
+        self.patches = PatchSampler(files, lambda file: np.ones(len(file), bool))
+        self.batch_size, self.seed = batch_size, seed
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         images = []
         for _ in range(self.batch_size):
-            file = self.files[rng.integers(len(self.files))]
-            images.append(dihedral(file.image(int(rng.integers(len(file)))), int(rng.integers(8))))
+            file, index = self.patches.sample(rng)
+            images.append(dihedral(file.image(index), int(rng.integers(8))))
         return {"images": to_images(np.stack(images))}
 
 
@@ -223,9 +224,9 @@ def train_first_stage(options: config.FirstStageOptions, split: Path, patches: P
         mid_block_add_attention=False,
     )
 
-    def objective(autoencoder: Any, batch: Batch) -> Tensor:
+    def objective(autoencoder: Any, batch: Batch, rng: BatchRng) -> Tensor:
         posterior = autoencoder.encode(batch["images"]).latent_dist
-        noise = drawn(torch.randn, posterior.mean.shape).to(posterior.mean)
+        noise = rng.normal(*posterior.mean.shape).to(posterior.mean)
         images = autoencoder.decode(posterior.mean + posterior.std * noise).sample
         return F.l1_loss(images, batch["images"]) + stage.kl_weight * posterior.kl().mean()
 

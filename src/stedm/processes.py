@@ -1,19 +1,18 @@
 """The processes of one training, one for each GPU of a node; without `launch` there is one.
 
 A batch is the same items however many processes share them: each process makes the whole batch and keeps every nth of
-its items, and draws the noise of the whole batch and keeps that of its own. Two processes thus train what one trains,
-up to rounding.
+its items, and makes the random numbers of the whole batch and keeps those of its own. Two processes thus train what
+one trains, up to rounding.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
-
-Shape = tuple[int, ...]
 
 
 def launch(processes: int, arguments: Sequence[str]) -> NoReturn:
@@ -36,14 +35,37 @@ def own_items(values: Tensor) -> Tensor:
     return values[rank() :: world_size()]
 
 
-def drawn(draw: Callable[[Shape], Tensor], shape: Shape) -> Tensor:
-    """Random numbers for this process's items, out of those of the whole batch: all processes draw alike.
+class BatchRng:
+    """Random numbers of one step for this process's items of the batch.
+
+    Every process makes the numbers of the whole batch and keeps those of its own items, so that an item has the same
+    numbers however many processes share the batch.
 
     Args:
-        draw: such as `torch.randn`, from the CPU's generator, which has the same state in all processes.
-        shape: of what this process needs, its items first.
+        seed: of the training.
+        step: of the training.
     """
-    return own_items(draw((shape[0] * world_size(), *shape[1:])))
+
+    def __init__(self, seed: int, step: int):
+        state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)
+        self.generator = torch.Generator().manual_seed(int(state[0]))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """float32 in [0, 1), on the CPU; `shape` is that of this process, its items first."""
+        return own_items(torch.rand(whole(shape), generator=self.generator))
+
+    def normal(self, *shape: int) -> Tensor:
+        """float32 of mean 0 and variance 1; see `uniform`."""
+        return own_items(torch.randn(whole(shape), generator=self.generator))
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """int64 in [0, high); see `uniform`."""
+        return own_items(torch.randint(high, whole(shape), generator=self.generator))
+
+
+def whole(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a whole batch, of that of one process's items."""
+    return shape[0] * world_size(), *shape[1:]
 
 
 def all_items(values: Tensor) -> Tensor:

@@ -17,15 +17,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from stedm import config
-from stedm.checkpoint import Clock, leave_stopping_to_the_training, seed_everything, work_folder
+from stedm.checkpoint import Clock, leave_stopping_to_the_training, work_folder
 from stedm.device import autocast, device, device_name, to_device
 from stedm.errors import Interrupted, UserError
 from stedm.files import fingerprint, provenance, readable, write_json, written_whole
-from stedm.processes import own_items, rank
+from stedm.processes import BatchRng, own_items, rank
 from stedm.splits import read_split
 from stedm.versions import VERSIONS
 
 Batch = dict[str, Tensor]
+Objective = Callable[[Any, Batch, BatchRng], Tensor]
+"""(model, this process's items of a batch on the device, random numbers for them) → scalar loss."""
 HISTORY_ROWS = 200
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ def train_and_save(
     stage: str,
     options: config.TrainingOptions,
     model: nn.Module,
-    objective: Callable[[nn.Module, Batch], Tensor],
+    objective: Objective,
     batches: Dataset[Batch],
     split: Path,
     inputs: dict[str, str],
@@ -80,7 +82,7 @@ def train_and_save(
 
 def train(
     model: nn.Module,
-    objective: Callable[[nn.Module, Batch], Tensor],
+    objective: Objective,
     batches: Dataset[Batch],
     options: config.Training,
     device_options: config.Device,
@@ -96,7 +98,7 @@ def train(
 
     Args:
         model: its parameters that require gradients are trained.
-        objective: (model, batch on the device) → scalar loss; may draw from torch's global generators.
+        objective: the loss of a batch; what is random in it comes from the numbers that it is given.
         batches: map-style data set whose item i is the whole batch of step i.
         options: length, optimizer, checkpoints.
         device_options: precision of the forward pass on CUDA.
@@ -157,11 +159,12 @@ def train(
         since = time.monotonic()
         every = max(1, options.steps // HISTORY_ROWS)
         for step, batch in progress(start, options.steps, batches, options.workers):
-            seed_everything(seed, 0, step)  # not the rank: all processes draw alike
+            rng = BatchRng(seed, step)
+            torch.manual_seed(rng.generator.initial_seed())  # for layers that take no generator, such as dropout
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, options)
             with autocast(device_options):
-                loss = loss_of(to_device({name: own_items(values) for name, values in batch.items()}))
+                loss = loss_of(to_device({name: own_items(values) for name, values in batch.items()}), rng)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
@@ -197,12 +200,12 @@ def items(batch: Batch) -> int:
 class LossOf(nn.Module):
     """The objective as a module, which is what processes are synchronised around."""
 
-    def __init__(self, model: nn.Module, objective: Callable[[nn.Module, Batch], Tensor]):
+    def __init__(self, model: nn.Module, objective: Objective):
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.objective(self.model, batch)
+    def forward(self, batch: Batch, rng: BatchRng) -> Tensor:
+        return self.objective(self.model, batch, rng)
 
 
 def ema_with_warmup(decay: float) -> Callable[[Any, Any, Any], None]:

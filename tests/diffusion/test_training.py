@@ -17,13 +17,14 @@ from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule
 from stedm.diffusion.training import GeneratorLoss, GeneratorNetworks, loss_weights
 from stedm.first_stage import PixelFirstStage
 from stedm.images import dihedral, to_images
+from stedm.processes import BatchRng
 from stedm.store import PatchFile
-from stedm.training_set import by_patient, files_of
+from stedm.training_set import files_of
 
 
 def batches(study, chosen, seed=0):
     annotated, unannotated = (
-        by_patient(files_of(study / "split.csv", study / "patches", role)) for role in ("annotated", "unannotated")
+        files_of(study / "split.csv", study / "patches", role) for role in ("annotated", "unannotated")
     )
     return GeneratorBatches(chosen, annotated, unannotated, seed)
 
@@ -121,7 +122,7 @@ def test_the_style_encoder_learns(tiny_study):
         encoder = model.style.encoder
         start = {key: value.clone() for key, value in encoder.state_dict().items()}
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
-        GeneratorLoss(chosen, PixelFirstStage(4))(model, batches(tiny_study, chosen)[0]).backward()
+        GeneratorLoss(chosen, PixelFirstStage(4))(model, batches(tiny_study, chosen)[0], BatchRng(0, 0)).backward()
         optimizer.step()
         moved[name] = [not torch.equal(value, start[key]) for key, value in encoder.state_dict().items()]
     assert all(moved["ours"])

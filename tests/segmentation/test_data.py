@@ -85,7 +85,7 @@ def test_batches_are_a_function_of_seed_and_step(real, options):
     assert torch.equal(copy[7]["image"], later["image"])
 
 
-def test_patients_are_drawn_equally_often_and_so_are_the_patches_of_one(real, options):
+def test_patients_are_sampled_alike_and_so_are_the_slides_of_one(real, options):
     batches = Batches(real, [], options(batch_size=50, steps=60), REAL, seed=0)
     red, green = np.array([place for step in range(60) for place in corners(batches[step])]).T
     counts = np.array([(red == 10).sum(), ((red == 20) | (red == 30)).sum(), (red == 40).sum()])

@@ -1,5 +1,6 @@
 """What a generator learns from: targets with layouts, and style sets of the same slide."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ from stedm.images import dihedral, to_images
 from stedm.store import PatchFile, open_cache
 from stedm.style.samplers import has_style, multi_patch, style_images
 from stedm.training import Batch
+from stedm.training_set import PatchSampler
 
 
 class GeneratorBatches(Dataset[Batch]):
     """Item i is the whole batch of step i, a function of (seed, i).
 
-    Patients are drawn alike, then one of their patches. In semi-supervised training a part of each batch is annotated
+    All patients are sampled alike (see `PatchSampler`). In semi-supervised training a part of each batch is annotated
     patches with their layout, the rest unannotated ones without.
 
     Args:
         options: the generator.
-        annotated: patch files by patient, of annotated patients.
+        annotated: patch files of annotated patients.
         unannotated: likewise, of patients whose annotations (if any) must not be used.
         seed: of everything random.
         latents: folder of cached latents; None: the batch carries images.
@@ -37,47 +39,32 @@ class GeneratorBatches(Dataset[Batch]):
     def __init__(
         self,
         options: config.Generator,
-        annotated: dict[str, list[PatchFile]],
-        unannotated: dict[str, list[PatchFile]],
+        annotated: Sequence[PatchFile],
+        unannotated: Sequence[PatchFile],
         seed: int,
         latents: Path | None = None,
         bank: Path | None = None,
     ):
         self.options, self.seed, self.latents, self.bank = options, seed, latents, bank
-        self.annotated = self.targets(annotated, with_layout=True)
-        self.unannotated = self.targets(unannotated, with_layout=False) if options.data == "semi_supervised" else []
-        if not self.annotated:
+        semi_supervised = options.data == "semi_supervised"
+        self.annotated = PatchSampler(annotated, lambda file: file.annotated & has_style(options.style, file))
+        self.unannotated = PatchSampler(
+            unannotated if semi_supervised else [], lambda file: has_style(options.style, file)
+        )
+        if not self.annotated.patients:
             raise UserError(
                 "the training patients have no annotated patch with another one on its slide to show its style"
             )
         size = options.training.batch_size
-        self.with_layout = round(size * options.annotated_fraction) if self.unannotated else size
-
-    def targets(
-        self, patients: dict[str, list[PatchFile]], with_layout: bool
-    ) -> list[list[tuple[PatchFile, np.ndarray]]]:
-        """For each patient its slides with the patches that can be targets; slides without any are left out."""
-        result = []
-        for files in patients.values():
-            slides = []
-            for file in files:
-                wanted = file.annotated if with_layout else np.ones(len(file), bool)
-                usable = np.flatnonzero(wanted & has_style(self.options.style, file))
-                if len(usable):
-                    slides.append((file, usable))
-            if slides:
-                result.append(slides)
-        return result
+        self.with_layout = options.annotated_items if self.unannotated.patients else size
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         items = []
         for position in range(self.options.training.batch_size):
             with_layout = position < self.with_layout
-            patients = self.annotated if with_layout else self.unannotated
-            slides = patients[rng.integers(len(patients))]
-            file, usable = slides[rng.integers(len(slides))]
-            items.append(self.item(file, int(rng.choice(usable)), with_layout, rng))
+            file, index = (self.annotated if with_layout else self.unannotated).sample(rng)
+            items.append(self.item(file, index, with_layout, rng))
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def item(self, file: PatchFile, index: int, with_layout: bool, rng: np.random.Generator) -> Batch:

@@ -1,8 +1,6 @@
 """Training of a generator."""
 
-import itertools
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +10,18 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from stedm import config
-from stedm.checkpoint import seed_everything
 from stedm.device import device
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
 from stedm.errors import UserError
 from stedm.first_stage import FirstStage, first_stage_of, load_autoencoder, pixel_first_stage
-from stedm.processes import drawn
+from stedm.processes import BatchRng
 from stedm.store import open_cache
 from stedm.style.conditioner import build_conditioner
 from stedm.style.moments import remove_moments, set_moments
 from stedm.training import Batch, train_and_save
-from stedm.training_set import TRAINING_ROLES, by_patient, files_of, fingerprints
+from stedm.training_set import TRAINING_ROLES, files_of, fingerprints
 
 
 class GeneratorNetworks(nn.Module):
@@ -59,17 +56,17 @@ class GeneratorLoss:
         self.options, self.first_stage = options, first_stage
         self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
 
-    def __call__(self, networks: Any, batch: Batch) -> Tensor:
-        """Scalar; time, noise and dropout come from torch's global generator."""
+    def __call__(self, networks: Any, batch: Batch, rng: BatchRng) -> Tensor:
+        """Scalar; `rng` gives times, noise and which items have no style."""
         objective, style, size = self.options.objective, self.options.style, len(batch["layout"])
         embeddings = self.embeddings(networks, batch)
         clean = self.clean_latents(batch, embeddings.detach())
-        keep = drawn(torch.rand, (size, 1, 1)) >= style.dropout
+        keep = rng.uniform(size, 1, 1) >= style.dropout
         embeddings = torch.where(keep.to(clean.device), embeddings, networks.style.null())
         tokens, pooled = networks.style(embeddings)
 
-        time = drawn(partial(torch.randint, objective.timesteps), (size,)).to(clean.device)
-        noise = drawn(torch.randn, clean.shape).to(clean.device)
+        time = rng.integers(objective.timesteps, size).to(clean.device)
+        noise = rng.normal(*clean.shape).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, time)
         prediction = networks.unet(noisy, time, batch["layout"], tokens, pooled)
         match objective.prediction:
@@ -152,8 +149,8 @@ def train_generator(
         style_bank: folder of cached style embeddings, for a frozen style encoder.
     """
     generator = options.generator
-    annotated, unannotated = (by_patient(files_of(split, patches, role)) for role in TRAINING_ROLES)
-    files = list(itertools.chain(*annotated.values(), *unannotated.values()))
+    annotated, unannotated = (files_of(split, patches, role) for role in TRAINING_ROLES)
+    files = annotated + unannotated
     slides = fingerprints(files)
     caches = [cached_inputs(folder, slides) for folder in (latents, style_bank) if folder is not None]
     inputs = slides | {name: value for made_from in caches for name, value in made_from.items()}
@@ -163,7 +160,7 @@ def train_generator(
         assert first_stage is not None
         module = load_autoencoder(first_stage)
     stage = first_stage_of(module)
-    seed_everything(options.seed)
+    torch.manual_seed(options.seed)
     dim = None if style_bank is None else embedding_dim(style_bank)
     networks = GeneratorNetworks(generator, len(options.class_names), stage, dim)
     loss = GeneratorLoss(generator, stage)

@@ -16,6 +16,7 @@ from stedm import config
 from stedm.images import dihedral
 from stedm.segmentation.augmentation import draw_stains, perturb_stains
 from stedm.store import ImageFile, PatchFile
+from stedm.training_set import PatchSampler
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -42,8 +43,8 @@ def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
 class Batches(Dataset[dict[str, Tensor]]):
     """Item i is the whole batch of step i: `image` (B, P, P, 3) uint8 and `label` (B, P, P) uint8, 255 = ignore.
 
-    Real patches are sampled uniformly over patients first and over the patient's annotated patches then, so that a
-    patient with large slides does not dominate; synthetic images uniformly over all of them.
+    Patients with real patches are sampled alike (see `PatchSampler`), so that one with large slides does not dominate;
+    synthetic images alike over all of them.
 
     Args:
         real: patch files of the slides trained on; their patches without annotated pixels are left out.
@@ -61,12 +62,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         arm: config.ArmData,
         seed: int,
     ):
-        patients: dict[str, list[Place]] = {}
-        for file in real:
-            places = [(file, int(index)) for index in np.flatnonzero(file.annotated)]
-            if places:
-                patients.setdefault(str(file.attributes["patient"]), []).extend(places)
-        self.patients = [patients[name] for name in sorted(patients)]
+        self.real = PatchSampler(real, lambda file: file.annotated)
         self.synthetic = list(synthetic)
         self.starts = np.cumsum([0, *(len(file) for file in synthetic)])
         self.synthetic_images = min(int(self.starts[-1]), arm.synthetic_images or int(self.starts[-1]))
@@ -99,5 +95,4 @@ class Batches(Dataset[dict[str, Tensor]]):
             number = int(rng.integers(self.synthetic_images))
             shard = int(np.searchsorted(self.starts, number, side="right")) - 1
             return self.synthetic[shard], number - int(self.starts[shard])
-        places = self.patients[rng.integers(len(self.patients))]
-        return places[rng.integers(len(places))]
+        return self.real.sample(rng)

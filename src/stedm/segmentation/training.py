@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from stedm import config
 from stedm.errors import UserError
 from stedm.files import write_json
-from stedm.processes import all_items, world_size
+from stedm.processes import BatchRng, all_items, world_size
 from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
 from stedm.shards import Shard
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile
-from stedm.training import train_and_save
+from stedm.training import Batch, train_and_save
 from stedm.training_set import files_of, fingerprints
 
 ROLES = {"annotated": ("annotated",), "all": ("annotated", "unannotated")}
@@ -69,7 +69,7 @@ def train_network(
     model = build_network(network, len(options.class_names)).to(memory_format=torch.channels_last)
     inputs = fingerprints(real) | {f"synthetic/{file.path.name}": file.fingerprint for file in generated}
 
-    def objective(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def objective(model: nn.Module, batch: Batch, rng: BatchRng) -> Tensor:
         scores = model(normalised(batch["image"]))
         return segmentation_loss(all_items(scores), all_items(batch["label"]), network.loss)  # Dice is of the batch
 
