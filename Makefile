@@ -1,13 +1,17 @@
 # Start with `make demo` and `make test`; `make help` lists all targets.
 # `make VENV=<folder> …` uses that environment instead of .venv.
 
-ifneq ($(findstring /,$(firstword $(MAKEFILE_LIST))),)
+MAKEFILE := $(strip $(MAKEFILE_LIST))
+ifneq ($(findstring /,$(MAKEFILE)),)
 # Called as `make -f path/to/Makefile`: change to its folder first.
 %:
-	@$(MAKE) --no-print-directory -C "$(dir $(firstword $(MAKEFILE_LIST)))" $@
+	@$(MAKE) --no-print-directory -C "$(patsubst %/Makefile,%,$(MAKEFILE))" $@
 else
 
 VENV ?= .venv
+ifneq ($(words $(VENV)),1)
+$(error VENV must be one folder without spaces in its name)
+endif
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export OMP_WAIT_POLICY := PASSIVE
 
@@ -48,7 +52,7 @@ lint: environment  ## run ruff, mypy, snakefmt and snakemake --lint
 	snakemake --lint
 
 clean:  ## delete the environment, the caches and the results of the default study
-	rm -rf $(VENV) results/demo .snakemake .snakemake.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' results/demo .snakemake .snakemake.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 environment: $(VENV)/installed
 

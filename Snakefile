@@ -1,6 +1,7 @@
 """A study from slides to figures. `snakemake --profile profiles/local` runs the demo, `snakemake --profile profiles/local
 --configfile workflow/studies/<name>.yaml` another study. Each rule calls one command of `stedm`."""
 
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
 min_version("9.8")
@@ -14,7 +15,9 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 
 
-container: IMAGE  # for --sdm apptainer alone
+if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
+
+    container: IMAGE  # only here, because Snakemake refuses images in a folder with a space in its name
 
 
 include: "workflow/rules/slides.smk"

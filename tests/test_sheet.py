@@ -1,21 +1,22 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from stedm.config import Slides
 from stedm.errors import UserError
-from stedm.sheet import Slide, path_pattern, read_sheet, slides_by_name, write_sheet
+from stedm.sheet import Slide, path_pattern, read_sheet, similar_names, slides_by_name, write_sheet
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Read a sheet beside which a.svs, b.svs and a.geojson lie."""
-    for name in ("a.svs", "b.svs", "a.geojson"):
+    """Read a sheet next to which a.svs, b.svs, c.svs and a.geojson lie."""
+    for name in ("a.svs", "b.svs", "c.svs", "a.geojson"):
         (tmp_path / name).touch()
 
     def read_text(text, **options):
         sheet = tmp_path / "slides.csv"
-        sheet.write_text(text, encoding="utf-8")
+        sheet.write_bytes(text if isinstance(text, bytes) else text.encode())
         return read_sheet(Slides(sheet=str(sheet)), **options)
 
     return read_text
@@ -47,8 +48,59 @@ def test_optional_columns_may_be_missing_and_rows_short_or_empty(read):
     assert [(slide.annotation, slide.group) for slide in slides] == [(None, ""), (None, "nested")]
 
 
-def test_a_byte_order_mark_of_a_spreadsheet_is_no_name(read):
-    assert read("\ufeffslide,patient,path\nA,p1,a.svs\n")[0].slide == "A"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffslide,patient,path,mpp\nA,p1,a.svs,0.5\n",
+        "\ufeff\ufeffslide,patient,path,mpp\nA,p1,a.svs,0.5\n",
+        "slide;patient;path;mpp\r\nA;p1;a.svs;0,5\r\n",
+        '"slide";"patient";"path";"mpp"\r\n"A";"p1";"a.svs";"0,5"\r\n',
+        "slide\tpatient\tpath\tmpp\nA\tp1\ta.svs\t0.5\n",
+        "sep=,\nslide,patient,path,mpp\nA,p1,a.svs,0.5\n",
+        "\ufeffsep=;\r\nslide;patient;path;mpp\r\nA;p1;a.svs;0,5\r\n",
+        '"sep=|"\nslide|patient|path|mpp\nA|p1|a.svs|0,5\n',
+        "slide,patient,path,mpp,,\nA,p1,a.svs,0.5,,\n,,,,,\n",
+        "slide;patient;path;mpp;;\nA;p1;a.svs;0,5;;\n;;;;;\n",
+        "slide,patient,path,mpp\nA,p1,a.svs,0.5,,,\n",
+        "slide,,patient,path,mpp\nA,,p1,a.svs,0.5\n",
+        "\n,,,\nslide,patient,path,mpp\nA,p1,a.svs,0.5\n",
+        "slide,patient,path,mpp\rA,p1,a.svs,0.5\r",
+        'slide,patient,path,mpp\nA,p1,a.svs,"0,5"\n',
+        "slide\tpatient\tpath\tmpp\nA\tp1\ta.svs\t0,5\n".encode("utf-16"),
+    ],
+)
+def test_sheets_are_read_as_spreadsheet_programs_write_them(read, tmp_path, text):
+    assert read(text) == [Slide("A", "p1", tmp_path / "a.svs", mpp=0.5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"PK\x03\x04 a workbook", "slides.csv: cannot be read as CSV: it is a workbook; save it as CSV"),
+        ("slide,patient,path\n\nA,M\u00fcller,a.svs\n".encode("cp1252"), "line 3: .* it is not UTF-8; save it as CSV"),
+        ("slide,patient,path\nA,p1,a.svs\n".encode("utf-16-le"), "it is not text in UTF-8; save it as CSV"),
+        ("slide,patient,path,mpp\nA,p1,a.svs,0,5\n", "line 2: the value '5' has no column; .* in double quotes"),
+        (
+            "slide,patient,path,,x\nA,p1,a.svs,yes,\n",
+            "line 2: the value 'yes' has no column; name its column",
+        ),
+        ("slide,patient,path,mpp,mpp\nA,p1,a.svs,,1\n", "line 1: the column 'mpp' appears twice; keep one"),
+        ("sep=;\nslide;patiant;path\nA;p1;a.svs\n", "line 2: there is no column 'patiant'; did you mean 'patient'"),
+        ('sep=;\nslide;patient;path\nA;p1;a.svs\nB;"p2;b.svs\n', "line 4: not CSV: .* quotation mark"),
+        ("slide,patient,path,mpp\nA,p1,a.svs,1.234.5\n", "mpp '1.234.5' is not a positive number"),
+        ("slide;patient;path;mpp\nA;p1;a.svs;1.234,5\n", "mpp '1.234,5' is not a positive number"),
+        ("slide,patient,path\nA,p1,.\n", "line 2 .*path: .* is not a file; correct the path"),
+        (f"slide,patient,path\nA,p1,{'x' * 300}.svs\n", "line 2 .*path: there is no file"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_a_remedy(messages, text, what):
+    (message,) = messages(text) if "patiant" not in str(text) else messages(text)[1:]
+    assert re.search(what, message), message
+
+
+def test_lines_are_counted_as_editors_count_them(messages):
+    (message,) = messages('sep=,\nslide,patient,path,group\nA,p1,a.svs,"two\nlines"\n\nB,p2,gone.svs,\n')
+    assert "slides.csv, line 6 (slide 'B'): path: there is no file" in message
 
 
 def test_every_wrong_row_is_reported_with_its_line(messages):
@@ -58,9 +110,9 @@ def test_every_wrong_row_is_reported_with_its_line(messages):
         "B,p2,missing.svs,,,,\n"
         "\n"
         "C,p3,b.svs,missing.geojson,,zero,\n"
-        "../D,p;4,b.svs,,,-1,\n"
+        "../D,p;4,c.svs,,,-1,\n"
         "E,p5,,,,nan,tests\n"
-        "a,p6,b.svs,,,,\n"
+        "a,p6,a.geojson,,,,\n"
     )
     assert all("slides.csv, line " in message for message in found)
     parts = [
@@ -80,13 +132,66 @@ def test_every_wrong_row_is_reported_with_its_line(messages):
         assert any(where in message and what in message for message in found), (where, what)
 
 
-def test_a_patient_in_two_splits_or_groups_is_refused(messages):
-    found = messages(
-        "slide,patient,path,group,split\nA,p1,a.svs,solid,test\nB,p1,b.svs,solid,annotated\nC,p1,b.svs,nested,test\n"
+def test_a_patient_in_two_splits_is_refused(messages):
+    (found,) = messages("slide,patient,path,split\nA,p1,a.svs,test\nB,p1,b.svs,annotated\nC,p1,c.svs,test\n")
+    assert "line 3: patient 'p1' has split 'annotated', but 'test' on line 2" in found
+
+
+def test_slides_of_a_patient_may_be_of_different_groups(read):
+    slides = read("slide,patient,path,group\nA,p1,a.svs,benign\nB,p1,b.svs,malignant\n")
+    assert [slide.group for slide in slides] == ["benign", "malignant"]
+
+
+@pytest.mark.parametrize("patient", ["p1", "p2"])
+@pytest.mark.parametrize("path", ["a.svs", "folder/../a.svs", "link.svs", "linked/a.svs", "linked/link.svs"])
+def test_one_file_in_two_rows_is_refused(messages, tmp_path, patient, path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.svs").symlink_to("a.svs")
+    (tmp_path / "linked").symlink_to(".")
+    (found,) = messages(f"slide,patient,path\nA,p1,a.svs\nB,p3,b.svs\nC,{patient},{path}\n")
+    assert re.search(r"line 4 \(slide 'C'\): path: .*a?\.svs is the file of slide 'A' on line 2; keep one", found)
+
+
+def test_one_annotation_file_may_serve_several_slides(read):
+    assert len(read("slide,patient,path,annotation\nA,p1,a.svs,a.geojson\nB,p2,b.svs,a.geojson\n")) == 2
+
+
+def test_the_folder_above_a_linked_folder_is_that_of_its_target(tmp_path):
+    (tmp_path / "store/deep").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/study").symlink_to("../store/deep")
+    for name in ("store/s.png", "home/s.png", "store/s-mask.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "store/deep/slides.csv").write_text("slide,patient,path,annotation\nA,p1,../s.png,../s-mask.png\n")
+    (slide,) = read_sheet(Slides(sheet=str(tmp_path / "home/study/slides.csv")))
+    assert slide.path == tmp_path / "store/s.png"
+    assert slide.annotation == tmp_path / "store/s-mask.png"
+    (tmp_path / "home/s.png").unlink()
+    (tmp_path / "home/slides.csv").write_text("slide,patient,path\nA,p1,study/../s.png\n")
+    (slide,) = read_sheet(Slides(sheet=str(tmp_path / "home/slides.csv")))
+    assert slide.path == tmp_path / "store/s.png"
+
+
+def test_a_linked_file_keeps_its_own_name(read, tmp_path):
+    """Stores such as git-annex link names to files that are named by their content."""
+    (tmp_path / "0f3a").touch()
+    (tmp_path / "linked.svs").symlink_to("0f3a")
+    assert read("slide,patient,path\nA,p1,linked.svs\n")[0].path == tmp_path / "linked.svs"
+
+
+def test_names_that_differ_in_case_only_raise_a_question():
+    names = [("anna", "Benign"), ("Anna", "benign"), ("ANNA", "malignant"), ("Bob", "benign")]
+    slides = [Slide(str(number), patient, Path(), group=group) for number, (patient, group) in enumerate(names)]
+    first, second = similar_names(slides)
+    assert first.startswith("'ANNA' and 'Anna' and 'anna' count as 3 different patients; if they are the same, spell")
+    assert second.startswith("'Benign' and 'benign' count as 2 different groups")
+
+
+def test_composed_and_decomposed_letters_are_the_same_name(read):
+    first, second = read(
+        "slide,patient,path,group\nA,M\u00fcller,a.svs,d\u00e9j\u00e0\nB,Mu\u0308ller,b.svs,de\u0301ja\u0300\n"
     )
-    assert len(found) == 2
-    assert "line 3: patient 'p1' has split 'annotated', but 'test' on line 2" in found[0]
-    assert "line 4: patient 'p1' has group 'nested', but 'solid' on line 2" in found[1]
+    assert (first.patient, first.group) == (second.patient, second.group)
 
 
 def test_wrong_headers_are_explained(messages):
@@ -96,15 +201,15 @@ def test_wrong_headers_are_explained(messages):
     assert "has no rows" in messages("slide,patient,path\n")[0]
 
 
-@pytest.mark.parametrize("text", ["", "slide,patient,path\nA,p1,a.svs,,,,,\n", 'slide,patient,path\n"A,p1,a.svs\n'])
+@pytest.mark.parametrize("text", ["", "slide,patient,path\nA,p1,a.svs,x\n", 'slide,patient,path\n"A,p1,a.svs\n'])
 def test_what_is_no_table_is_refused(messages, text):
     assert any("slides.csv" in message for message in messages(text))
 
 
 def test_files_that_are_no_text_or_missing_are_refused(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00slide")
+    (tmp_path / "a.csv").write_bytes(b"\x89PNG\x00slide")
     for name in ("a.csv", "missing.csv"):
-        with pytest.raises(UserError, match=rf"{name}: cannot be read"):
+        with pytest.raises(UserError, match=rf"{name}.*: cannot be read as CSV"):
             read_sheet(Slides(sheet=str(tmp_path / name)))
 
 

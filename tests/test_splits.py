@@ -104,6 +104,23 @@ def test_smaller_annotated_sets_are_inside_larger_ones_and_hold_every_group(stud
     assert patients(make(2, 3), "annotated") == patients(make(2, 3), "annotated")
 
 
+def test_patients_are_stratified_by_the_groups_of_all_their_slides(study):
+    """Whose slides are of both groups are a stratum of their own, whatever the order of the slides."""
+    kinds = {"x": ["benign"], "y": ["benign", "malignant"], "z": ["malignant", "benign"]}
+    rows = [
+        row(f"{kind}{n}-{group}", "annotated", group, patient=f"{kind}{n}")
+        for kind, groups in kinds.items()
+        for n in range(2 if kind != "x" else 4)
+        for group in groups
+    ]
+    make = study(*rows, row("T", "test"))
+    for repeat in range(5):
+        split = make(4, repeat)
+        chosen = patients(split, "annotated")
+        assert Counter(name[0] == "x" for name in chosen) == {True: 2, False: 2}
+        assert all(set(split.loc[split["patient"] == name, "group"]) == set(kinds[name[0]]) for name in chosen)
+
+
 def test_a_slide_without_patches_is_excluded_and_logged(study, caplog):
     make = study(row("A", "annotated"), row("B", "unannotated", patches=0), row("T", "test"))
     split = make(1)

@@ -1,7 +1,9 @@
 """The sample sheet: one row per slide."""
 
+import logging
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import pandas as pd
 from stedm.config import Patches, Slides, Study, choices
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.spreadsheet import Row, read_csv
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
@@ -20,6 +23,7 @@ COORDS = (".h5", "_patches.h5")
 NAME = re.compile(r"\w[\w.-]*")
 LONGEST_NAME = 100
 """Bytes; file names may have 255, of which extensions and temporary names need some."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,24 +54,17 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
         UserError: all problems of the sheet, each with its line number.
     """
     sheet = Path(options.sheet)
-    try:
-        table = pd.read_csv(sheet, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{sheet}: cannot be read as CSV: {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas then takes the first column as index
-        raise UserError(f"{sheet}: rows have more fields than the header; name every column in line 1")
-    table.columns = table.columns.str.strip()
-    problems = check_header(sheet, table)
+    header, rows = read_csv(sheet, REQUIRED + OPTIONAL)
+    problems = check_header(sheet, header)
+    if not rows and not problems:
+        problems.append(f"{sheet}: has no rows; add one per slide")
     if problems:
         raise UserError(problems)
     root = Path(options.root) if options.root else sheet.parent
     slides = []
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        values = {str(key): value.strip() for key, value in row.items()}
-        if not any(values.values()):
-            continue
+    for number, values in rows:
         slide, wrong = read_row(values, root, made_here)
-        problems += [f"{sheet}, line {number} (slide {values['slide']!r}): {text}" for text in wrong]
+        problems += [f"{sheet}, line {number} (slide {slide.slide!r}): {text}" for text in wrong]
         slides.append((number, slide))
     problems += check_together(sheet, slides)
     if problems:
@@ -75,80 +72,103 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
     return [slide for _, slide in slides]
 
 
-def check_header(sheet: Path, table: pd.DataFrame) -> list[str]:
+def check_header(sheet: Path, header: Row) -> list[str]:
     known = REQUIRED + OPTIONAL
-    problems = [f"{sheet}, line 1: the column {name!r} is missing" for name in REQUIRED if name not in table.columns]
-    problems += [
-        f"{sheet}, line 1: there is no column {name!r}; {choices(name, known)}"
-        for name in table.columns
-        if name not in known
-    ]
-    if table.empty and not problems:
-        problems.append(f"{sheet}: has no rows; add one per slide")
-    return problems
+    missing = [f"the column {name!r} is missing" for name in REQUIRED if name not in header.cells]
+    unknown = [f"there is no column {name!r}; {choices(name, known)}" for name in header.cells if name not in known]
+    return [f"{sheet}, line {header.line}: {problem}" for problem in missing + unknown]
 
 
 def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide, list[str]]:
     """One row as a `Slide`, and its problems."""
     problems = []
+    names = {column: unicodedata.normalize("NFC", values.get(column, "")) for column in ("slide", "patient", "group")}
     for column in ("slide", "patient"):
-        if not NAME.fullmatch(values[column]):
+        if not NAME.fullmatch(names[column]):
             problems.append(
-                f"{column} {values[column]!r} is not a valid name; use letters, digits, '.', '_' and '-',"
+                f"{column} {names[column]!r} is not a valid name; use letters, digits, '.', '_' and '-',"
                 " starting with a letter or digit"
             )
-        elif (length := len(values[column].encode())) > LONGEST_NAME:
+        elif (length := len(names[column].encode())) > LONGEST_NAME:
             problems.append(f"{column} is {length} bytes long; use at most {LONGEST_NAME}")
     paths: dict[str, Path | None] = {"path": None, "annotation": None}
     for column in paths:
         if text := values.get(column, ""):
-            paths[column] = Path(os.path.normpath(root / text))
-            if not made_here and not paths[column].exists():  # type: ignore[union-attr]
-                problems.append(f"{column}: there is no file {paths[column]}; correct the path, or set slides.root")
+            path = paths[column] = as_the_system_resolves(root / text)
+            if not made_here and not os.path.isfile(path):  # noqa: PTH113, as Path.is_file fails for a very long name
+                what = f"{path} is not a file" if os.path.exists(path) else f"there is no file {path}"  # noqa: PTH110
+                problems.append(f"{column}: {what}; correct the path, or set slides.root")
         elif column == "path":
             problems.append("path is empty; enter the image file")
     mpp = None
     if text := values.get("mpp", ""):
-        try:
-            mpp = float(text)
-        except ValueError:
-            mpp = -1.0
-        if not 0 < mpp < float("inf"):
+        mpp = positive_number(text)
+        if mpp is None:
             problems.append(f"mpp {text!r} is not a positive number of micrometres per pixel")
     role = values.get("split", "")
     if role and role not in ROLES:
         problems.append(f"split {role!r} is not one of {', '.join(ROLES)}")
-    slide = Slide(
-        slide=values["slide"],
-        patient=values["patient"],
-        path=paths["path"] or Path(),
-        annotation=paths["annotation"],
-        group=values.get("group", ""),
-        mpp=mpp,
-        split=role,
-    )
-    return slide, problems
+    path, annotation = paths["path"] or Path(), paths["annotation"]
+    return Slide(path=path, annotation=annotation, mpp=mpp, split=role, **names), problems
+
+
+def as_the_system_resolves(path: Path) -> Path:
+    """The path without `..`; where a link comes before `..`, the folder above what the link points to."""
+    plain = Path(os.path.normpath(path))
+    if ".." not in path.parts or os.path.realpath(plain) == os.path.realpath(path):
+        return plain
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
+def positive_number(text: str) -> float | None:
+    """A positive number, which may have a decimal comma; None for anything else."""
+    try:
+        number = float(text.replace(",", ".") if "." not in text else text)
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
 
 
 def check_together(sheet: Path, slides: list[tuple[int, Slide]]) -> list[str]:
-    """Conflicts between rows: repeated names, a patient in two splits or two groups."""
+    """Conflicts between rows: repeated names, one file in two rows, a patient in two splits."""
     problems = []
-    first: dict[str, int] = {}
+    names: dict[str, int] = {}
+    files: dict[str, tuple[int, Slide]] = {}
     patients: dict[str, tuple[int, Slide]] = {}
     for number, slide in slides:
-        key = slide.slide.casefold()  # on laptops, file systems treat A.h5 and a.h5 as the same file
-        if key in first:
-            problems.append(f"{sheet}, line {number}: slide {slide.slide!r} is already on line {first[key]}")
-        first.setdefault(key, number)
+        line = names.setdefault(slide.slide.casefold(), number)  # laptops treat A.h5 and a.h5 as the same file
+        if line != number:
+            problems.append(f"{sheet}, line {number}: slide {slide.slide!r} is already on line {line}")
+        line, other = files.setdefault(os.path.realpath(slide.path), (number, slide))
+        if line != number and slide.path != Path():
+            problems.append(
+                f"{sheet}, line {number} (slide {slide.slide!r}): path: {slide.path} is the file of slide"
+                f" {other.slide!r} on line {line}; keep one of the two rows"
+            )
         line, other = patients.setdefault(slide.patient, (number, slide))
-        for column in ("split", "group"):
-            here, there = getattr(slide, column), getattr(other, column)
-            if here != there:
-                problems.append(
-                    f"{sheet}, line {number}: patient {slide.patient!r} has {column} {here!r}, but {there!r} on line"
-                    f" {line}; a patient has one {column}"
-                )
+        if slide.split != other.split:
+            problems.append(
+                f"{sheet}, line {number}: patient {slide.patient!r} has split {slide.split!r}, but {other.split!r} on"
+                f" line {line}; a patient has one split"
+            )
     return problems
+
+
+def similar_names(slides: Sequence[Slide]) -> list[str]:
+    """Questions about patients and groups whose names differ only in upper and lower case."""
+    questions = []
+    for column in ("patient", "group"):
+        spellings: dict[str, set[str]] = {}
+        for slide in slides:
+            name = getattr(slide, column)
+            spellings.setdefault(name.casefold(), set()).add(name)
+        questions += [
+            f"{' and '.join(map(repr, sorted(names)))} count as {len(names)} different {column}s; if they are the same,"
+            " spell them alike"
+            for names in spellings.values()
+            if len(names) > 1
+        ]
+    return questions
 
 
 def path_pattern(slides: Sequence[Slide], column: str) -> str:
@@ -171,8 +191,11 @@ def path_pattern(slides: Sequence[Slide], column: str) -> str:
 
 
 def read_study_sheet(study: Study) -> list[Slide]:
-    """The sheet of a study; phantoms need not have been rendered yet."""
-    return read_sheet(study.slides, made_here=study.phantoms is not None)
+    """The sheet of a study; phantoms need not have been rendered yet. Questions that it raises are logged."""
+    slides = read_sheet(study.slides, made_here=study.phantoms is not None)
+    for question in similar_names(slides):
+        log.warning("%s: %s", study.slides.sheet, question)
+    return slides
 
 
 def companion(slide: str, folder: str, endings: Sequence[str], key: str) -> Path:

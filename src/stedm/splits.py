@@ -157,9 +157,11 @@ def check_classes(table: pd.DataFrame, scored_classes: Sequence[str], source: st
 
 
 def by_patient(slides: pd.DataFrame) -> pd.DataFrame:
-    """Group, split and labelled (true if any slide is) by patient, sorted by name."""
+    """Groups (of all slides, sorted), split and labelled (true if any slide is) by patient, sorted by name."""
     return slides.groupby("patient", sort=True).agg(
-        group=("group", "first"), split=("split", "first"), labelled=("labelled", "any")
+        groups=("group", lambda groups: tuple(sorted(set(groups)))),
+        split=("split", "first"),
+        labelled=("labelled", "any"),
     )
 
 
@@ -196,7 +198,7 @@ def roles_of_sheet(
         raise UserError(
             f"{sheet}: no patient with usable annotated slides has the split test{left_out}; assign it to some of them"
         )
-    order = stratified_order(pool["group"], options.seed, 1, options.repeat)
+    order = stratified_order(pool["groups"], options.seed, 1, options.repeat)
     return roles | dict.fromkeys(order[options.annotated_patients :], "unannotated")
 
 
@@ -205,7 +207,7 @@ def random_roles(patients: pd.DataFrame, options: SplitOptions, lost: Sequence[s
 
     The test set is the `repeat`-th block of one seeded order, taken cyclically, so that all are tested equally often.
     """
-    labelled = patients.loc[patients["labelled"], "group"]
+    labelled = patients.loc[patients["labelled"], "groups"]
     test, validation = options.splits.test_patients or 0, options.splits.validation_patients
     kept, annotated, repeat = test + validation, options.annotated_patients, options.repeat
     check_number(annotated, len(labelled) - kept, f"besides {kept} for test and validation the sheet has", lost)
@@ -230,10 +232,10 @@ def check_number(asked: int, available: int, where: str, lost: Sequence[str]) ->
 
 
 def stratified_order(groups: pd.Series, *seed: int) -> list[str]:
-    """Patients in a seeded order in which every section contains each group in about its overall share.
+    """Patients in a seeded order in which every section contains each stratum in about its overall share.
 
     Args:
-        groups: group by patient.
+        groups: stratum by patient: the groups that the patient's slides are of.
         seed: numbers that determine the order.
     """
     rng = np.random.default_rng([part % 2**32 for part in seed])

@@ -221,3 +221,28 @@ def test_an_annotation_of_which_nothing_is_left_is_an_error(check, table, tmp_pa
     with pytest.raises(UserError, match=r"b\.geojson: nothing in it labels a pixel \(1 × Point\)"):
         check(good, replace(good, slide="b", annotation=annotation))
     assert dict(table().status) == {"good": "ok", "b": "error"}
+
+
+def test_a_copy_under_another_name_is_an_error_that_names_both(check, table, tmp_path, good, tiff, tissue_image):
+    copy = Slide("copy", "p2", tmp_path / "copy.tif")
+    copy.path.write_bytes(good.path.read_bytes())
+    other = Slide("other", "p3", tiff(tmp_path / "other.tif", tissue_image[::-1], mpp=4.0))
+    with pytest.raises(UserError) as refused:
+        check(good, other, copy)
+    (message,) = refused.value.messages
+    assert f"is a copy of {good.path} (slide 'good')" in message
+    assert "copy.tif" in message
+    assert table()["status"].to_list() == ["ok", "ok", "error"]
+
+
+def test_files_that_differ_in_the_middle_only_are_no_copies(check, table, tmp_path, tiff):
+    """Their fingerprints, of the first and last MiB, are the same."""
+    large = np.random.default_rng(0).integers(0, 256, (1152, 1152, 3), np.uint8)
+    slides = []
+    for index in range(2):
+        large[576, 576] = index
+        slides.append(Slide(f"s{index}", f"p{index}", tiff(tmp_path / f"s{index}.tif", large, mpp=4.0)))
+    assert slides[0].path.stat().st_size == slides[1].path.stat().st_size > 3 << 20
+    check(*slides)
+    assert len(set(table()["fingerprint"])) == 1
+    assert table()["status"].to_list() == ["ok", "ok"]

@@ -38,10 +38,11 @@ exit 0
 
 
 class StudyFolder:
-    """A working folder with a study, and Snakemake called in it as a user would."""
+    """A working folder with a study, and Snakemake called in it as a user would, with the rules of a checkout."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, checkout: Path = ROOT):
         self.path = path
+        self.checkout = checkout
 
     def write(self, config: dict[str, Any], rows: list[dict[str, str]] | None = None) -> None:
         (self.path / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -73,7 +74,7 @@ class StudyFolder:
     def snakemake(self, *arguments: str, prelude: str = "pass") -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(self.path), str(Path(sys.executable).parent), os.environ["PATH"]])
         call = f"import sys; {prelude}; from snakemake.cli import main; sys.exit(main())"
-        profile = ["--profile", str(ROOT / "profiles/local"), "--snakefile", str(ROOT / "Snakefile")]
+        profile = ["--profile", str(self.checkout / "profiles/local"), "--snakefile", str(self.checkout / "Snakefile")]
         return subprocess.run(
             [sys.executable, "-c", call, *profile, *arguments],
             cwd=self.path,

@@ -137,7 +137,8 @@ def test_a_strict_study_makes_strict_splits(study):
 
 
 def test_a_new_slide_is_extracted_alone(finished):
-    row = finished.rows[0] | {"slide": "A3", "patient": "A3"}
+    (finished.path / "A3.png").write_bytes(b"")
+    row = finished.rows[0] | {"slide": "A3", "patient": "A3", "path": "A3.png"}
     finished.write(finished.config, [*finished.rows, row])
     alone = {"sample_sheet": 1, "check": 1, "extract_patches": 1, "plot_contact_sheet": 1, "patches": 1}
     assert finished.jobs("patches") == alone

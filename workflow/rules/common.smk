@@ -6,7 +6,9 @@ import shlex
 import sys
 
 from stedm.config import stages, validate
+from stedm.contents import contents
 from stedm.errors import UserError
+from stedm.files import fingerprint
 from stedm.results import Results, call_with
 from stedm.sheet import find_companions, path_pattern, read_study_sheet, write_sheet
 from stedm.versions import VERSIONS
@@ -16,20 +18,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def read_study():
-    """The validated study, its slides by name, and the user-supplied masks and coordinates of each; what is wrong with any
-    of them stops the workflow, without a traceback."""
+    """The validated study, its slides by name, the user-supplied masks and coordinates of each, the patterns of rendered
+    files, and what each user-supplied file holds; what is wrong with any of them stops the workflow, without a
+    traceback."""
     source = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
     try:
         study = validate(config, source)
         slides = read_study_sheet(study)
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}
+        brought = [] if patterns else slides
+        small = [slide.annotation for slide in brought if slide.annotation is not None]
+        small += [path for paths in companions.values() for path in paths]
+        held = contents([slide.path for slide in brought], small, Path(f".snakemake/contents-{study.study}.json"))
     except UserError as error:
         sys.exit("\n".join(error.messages))
-    return study, {slide.slide: slide for slide in slides}, companions, patterns
+    return study, {slide.slide: slide for slide in slides}, companions, patterns, held
 
 
-STUDY, SLIDES, COMPANIONS, PHANTOMS = read_study()
+STUDY, SLIDES, COMPANIONS, PHANTOMS, CONTENTS = read_study()
 RESULTS = Results(STUDY)
 LOGS = RESULTS.root / "logs"
 BENCHMARKS = RESULTS.root / "benchmarks"
@@ -67,6 +74,11 @@ def slide_files(*slides):
     """Image and annotation files of slides, and user-supplied masks and coordinates."""
     files = [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation, *COMPANIONS[slide])]
     return [file for file in files if file is not None]
+
+
+def content_of(*slides):
+    """What the files of slides hold, so that a changed one reruns a job though it may be older than the job's results."""
+    return fingerprint([CONTENTS.get(file) for file in slide_files(*slides)])
 
 
 def growing(number):

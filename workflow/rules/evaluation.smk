@@ -21,6 +21,7 @@ rule score_slides:
         runtime=growing(240),
     params:
         options=options(stages.ScoreOptions),
+        content=content_of(*SLIDES),  # slides are scored beyond their patches too
         version=VERSIONS["evaluation"],
     message:
         "Scoring the test slides: arm {wildcards.arm}, split {wildcards.split}, seed {wildcards.seed}"

@@ -23,6 +23,7 @@ rule extract_patches:
     params:
         options=options(stages.PatchesOptions),
         row=row,
+        content=lambda wildcards: content_of(wildcards.slide),
         version=VERSIONS["patches"],
     message:
         "Cutting patches from {wildcards.slide}"

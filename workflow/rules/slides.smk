@@ -41,7 +41,7 @@ if PHANTOMS:
 rule check:
     input:
         sheet=RESULTS.sheet,
-        files=slide_files(*SLIDES),
+        files=lambda wildcards: slide_files(*SLIDES),
     output:
         table=RESULTS.check,
     log:
@@ -58,6 +58,7 @@ rule check:
     params:
         options=options(stages.CheckOptions),
         rows=rows,
+        content=content_of(*SLIDES),
         version=VERSIONS["check"],
     message:
         "Opening every slide and annotation"

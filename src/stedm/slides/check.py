@@ -1,5 +1,6 @@
 """Open every slide and every annotation before hours are spent, and say at once all that is wrong."""
 
+import filecmp
 import logging
 import os
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ def check_slides(options: CheckOptions, slides: Sequence[Slide], *, out: Path) -
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         work = pool.map(lambda slide: check_slide(options, slide), slides)
         findings = list(tqdm(work, "Checking slides", len(slides), disable=None))
+    find_copies(slides, findings)
     with written_whole(out) as temporary:
         CHECK.write(pd.DataFrame([asdict(item) for item in findings]), temporary)
     for item in findings:
@@ -107,6 +109,22 @@ def missing_classes(slides: Sequence[Slide], findings: Sequence[Finding], class_
                     f"no annotated slide of the split {role} has the class {name!r}, so it cannot be {purpose}"
                 )
     return warnings
+
+
+def find_copies(slides: Sequence[Slide], findings: Sequence[Finding]) -> None:
+    """Add an error to each slide whose file is a copy of an earlier one's (rows of one file the sheet refuses).
+
+    Fingerprints cover the ends of files only, so files of one fingerprint are compared byte by byte.
+    """
+    first: dict[str, Slide] = {}
+    for slide, finding in zip(slides, findings, strict=True):
+        original = first.setdefault(finding.fingerprint or slide.slide, slide)
+        if original.path != slide.path and filecmp.cmp(original.path, slide.path, shallow=False):
+            problem = (
+                f"{named(slide)}: is a copy of {original.path} (slide {original.slide!r}), so the same tissue could be"
+                " trained on and tested; keep one of the two rows"
+            )
+            finding.status, finding.problem = "error", "\n".join(filter(None, [finding.problem, problem]))
 
 
 def check_slide(options: PatchesOptions, slide: Slide) -> Finding:
