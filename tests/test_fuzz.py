@@ -21,7 +21,7 @@ from PIL import Image
 
 from stedm.config import Annotations, PatchesOptions, Slides, TissueClass, load
 from stedm.errors import UserError
-from stedm.sheet import read_sheet
+from stedm.sheet import read_sheet, similar_names, slides_by_name, write_sheet
 from stedm.slides.annotations import read_annotation
 from stedm.store import PatchFile, write_patches
 
@@ -31,9 +31,18 @@ ANY_JSON = st.recursive(
     max_leaves=5,
 )
 SHEET = b"""slide,patient,path,annotation,group,mpp,split
-A,p1,slides.csv,slides.csv,solid,0.25,test
-B,p2,slides.csv,,nested,,annotated
+A,p1,slides.csv,s.png,solid,0.25,test
+B,p2,s.png,,nested,,annotated
 """
+SHEETS = [
+    SHEET,
+    SHEET.replace(b",", b";").replace(b"0.25", b"0,25"),
+    b"\xef\xbb\xbfsep=;\r\n" + SHEET.replace(b",", b";").replace(b"\n", b"\r\n"),
+    SHEET.replace(b"\n", b",,\n") + b",,,,,,,,\n",
+    SHEET.decode().replace(",", "\t").encode("utf-16"),
+    b'"slide","patient","path","group"\n"A","anna","x/../slides.csv","two ""lines""\nof text"\n"B","Anna",".//s.png",\n',
+]
+"""As spreadsheet programs write them."""
 STUDY = {
     "study": "tiny",
     "slides": {"sheet": "slides.csv"},
@@ -206,11 +215,16 @@ def broken_values(draw, whole):
     return value
 
 
-@given(broken_bytes(SHEET))
-def test_sheets(folder, data):
-    (folder / "slides.csv").write_bytes(data)
+@pytest.mark.parametrize("whole", SHEETS, ids=["commas", "semicolons", "sep", "empty columns", "utf-16", "quotes"])
+@given(data=st.data())
+def test_sheets(folder, whole, data):
+    (folder / "slides.csv").write_bytes(data.draw(broken_bytes(whole)))
+    (folder / "s.png").touch()
     with only_our_error():
-        read_sheet(Slides(sheet=str(folder / "slides.csv")))
+        slides = read_sheet(Slides(sheet=str(folder / "slides.csv")))
+        similar_names(slides)
+        write_sheet(folder / "written.csv", slides)
+        assert list(slides_by_name(folder / "written.csv").values()) == slides
 
 
 @given(broken_bytes(yaml.safe_dump(STUDY).encode()))

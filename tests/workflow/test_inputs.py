@@ -43,17 +43,17 @@ def test_an_older_tissue_mask_of_other_content_is_noticed_and_a_touched_one_is_n
 
 
 def test_a_study_runs_in_a_folder_and_on_files_with_odd_names(study, make_folder, tmp_path):
-    """The checkout's folder and the study's have spaces, quotes and braces in their names, as a slide and its folder."""
-    checkout = tmp_path / "my check'out {slide}"
+    """Folders of the checkout, of the study and of a slide, and the slide have spaces and quotes in their names."""
+    checkout = tmp_path / "my check'out"
     checkout.mkdir()
     for name in ("workflow", "profiles", "envs"):
         shutil.copytree(ROOT / name, checkout / name)
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, checkout)
-    place = make_folder(tmp_path / "it's my {study} $1", checkout)
+    place = make_folder(tmp_path / "it's my $1 (study)", checkout)
     shutil.copytree(study.path, place.path, ignore=shutil.ignore_patterns("my *", "it's *"))
     rows = place.rows
-    rows[0]["path"] = "a {slide} folder/the 'first' slide; (50%).png"
+    rows[0]["path"] = "a folder/the 'first' slide; (50%).png"
     (place.path / rows[0]["path"]).parent.mkdir()
     (place.path / "A1.png").rename(place.path / rows[0]["path"])
     place.write(place.config, rows)

@@ -5,6 +5,8 @@ import os
 import shlex
 import sys
 
+from snakemake.io import contains_wildcard
+
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError
@@ -17,6 +19,12 @@ from stedm.versions import VERSIONS
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def refuse_wildcards(paths):
+    """Stop at files that Snakemake would take for patterns."""
+    if found := sorted({str(path) for path in paths if contains_wildcard(str(path))}):
+        raise UserError([f"{path}: {{…}} in a path is a wildcard to Snakemake; rename it" for path in found])
+
+
 def read_study():
     """The validated study, its slides by name, the user-supplied masks and coordinates of each, the patterns of rendered
     files, and what each user-supplied file holds; what is wrong with any of them stops the workflow, without a
@@ -27,10 +35,12 @@ def read_study():
         slides = read_study_sheet(study)
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}
-        brought = [] if patterns else slides
-        small = [slide.annotation for slide in brought if slide.annotation is not None]
-        small += [path for paths in companions.values() for path in paths]
-        held = contents([slide.path for slide in brought], small, Path(f".snakemake/contents-{study.study}.json"))
+        given = [] if patterns else slides  # phantoms change with their options
+        images = [slide.path for slide in given]
+        others = [slide.annotation for slide in given if slide.annotation is not None]
+        others += [path for paths in companions.values() for path in paths]
+        refuse_wildcards(images + others)
+        held = contents(images, others, Path(f".snakemake/contents-{study.study}.json"))
     except UserError as error:
         sys.exit("\n".join(error.messages))
     return study, {slide.slide: slide for slide in slides}, companions, patterns, held
