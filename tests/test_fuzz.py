@@ -40,7 +40,7 @@ SHEETS = [
     b"\xef\xbb\xbfsep=;\r\n" + SHEET.replace(b",", b";").replace(b"\n", b"\r\n"),
     SHEET.replace(b"\n", b",,\n") + b",,,,,,,,\n",
     SHEET.decode().replace(",", "\t").encode("utf-16"),
-    b'"slide","patient","path","group"\n"A","anna","x/../slides.csv","two ""lines""\nof text"\n"B","Anna",".//s.png",\n',
+    b'"slide","patient","path","group"\n"A","anna","x/../slides.csv","two ""lines""\nof text"\n"B","Anna","./s.png",\n',
 ]
 """As spreadsheet programs write them."""
 STUDY = {

@@ -180,7 +180,9 @@ def test_test_patients_who_all_lost_their_annotations_are_named(study, rest):
 def test_a_slide_that_the_check_found_broken_is_excluded_though_it_has_patches(study, tmp_path, caplog):
     make = study(row("A", "annotated"), row("001", "unannotated"), row("NA", "unannotated"), row("T", "test"))
     check = tmp_path / "check.csv"
-    check.write_text("slide,status,problem\nA,ok,a note\n001,quarantined,cut short\nNA,no tissue,\nT,ok,\n")
+    check.write_text(
+        "slide,patient,status,problem\nA,A,ok,a note\n001,001,quarantined,cut short\nNA,NA,no tissue,\nT,T,ok,\n"
+    )
     split = make(1, check=check)
     assert slides_of(split, "excluded") == ["001", "NA"]
     assert slides_of(split, "unannotated") == []
@@ -190,7 +192,7 @@ def test_a_slide_that_the_check_found_broken_is_excluded_though_it_has_patches(s
 def test_strict_refuses_and_names_every_slide_that_would_be_left_out(study, tmp_path):
     make = study(row("A", "annotated"), row("B", "unannotated", patches=0), row("C", "unannotated"), row("T", "test"))
     check = tmp_path / "check.csv"
-    check.write_text("slide,status,problem\nA,ok,\nB,ok,\nC,no tissue,C is white\nT,ok,\n")
+    check.write_text("slide,patient,status,problem\nA,A,ok,\nB,B,ok,\nC,C,no tissue,C is white\nT,T,ok,\n")
     with pytest.raises(UserError) as refused:
         make(1, check=check, strict=True)
     first, second = refused.value.messages
@@ -295,5 +297,6 @@ def test_a_table_that_is_no_split_is_refused_with_its_line(tmp_path):
     path.write_text("slide,patient,group,role,labelled\nA,A,,test,True\nB,B,,tset,True\n")
     with pytest.raises(UserError, match="line 3: role 'tset' is not one of"):
         read_split(path)
-    with pytest.raises(UserError, match="cannot be read as a split"):
-        read_split(tmp_path / "none.csv")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        read_split(path)

@@ -34,3 +34,23 @@ def test_it_works_from_another_folder(tmp_path, flags):
     answer = make(*flags, "help", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert "make demo " in answer.stdout
+
+
+@pytest.mark.parametrize("place", [".", "my check'out"])
+@pytest.mark.parametrize("by_folder", [True, False])
+def test_it_works_in_a_folder_with_an_odd_name(tmp_path, place, by_folder):
+    checkout = tmp_path / "my study" / place
+    checkout.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", checkout)
+    answer = make(*(["-C", checkout] if by_folder else ["-f", checkout / "Makefile"]), "help", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "make demo " in answer.stdout
+
+
+def test_cleaning_removes_no_other_folder_for_a_space_in_a_name(tmp_path):
+    (tmp_path / "my").mkdir()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    answer = make("-C", tmp_path, "clean", "VENV=my env")
+    assert answer.returncode != 0
+    assert "VENV must be one folder without spaces" in answer.stderr
+    assert (tmp_path / "my").is_dir()
