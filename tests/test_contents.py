@@ -56,3 +56,8 @@ def test_files_that_cannot_be_read_stop_no_planning(tmp_path):
         tmp_path / "none.svs": "",
         tmp_path: "",
     }
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(held, tmp_path):
+    (tmp_path / "cache").write_text("a file where its folder would be")
+    assert held() == held()

@@ -4,13 +4,16 @@ A digest is computed again only where the system says that a file changed. As wi
 its place on the disk say so.
 """
 
+import contextlib
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from stedm.files import file_fingerprint, written_whole
+from stedm.files import file_fingerprint
 
 READERS = 8
 """Threads, which mostly wait for disks."""
@@ -30,8 +33,7 @@ def contents(slides: Iterable[Path], others: Iterable[Path], cache: Path) -> dic
         digests = pool.map(lambda path: digest(path, files[path], known), files)
         found = dict(zip(files, digests, strict=True))
     if (entries := {str(path): list(entry) for path, entry in found.items()}) != known:
-        with written_whole(cache) as temporary:
-            temporary.write_text(json.dumps(entries), encoding="utf-8")
+        write_cache(cache, entries)
     return {path: text for path, (_, text) in found.items()}
 
 
@@ -49,6 +51,15 @@ def digest(path: Path, is_slide: bool, known: dict[str, list[str]]) -> tuple[str
             return state, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return "", ""
+
+
+def write_cache(path: Path, entries: dict[str, list[str]]) -> None:
+    """Keep the digests where that is possible; several jobs may do so at once."""
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(entries), encoding="utf-8")
+        temporary.replace(path)
 
 
 def read_cache(path: Path) -> dict[str, list[str]]:
