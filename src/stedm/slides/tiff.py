@@ -123,9 +123,13 @@ def single_image(file: TiffFile) -> tuple[TiffPage, list[str]]:
 
 
 def whole_pages(file: TiffFile) -> Iterator[TiffPage]:
-    """The pages. A chain of them that leads beyond the file's end is a file cut short."""
+    """The pages. A chain of them that leads beyond the file's end is a file cut short; one in a circle has no end."""
+    offsets = set()
     for page in file.pages:
         assert isinstance(page, TiffPage)
+        if page.offset in offsets:
+            raise WrongKind("is damaged: its pages form a circle; copy it again from its source")
+        offsets.add(page.offset)
         yield page
     file.filehandle.seek(file.pages.next_page_offset or 0)
     last = file.filehandle.read(file.tiff.offsetsize)

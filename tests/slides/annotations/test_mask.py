@@ -150,6 +150,20 @@ def test_masks_of_pages_that_differ_are_refused(tmp_path, classes, annotations, 
         read_annotation(tmp_path / "a.tif", classes, annotations, SIZE)
 
 
+def test_masks_whose_pages_form_a_circle_are_refused(tmp_path, classes, annotations):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([HALF, HALF]), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[1].offset
+    content = bytearray(path.read_bytes())
+    entries = int.from_bytes(content[last : last + 2], "little")
+    end = last + 2 + 12 * entries  # where a page says which comes after it
+    content[end : end + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tif: .*pages form a circle"):
+        read_annotation(path, classes, annotations, SIZE)
+
+
 def test_the_classes_of_a_mask_are_those_of_its_values(tmp_path, classes, annotations):
     Image.fromarray(HALF * 0).save(tmp_path / "a.png")
     assert read_annotation(tmp_path / "a.png", classes, annotations, SIZE).present == {0}
