@@ -294,13 +294,14 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
             with new_file(temporary / f"{file.slide}.h5") as cache:
+                cache.attrs.update(slide=file.slide, patches=file.fingerprint)
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(options.device):
                         latents = first_stage.encode(to_images(views).to(device())).half().cpu().numpy()
                     if "latents" not in cache:
                         shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
-                        cache.create_dataset("latents", shape, "f2", chunks=chunk)
+                        cache.create_dataset("latents", shape, "f2", chunks=chunk, fletcher32=True)
                     cache["latents"][index] = latents
             log.info("%s: latents of %d patches", file.slide, len(file))
         inputs = fingerprints(files) | {"first_stage": weights_fingerprint(module)}
