@@ -11,6 +11,7 @@ import pandas as pd
 from stedm.config import Patches, Slides, Study, choices
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.seals import is_ours
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
@@ -171,8 +172,22 @@ def path_pattern(slides: Sequence[Slide], column: str) -> str:
 
 
 def read_study_sheet(study: Study) -> list[Slide]:
-    """The sheet of a study; phantoms need not have been rendered yet."""
-    return read_sheet(study.slides, made_here=study.phantoms is not None)
+    """The sheet of a study; phantoms need not have been rendered yet.
+
+    Raises:
+        UserError: the sheet is wrong, or files where phantoms would be rendered are the user's: Snakemake would remove
+            them.
+    """
+    slides = read_sheet(study.slides, made_here=study.phantoms is not None)
+    if study.phantoms is not None:
+        files = [path for slide in slides for path in (slide.path, slide.annotation) if path is not None]
+        if users := [path for path in files if (path.exists() or path.is_symlink()) and not is_ours(path)]:
+            raise UserError(
+                f"phantoms: {study.slides.sheet} names {len(users)} files that are there and that were not rendered, such"
+                f" as {users[0]}; rendering would replace them. Remove the section phantoms to use your slides, or move"
+                " them away"
+            )
+    return slides
 
 
 def companion(slide: str, folder: str, endings: Sequence[str], key: str) -> Path:

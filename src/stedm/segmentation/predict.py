@@ -18,7 +18,8 @@ from tqdm import tqdm
 from stedm.config import IGNORE_INDEX, Origin, Patches, Section, TissueClass, Windows
 from stedm.device import device, device_name
 from stedm.errors import UserError
-from stedm.files import file_fingerprint, provenance, write_json, written_whole
+from stedm.files import file_fingerprint, provenance, refuse_to_replace, write_json, written_whole
+from stedm.seals import is_ours
 from stedm.segmentation.data import normalised
 from stedm.segmentation.label_map import TILE, write_label_map
 from stedm.segmentation.outlines import Outlines, write_geojson
@@ -110,8 +111,8 @@ def predict_slides(
 ) -> None:
     """Apply a network to slides, each on its own: what goes wrong with one is told in the end.
 
-    A slide gets `{slide}.tif` (label map), `{slide}.geojson` (polygons) and, when it is done, `{slide}.json`
-    (provenance). A slide that this model has done already is passed over.
+    A slide gets `{slide}.prediction.tif` (label map), `{slide}.prediction.geojson` (polygons) and, when it is done,
+    `{slide}.prediction.json` (provenance). A slide that this model has done already is passed over.
 
     Args:
         options: overlap and batch size.
@@ -143,9 +144,11 @@ def predict_slides(
                 log.info("%s: is done", place)
                 continue
             log.info("%s", place)
-            (out / f"{slide.slide}.json").unlink(missing_ok=True)  # it would speak for what comes now
+            for path in results_of(out, slide.slide):
+                refuse_to_replace(path)
+            results_of(out, slide.slide)[0].unlink(missing_ok=True)  # it would speak for what comes now
             predict_slide(options, network, dataset, slide, origin, out)
-            write_json(out / f"{slide.slide}.json", made_from)
+            write_json(results_of(out, slide.slide)[0], made_from)
         except (UserError, OSError) as error:
             log.error("%s: failed: %s", place, error)
             problems += error.messages if isinstance(error, UserError) else [f"{slide.path}: {error.strerror or error}"]
@@ -182,10 +185,15 @@ def find_slides(paths: Sequence[Path], out: Path, mpp: float | None) -> list[Sli
     return [Slide(name, name, path, mpp=mpp) for name, path in first.items()]
 
 
+def results_of(out: Path, name: str) -> list[Path]:
+    """Provenance, label map and polygons of a slide."""
+    return [out / f"{name}.prediction{ending}" for ending in (".json", ".tif", ".geojson")]
+
+
 def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
-    """Whether a slide's results are there, from this model and these options."""
-    files = [out / f"{name}{suffix}" for suffix in (".json", ".tif", ".geojson")]
-    if not all(file.is_file() for file in files):
+    """Whether a slide's results are there, whole and unchanged, from this model and these options."""
+    files = results_of(out, name)
+    if not all(is_ours(file) for file in files):
         return False
     found = json.loads(files[0].read_text(encoding="utf-8"))
     return all(found[key] == made_from[key] for key in ("options", "inputs"))
@@ -225,7 +233,8 @@ def predict_slide(
         strips = on_tissue(label_strips(bands, height, width), tissue, (left0, top0), downsample)
         shown = tqdm(strips, slide.slide, -(-height // TILE), unit="strip", disable=None)
         outlines = Outlines()
-        with written_whole(out / f"{slide.slide}.tif") as tiff, written_whole(out / f"{slide.slide}.geojson") as text:
+        _, label_map, polygons = results_of(out, slide.slide)
+        with written_whole(label_map) as tiff, written_whole(polygons) as text:
             write_label_map(tiff, outlines.watch(shown), (height, width), dataset.classes, opened.patch_mpp)
             write_geojson(text, outlines.polygons(), dataset.classes, downsample)
 
