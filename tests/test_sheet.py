@@ -175,7 +175,9 @@ def test_slides_of_the_user_where_phantoms_would_be_rendered_stop_the_study(tmp_
     with pytest.raises(UserError, match=rf"^phantoms: .*{name}; rendering would replace them\. Remove the section"):
         read_study_sheet(study)
     with pytest.raises(UserError, match=f"{name}: exists"):
-        render_phantom(PhantomOptions.of(study), Slide("A", "A", tmp_path / "r/A.tiff", tmp_path / "r/A.geojson", "solid"))
+        render_phantom(
+            PhantomOptions.of(study), Slide("A", "A", tmp_path / "r/A.tiff", tmp_path / "r/A.geojson", "solid")
+        )
     assert (tmp_path / "r" / name).read_text() == "mine"
 
 

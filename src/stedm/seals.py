@@ -6,7 +6,9 @@ is somebody else's: it is never replaced, and read as it is.
 """
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from stedm.errors import UserError
 
@@ -99,3 +101,16 @@ def check_folder_unchanged(folder: Path) -> None:
                 for name in wrong
             ]
         )
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file that a command wrote.
+
+    Raises:
+        UserError: it is missing, no JSON, or changed, cut short or damaged.
+    """
+    check_unchanged(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); run again what writes it") from error

@@ -12,6 +12,7 @@ from stedm.config import Patches, Slides, Study, choices
 from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.seals import is_ours
+from stedm.tables import changed_texts, plain, safe_for_spreadsheets
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
@@ -64,7 +65,7 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
     root = Path(options.root) if options.root else sheet.parent
     slides = []
     for number, row in enumerate(table.to_dict("records"), start=2):
-        values = {str(key): value.strip() for key, value in row.items()}
+        values = {str(key): plain(value.strip()) for key, value in row.items()}
         if not any(values.values()):
             continue
         slide, wrong = read_row(values, root, made_here)
@@ -183,8 +184,8 @@ def read_study_sheet(study: Study) -> list[Slide]:
         files = [path for slide in slides for path in (slide.path, slide.annotation) if path is not None]
         if users := [path for path in files if (path.exists() or path.is_symlink()) and not is_ours(path)]:
             raise UserError(
-                f"phantoms: {study.slides.sheet} names {len(users)} files that are there and that were not rendered, such"
-                f" as {users[0]}; rendering would replace them. Remove the section phantoms to use your slides, or move"
+                f"phantoms: {study.slides.sheet} names {len(users)} files that are there and were not rendered, such as"
+                f" {users[0]}; rendering would replace them. Remove the section phantoms to use your slides, or move"
                 " them away"
             )
     return slides
@@ -241,7 +242,7 @@ def write_sheet(path: Path, slides: list[Slide]) -> None:
     """Write a sheet with resolved paths, for the commands of later stages."""
     table = pd.DataFrame([slide.record() for slide in slides], columns=[*REQUIRED, *OPTIONAL])
     with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False)
+        changed_texts(table, safe_for_spreadsheets).to_csv(temporary, index=False)
 
 
 def slides_by_name(path: Path) -> dict[str, Slide]:

@@ -99,15 +99,16 @@ def write_patches(
         for image, label, position, share in patches:
             stored = images.append(image)
             digest.update(stored)
-            checksums.append((zlib.crc32(stored), blank if label is None else zlib.crc32(np.ascontiguousarray(label))))
-            counts = np.zeros(len(class_names))
+            counts, checksum = np.zeros(len(class_names)), blank
             if label is not None:
                 label = np.ascontiguousarray(label)
+                checksum = zlib.crc32(label.data)
                 make_room(labels, len(coords) + 1)
                 data = label.data if jpeg_quality is None else zlib.compress(label.data, GZIP)
                 labels.id.write_direct_chunk((len(coords), 0, 0), data)
                 digest.update(label.data)
                 counts[:] = [np.count_nonzero(label == index) for index in range(len(class_names))]
+            checksums.append((zlib.crc32(stored), checksum))
             fractions.append(counts / size**2)
             coords.append(position)
             tissue.append(share)
@@ -213,8 +214,9 @@ class ImageFile:
             ValueError: they do not, or patches are larger than any.
         """
         size = self.patch_size
-        expected = {"labels": (self.count, size, size)}
-        expected |= {"imgs": (self.count, size, size, 3)} if self.jpeg_offsets is None else {}
+        expected: dict[str, tuple[int, ...]] = {"labels": (self.count, size, size)}
+        if self.jpeg_offsets is None:
+            expected["imgs"] = (self.count, size, size, 3)
         if size > LARGEST_PATCH or any(
             file[name].shape != shape or file[name].dtype != np.uint8 for name, shape in expected.items()
         ):
@@ -285,7 +287,7 @@ class ImageFile:
             ValueError: it is not what was written.
         """
         if not self.checked[index, column]:
-            if zlib.crc32(row) != self.checksums[index, column]:
+            if zlib.crc32(row.data) != self.checksums[index, column]:
                 raise ValueError(f"the {('image', 'labels')[column]} of number {index} do not match the checksum")
             self.checked[index, column] = True
         return row
