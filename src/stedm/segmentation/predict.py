@@ -5,13 +5,16 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
+from safetensors.torch import load_file
+from segmentation_models_pytorch.encoders import get_encoder_names
 from torch import nn
 from tqdm import tqdm
 
@@ -19,7 +22,8 @@ from stedm.config import IGNORE_INDEX, Origin, Patches, Section, TissueClass, Wi
 from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, provenance, refuse_to_replace, write_json, written_whole
-from stedm.seals import is_ours
+from stedm.models import check_model_folder, loading
+from stedm.seals import is_ours, read_json
 from stedm.segmentation.data import normalised
 from stedm.segmentation.label_map import TILE, write_label_map
 from stedm.segmentation.outlines import Outlines, write_geojson
@@ -58,15 +62,36 @@ class Dataset(Section):
     patches: Patches
 
 
+class NetworkSettings(Section):
+    """What we choose of a network, within what can be built: from `config.json` of its folder."""
+
+    encoder_name: str
+    encoder_depth: Annotated[int, Field(ge=3, le=5)]
+    decoder_channels: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=5)]
+    classes: Annotated[int, Field(ge=1, le=255)]
+
+
 def load_network(folder: Path) -> nn.Module:
     """The network that `train_network` wrote, on the device, in eval mode.
 
+    It is built from the few settings that we choose; its class, weights and encoder are none that a stranger names.
+
     Raises:
-        UserError: there is no such network in the folder.
+        UserError: there is no such network in the folder, or it is damaged.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no segmentation network (config.json is missing); train it first")
-    return smp.from_pretrained(str(folder)).to(device(), memory_format=torch.channels_last).eval()
+    check_model_folder(folder)
+    found = read_json(folder / "config.json")
+    with loading(folder, "a segmentation network"):
+        settings = NetworkSettings.model_validate({key: found[key] for key in NetworkSettings.model_fields})
+        name = settings.encoder_name
+        known = timm.is_model(name.removeprefix("tu-")) if name.startswith("tu-") else name in get_encoder_names()
+        if found["_model_class"] != "Unet" or not known:
+            raise ValueError(f"it is a {found['_model_class']} with encoder {name!r}, not a Unet with a known one")
+        network = smp.Unet(encoder_weights=None, **settings.model_dump())
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.to(device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def load_dataset(folder: Path) -> Dataset:

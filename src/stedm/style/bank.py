@@ -14,7 +14,7 @@ from stedm.files import provenance, write_json, written_whole
 from stedm.hdf5 import attributes, new_file
 from stedm.images import to_images
 from stedm.store import PatchFile, open_cache
-from stedm.style.encoder import StyleEncoder
+from stedm.style.encoder import StyleEncoder, load_encoder
 from stedm.training import weights_fingerprint
 from stedm.training_set import files_of, fingerprints
 
@@ -37,7 +37,7 @@ def embed_patches(
         generator: folder of the trained generator, for a trainable encoder.
     """
     if generator is not None:
-        encoder = StyleEncoder.from_pretrained(generator / "style_encoder")
+        encoder = load_encoder(generator)
     else:
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
