@@ -91,7 +91,9 @@ def load_pretrained(path: str, subfolder: str | None, kinds: Sequence[Any]) -> A
     """
     local = Path(path).is_dir()
     if not local and not HUB_ID.fullmatch(path):
-        raise UserError(f"first_stage.path: there is no folder {path!r}, and it is no hub id (owner/name); fix the path")
+        raise UserError(
+            f"first_stage.path: there is no folder {path!r}, and it is no hub id (owner/name); fix the path"
+        )
     options: dict[str, Any] = {"subfolder": subfolder} if subfolder else {}
     options |= {"local_files_only": True} if local else {}
     classes = {kind.__name__: kind for kind in kinds}

@@ -91,7 +91,7 @@ def load_network(folder: Path) -> nn.Module:
             raise ValueError(f"it is a {found['_model_class']} with encoder {name!r}, not a Unet with a known one")
         network = smp.Unet(encoder_weights=None, **settings.model_dump())
         network.load_state_dict(load_file(folder / "model.safetensors"))
-    return network.to(device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return network.to(device(), memory_format=torch.channels_last).eval()
 
 
 def load_dataset(folder: Path) -> Dataset:
