@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from damage import edited
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, UNet2DModel, VQModel
 from tiny import options, train
 

@@ -1,6 +1,7 @@
 import h5py
 import numpy as np
 import pytest
+from damage import edited
 
 from stedm.training_set import PatchSampler, by_patient, files_of
 
@@ -19,7 +20,7 @@ def test_files_are_those_of_the_slides_with_the_roles(tiny_study, roles, slides)
 
 def test_slides_of_one_patient_come_together_in_the_order_of_names(tiny_study):
     for slide, patient in {"A1": "Z", "A2": "B", "U1": "Z"}.items():
-        with h5py.File(tiny_study / f"patches/{slide}.h5", "a") as file:
+        with edited(tiny_study / f"patches/{slide}.h5") as file:
             file.attrs["patient"] = patient
     patients = by_patient(files_of(tiny_study / "split.csv", tiny_study / "patches"))
     assert {patient: named(files) for patient, files in patients.items()} == {

@@ -124,6 +124,16 @@ def renamed_when_whole(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is no file but, say, a pipe, on which reading would wait for ever; what is not there passes.
+
+    Raises:
+        UserError: it is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}, and a file is needed")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder to write to, with those above it.
 

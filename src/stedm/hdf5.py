@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from stedm.errors import UserError
+from stedm.files import check_regular
 
 SEAL = "seal"
 ATTRIBUTES = "attributes"
@@ -99,6 +100,7 @@ def open_file(path: Path, **options: Any) -> h5py.File:
     Raises:
         ValueError: there is such a thing at its top level, where all is that we read.
     """
+    check_regular(path)
     file = h5py.File(path, "r", **options)
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):

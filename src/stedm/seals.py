@@ -14,6 +14,8 @@ from stedm.errors import UserError
 
 SEALS = ".stedm"
 SUMS = "SHA256SUMS"
+NOT_LISTED = (SUMS, ".snakemake_timestamp")
+"""Snakemake puts the other one into the folders that its jobs write."""
 DEEPEST = 3
 """Folders above a file that may list it."""
 
@@ -32,7 +34,7 @@ def seal_of(path: Path) -> Path:
 def files_in(folder: Path) -> list[str]:
     """All that a folder holds, but its folders and its list, by relative path."""
     paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) != SUMS)
+    return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) not in NOT_LISTED)
 
 
 def write_sums(folder: Path) -> None:

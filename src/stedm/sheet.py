@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from stedm.config import Patches, Slides, Study, choices
+from stedm.config.base import unshowable
 from stedm.errors import UserError
-from stedm.files import written_whole
+from stedm.files import check_regular, written_whole
 from stedm.seals import is_ours
 from stedm.tables import changed_texts, plain, safe_for_spreadsheets
 
@@ -52,6 +53,7 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
         UserError: all problems of the sheet, each with its line number.
     """
     sheet = Path(options.sheet)
+    check_regular(sheet)
     try:
         table = pd.read_csv(sheet, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
     except (OSError, ValueError) as error:
@@ -120,6 +122,8 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
     role = values.get("split", "")
     if role and role not in ROLES:
         problems.append(f"split {role!r} is not one of {', '.join(ROLES)}")
+    if wrong := unshowable(values.get("group", "")):
+        problems.append(f"group: the characters {wrong!r} cannot be shown; leave them out")
     slide = Slide(
         slide=values["slide"],
         patient=values["patient"],
@@ -169,7 +173,12 @@ def path_pattern(slides: Sequence[Slide], column: str) -> str:
             f"slides.sheet, column {column}: rendered files must lie in one folder and be named after the column slide,"
             " such as P01.tiff and P01.geojson; rename them"
         )
-    return patterns.pop()
+    pattern = patterns.pop()
+    if set("{}") & set(pattern.replace("{slide}.", "", 1)):
+        raise UserError(
+            f"slides.sheet, column {column}: {pattern} has braces, which Snakemake reads as wildcards; rename it"
+        )
+    return pattern
 
 
 def read_study_sheet(study: Study) -> list[Slide]:

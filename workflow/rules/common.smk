@@ -69,6 +69,11 @@ def slide_files(*slides):
     return [file for file in files if file is not None]
 
 
+def slide_inputs(*slides):
+    """Those of the files that can be inputs: Snakemake takes braces in a path for a wildcard, and knows no escape."""
+    return [file for file in slide_files(*slides) if not set("{}") & set(str(file))]
+
+
 def growing(number):
     """Memory in MB or minutes of a job, more at each attempt."""
     return lambda wildcards, attempt: number * attempt
