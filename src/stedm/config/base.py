@@ -53,7 +53,9 @@ ShapeName = Annotated[str, AfterValidator(normalised)]
 
 def unshowable(text: str) -> str:
     """The characters of a text that no page or figure can show: control characters, marks that turn the direction."""
-    return "".join(sorted({one for one in text if not (one.isprintable() or one == "\n" or unicodedata.category(one) == "Zs")}))
+    return "".join(
+        sorted({one for one in text if not (one.isprintable() or one == "\n" or unicodedata.category(one) == "Zs")})
+    )
 
 
 def showable(value: str) -> str:

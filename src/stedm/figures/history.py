@@ -59,8 +59,8 @@ def plot_panel(axes: Axes, histories: Mapping[str, Sequence[pd.DataFrame]], refe
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     texts = list(map(wrapped, histories))
-    place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    legend = axes.legend(handles, map(str, range(len(texts))), **place, borderaxespad=0, handlelength=1.2)
+    places = list(map(str, range(len(texts))))
+    legend = axes.legend(handles, places, loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0, handlelength=1.2)
     for entry, text in zip(legend.get_texts(), texts, strict=True):
         entry.set_text(text)  # a label that begins with "_" would be left out
     axes.grid(linewidth=0.3, color="#d9d9d9")

@@ -14,8 +14,6 @@ from stedm.slides.tiff import WrongKind
 
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "JPEG2000")
 """Of Pillow's formats those without programs in them, as EPS has."""
-LARGEST_IMAGE = 100_000_000
-"""Pixels of an image that is decoded as a whole, which takes 8 bytes for each. Larger ones are read from tiles."""
 
 
 class UnreadableSlide(UserError):
@@ -122,9 +120,9 @@ def check_size(width: int, height: int) -> None:
     Raises:
         WrongKind: it is.
     """
-    if width * height > LARGEST_IMAGE:
+    if width * height > tiff.LARGEST:
         raise WrongKind(
-            f"has {width} × {height} px, which are too many to decode as a whole; save it as a tiled TIFF, such as with"
+            f"has {width} × {height} px, too many to decode as a whole; save it as a tiled TIFF, such as with"
             " `vips tiffsave <image> <slide>.tiff --tile --pyramid --compression jpeg`"
         )
 
