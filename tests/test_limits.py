@@ -50,7 +50,7 @@ def png(path, width, height):
     return path
 
 
-@pytest.mark.parametrize("side", [10_001, 20_000, 2**31 - 1])
+@pytest.mark.parametrize("side", [20_001, 40_000, 2**31 - 1])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side):
     path = png(tmp_path / "a.png", side, 10_000)
     with pytest.raises(UnreadableSlide, match=rf"a\.png.*{side} × 10000 px, too many.*vips"):
@@ -98,7 +98,7 @@ def test_shapes_within_shapes_cost_no_memory_by_their_square(tmp_path, count, re
     (tmp_path / "a.geojson").write_text(json.dumps(rings(count)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if refused:
-        with pytest.raises(UserError, match=r"a\.geojson: more than 2,000,000 pairs of shapes"):
+        with pytest.raises(UserError, match=r"a\.geojson: more than 1,000,000 pairs of shapes"):
             read(tmp_path / "a.geojson", (4000, 4000))
     else:
         annotation = read(tmp_path / "a.geojson", (4000, 4000))

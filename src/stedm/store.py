@@ -288,7 +288,7 @@ class ImageFile:
         """
         if not self.checked[index, column]:
             if zlib.crc32(row.data) != self.checksums[index, column]:
-                raise ValueError(f"the {('image', 'labels')[column]} of number {index} do not match the checksum")
+                raise ValueError(f"{('image', 'labels')[column]} {index}: the checksum does not match")
             self.checked[index, column] = True
         return row
 

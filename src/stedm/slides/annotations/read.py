@@ -30,7 +30,7 @@ from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
 
 BLOCK = 200
 """Shapes that are compared with all others at a time."""
-MOST_NESTED = 2_000_000
+MOST_NESTED = 1_000_000
 """Pairs of shapes of which one may lie in the other; a region with 100,000 cells has 100,000."""
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
