@@ -295,9 +295,7 @@ def test_a_flipped_bit_is_found_by_the_first_read_and_the_file_and_the_remedy_ar
     patches = PatchFile(path)
     np.testing.assert_array_equal(patches.image(0), next(drawn(3))[0])
     for _ in range(2):
-        with pytest.raises(
-            UserError, match=r"s1\.h5: cannot.*image 1: the checksum.*; delete it and run again"
-        ):
+        with pytest.raises(UserError, match=r"s1\.h5: cannot.*image 1: the checksum.*; delete it and run again"):
             patches.image(1)
 
 
