@@ -21,6 +21,10 @@ settings.load_profile("short")
 
 @pytest.fixture
 def tiny_study(tmp_path: Path) -> Path:
+    return make_tiny_study(tmp_path)
+
+
+def make_tiny_study(tmp_path: Path) -> Path:
     """A folder with `patches/` of five slides (4×4 grid of 32 px at downsample 2) and `split.csv`.
 
     A1 and A2 are annotated (left half class 0, right half class 1), U1 and U2 unannotated, T1 is for the test. Each

@@ -117,8 +117,8 @@ def test_a_command_that_finds_no_space_says_so_in_one_line_and_crashes_not(tmp_p
     slide = {"slide": "a", "patient": "a", "path": f"{tmp_path}/a.png"}
     call = [
         sys.executable,
-        "-m",
-        "stedm.cli",
+        "-c",
+        "import sys; from stedm.cli import main; sys.exit(main())",
         "patches",
         "extract",
         "--options",
@@ -127,10 +127,6 @@ def test_a_command_that_finds_no_space_says_so_in_one_line_and_crashes_not(tmp_p
         dumps(slide),
     ]
     call += [
-        "--options",
-        dumps(options),
-        "--slide",
-        dumps(slide),
         "--out",
         tmp_path / "a.h5",
         "--overview",

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from damage import edited
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, UNet2DModel, VQModel
 from tiny import options, train
 
@@ -266,7 +267,7 @@ def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_stud
     embed(tiny_study, chosen, generator=generator)
     made_from = json.loads((tiny_study / "bank/provenance.json").read_text())
     assert made_from["options"] == {"encoder": chosen.style.encoder.model_dump(mode="json")}
-    with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
+    with edited(tiny_study / "patches/A1.h5") as file:
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
         StyleBank(tiny_study / "bank").embeddings(files_of(*inputs(tiny_study))[0], [0])

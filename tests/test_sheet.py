@@ -3,9 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from stedm.config import Slides
+from stedm.config import PhantomOptions, Slides, Study
 from stedm.errors import UserError
-from stedm.sheet import Slide, path_pattern, read_sheet, similar_names, slides_by_name, write_sheet
+from stedm.phantom.files import render_phantom
+from stedm.sheet import (
+    Slide,
+    path_pattern,
+    read_sheet,
+    read_study_sheet,
+    similar_names,
+    slides_by_name,
+    write_sheet,
+)
 
 
 @pytest.fixture
@@ -251,3 +260,46 @@ def test_paths_without_a_pattern_are_refused(paths):
     slides = [Slide(f"P{n}", "p", Path("x"), path and Path(path)) for n, path in enumerate(paths, start=1)]
     with pytest.raises(UserError, match=r"column annotation: .* one folder .*P01\.geojson"):
         path_pattern(slides, "annotation")
+
+
+def phantom_study(tmp_path, **sections):
+    classes = [{"name": name, "color": color} for name, color in (("stroma", "#e8a0bf"), ("tumour", "#6a3d9a"))]
+    (tmp_path / "slides.csv").write_text("slide,patient,path,annotation,group\nA,p1,r/A.tiff,r/A.geojson,solid\n")
+    return Study.model_validate(
+        {
+            "study": "s",
+            "slides": {"sheet": str(tmp_path / "slides.csv")},
+            "classes": classes,
+            "patches": {"size": 32, "mpp": 1.0},
+            "splits": {"source": "sheet", "annotated_patients": [1]},
+            "segmentation": {"training": {"steps": 1}},
+            "arms": {"real": {"label": "real"}},
+        }
+        | sections
+    )
+
+
+@pytest.mark.parametrize("name", ["A.tiff", "A.geojson"])
+def test_slides_of_the_user_where_phantoms_would_be_rendered_stop_the_study(tmp_path, name):
+    study = phantom_study(tmp_path, phantoms={"size": 256})
+    assert len(read_study_sheet(study)) == 1  # nothing there yet
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"^phantoms: .*{name}; rendering would replace them\. Remove the section"):
+        read_study_sheet(study)
+    with pytest.raises(UserError, match=f"{name}: exists"):
+        render_phantom(
+            PhantomOptions.of(study), Slide("A", "A", tmp_path / "r/A.tiff", tmp_path / "r/A.geojson", "solid")
+        )
+    assert (tmp_path / "r" / name).read_text() == "mine"
+
+
+def test_rendered_phantoms_are_rendered_again_but_not_over_an_edited_annotation(tmp_path):
+    study = phantom_study(tmp_path, phantoms={"size": 256})
+    (slide,) = read_study_sheet(study)
+    for _ in range(2):
+        render_phantom(PhantomOptions.of(study), slide)
+        read_study_sheet(study)
+    slide.annotation.write_text(slide.annotation.read_text() + " ")
+    with pytest.raises(UserError, match=r"^phantoms: .*A\.geojson"):
+        read_study_sheet(study)

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import pickle
@@ -9,10 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from damage import edited, flip
 from PIL import Image, JpegImagePlugin
 
 from stedm import store
 from stedm.errors import UserError
+from stedm.hdf5 import new_file
 from stedm.store import PatchFile, open_cache, patch_file, write_patches
 
 NAMES = ["stroma", "tumour"]
@@ -95,7 +98,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_half_written(tmp_path):
     with pytest.raises(OSError, match="the slide broke"):
         write_patches(path, failing(), 16, NAMES, ATTRIBUTES)
     assert path.read_bytes() == before
-    assert [item.name for item in tmp_path.iterdir()] == ["s1.h5"]
+    assert {item.name for item in tmp_path.iterdir()} == {"s1.h5", ".stedm"}
 
 
 def test_killed_in_the_middle_no_file_appears(tmp_path):
@@ -147,7 +150,7 @@ def test_a_file_cut_short_after_it_was_opened_is_named_by_images_and_labels(tmp_
 def test_damaged_jpeg_bytes_are_never_an_image(tmp_path):
     path = tmp_path / "s1.h5"
     write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES, jpeg_quality=90)
-    with h5py.File(path, "a") as file:
+    with edited(path) as file:
         start, end = file["jpeg_offsets"][1:3]
         file["jpeg"][(start + end) // 2 : end] = 0
     patches = PatchFile(path)
@@ -157,7 +160,7 @@ def test_damaged_jpeg_bytes_are_never_an_image(tmp_path):
 
 
 def test_latents_and_embeddings_cut_short_are_named(tmp_path):
-    with h5py.File(tmp_path / "s1.h5", "w") as file:
+    with new_file(tmp_path / "s1.h5") as file:
         file["latents"] = np.zeros((100, 100))
     with (tmp_path / "s1.h5").open("r+b") as file:
         file.truncate(6000)
@@ -257,3 +260,148 @@ def test_a_forked_worker_opens_its_own_handle(tmp_path):
         os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0
     np.testing.assert_array_equal(patches.image(2), first)
+
+
+def reads(path):
+    """All that can be read of a patch file."""
+    patches = PatchFile(path)
+    everything = [(patches.image(index).tobytes(), patches.labels(index).tobytes()) for index in range(len(patches))]
+    return patches.attributes, patches.coords.tobytes(), patches.tissue, patches.class_fractions, everything
+
+
+@pytest.mark.parametrize("quality", [None, 90])
+def test_no_flipped_bit_is_read(tmp_path, quality):
+    """What is read of a file is what was written, or the file is named; and HDF5 does not loop."""
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(4, size=8), 8, NAMES, ATTRIBUTES | {"notes": "a text"}, {"patch_level": 2}, quality)
+    whole, expected, caught = path.read_bytes(), repr(reads(path)), 0
+    for place in range(0, len(whole), len(whole) // 150):
+        flip(path, place, place % 8)
+        try:
+            assert repr(reads(path)) == expected, place
+        except UserError as error:
+            assert str(path) in str(error)
+            caught += 1
+        path.write_bytes(whole)
+    assert caught > 10
+
+
+def test_a_flipped_bit_is_found_by_the_first_read_and_the_file_and_the_remedy_are_named(tmp_path):
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES)
+    patches = PatchFile(path)
+    image = patches.image(1)
+    flip(path, path.read_bytes().index(image.tobytes()) + 100)
+    patches = PatchFile(path)
+    np.testing.assert_array_equal(patches.image(0), next(drawn(3))[0])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"s1\.h5: cannot.*image 1: the checksum.*; delete it and run again"):
+            patches.image(1)
+
+
+def test_a_file_that_was_swapped_with_another_slides_is_named(tmp_path):
+    write_patches(tmp_path / "s2.h5", drawn(3), 16, NAMES, ATTRIBUTES)
+    with pytest.raises(UserError, match=r"s2\.h5: cannot be read.*slide 's1'"):
+        patch_file(tmp_path, "s2")
+
+
+def external_storage(path, secret):
+    with h5py.File(path, "a") as file:
+        shape = file["imgs"].shape
+        del file["imgs"]
+        file.create_dataset("imgs", shape, "u1", external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+
+
+def external_link(path, secret):
+    with h5py.File(secret.with_suffix(".h5"), "w") as other, h5py.File(path, "a") as file:
+        other["imgs"] = file["imgs"][()]
+        del file["imgs"]
+        file["imgs"] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "/imgs")
+
+
+def soft_link(path, secret):
+    with h5py.File(path, "a") as file:
+        file.move("imgs", "elsewhere")
+        file["imgs"] = h5py.SoftLink("/elsewhere")
+
+
+def virtual_data_set(path, secret):
+    with h5py.File(secret.with_suffix(".h5"), "w") as other, h5py.File(path, "a") as file:
+        other["imgs"] = file["imgs"][()]
+        layout = h5py.VirtualLayout(file["imgs"].shape, "u1")
+        layout[:] = h5py.VirtualSource(str(secret.with_suffix(".h5")), "imgs", file["imgs"].shape)
+        del file["imgs"]
+        file.create_virtual_dataset("imgs", layout)
+
+
+ELSEWHERE = [external_storage, external_link, soft_link, virtual_data_set]
+
+
+@pytest.mark.parametrize("put", ELSEWHERE)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_pixels_of_another_file_are_never_read(tmp_path, put, sealed):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(256)) * 100)
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES)
+    put(path, secret)
+    if sealed:  # a stranger can do that
+        with edited(path):
+            pass
+    with pytest.raises(UserError, match=rf"{path}: cannot be read.*'imgs' is .*never followed"):
+        PatchFile(path)
+    (tmp_path / "cache").mkdir()
+    path.rename(tmp_path / "cache/s1.h5")
+    with pytest.raises(UserError, match="never followed"), open_cache(tmp_path / "cache", "s1"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.attrs.update(patch_size=17),
+        lambda file: file.attrs.update(patch_size=10**6),
+        lambda file: file.__delitem__("checksums"),
+        lambda file: file.create_group("more"),
+        lambda file: file.attrs.__delitem__("fingerprint") or file.attrs.__delitem__("patch_size"),
+        lambda file: file["labels"].resize(2, 0),
+        lambda file: (file.__delitem__("coords"), file.create_dataset("coords", (2**37, 2), "i8", chunks=(64, 2))),
+    ],
+)
+def test_a_file_of_strange_shape_is_named(tmp_path, change):
+    path = tmp_path / "s1.h5"
+    write_patches(path, drawn(3), 16, NAMES, ATTRIBUTES)
+    with h5py.File(path, "a") as file:
+        change(file)
+    with contextlib.suppress(ValueError, AttributeError), edited(path):
+        pass
+    with pytest.raises(UserError, match=f"{path}: cannot be read"):
+        PatchFile(path)
+
+
+def test_shards_and_caches_with_a_flipped_bit_are_named(tmp_path):
+    from stedm.shards import Generated, Shard, write_shard
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    layout = rng.integers(0, 2, (16, 16), np.uint8)
+    path = tmp_path / "0.h5"
+    write_shard(path, [Generated(n, image, layout, 0) for n, image in enumerate(images)], 16, NAMES, {"styled": True})
+    flip(path, path.read_bytes().index(images[1].tobytes()))
+    shard = Shard(path)
+    np.testing.assert_array_equal(shard.image(0), images[0])
+    with pytest.raises(UserError, match=r"0\.h5: cannot be read.*; delete it"):
+        shard.image(1)
+
+    rows = rng.random((5, 7), np.float32)
+    with new_file(tmp_path / "s1.h5") as file:
+        file.create_dataset("embeddings", data=rows, chunks=(1, 7), fletcher32=True)
+        file.attrs["slide"] = "s1"
+    flip(tmp_path / "s1.h5", (tmp_path / "s1.h5").read_bytes().index(rows[3].tobytes()))
+    with open_cache(tmp_path, "s1") as file:
+        np.testing.assert_array_equal(file["embeddings"][2], rows[2])
+    with (
+        pytest.raises(UserError, match=rf"s1\.h5: cannot be read.*; delete {tmp_path} and"),
+        open_cache(tmp_path, "s1") as file,
+    ):
+        file["embeddings"][3]

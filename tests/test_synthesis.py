@@ -1,7 +1,7 @@
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from damage import edited
 from tiny import options, train
 
 from stedm.config import Affine, Filter, Plan, PlanOptions, ShardOptions, StyleBankOptions
@@ -37,7 +37,7 @@ def test_at_random_patients_are_sampled_with_equal_chances(tiny_study):
 def test_layouts_of_a_rare_class_are_planned_as_often_as_those_of_the_other(tiny_study):
     """One patch of sixteen of each annotated slide has tumour."""
     for slide in ("A1", "A2"):
-        with h5py.File(tiny_study / f"patches/{slide}.h5", "a") as file:
+        with edited(tiny_study / f"patches/{slide}.h5") as file:
             file["class_fractions"][:] = [1, 0]
             file["class_fractions"][5] = [0.5, 0.5]
     manifest = plan(tiny_study, images=40)
@@ -61,7 +61,7 @@ def test_shards_are_of_equal_size(tiny_study):
 def regroup(study, **groups):
     """Give slides of the tiny study a group."""
     for slide, group in groups.items():
-        with h5py.File(study / f"patches/{slide}.h5", "a") as file:
+        with edited(study / f"patches/{slide}.h5") as file:
             file.attrs["group"] = group
 
 
@@ -81,7 +81,7 @@ def test_a_group_without_layouts_takes_those_of_any(tiny_study):
 
 def test_a_group_whose_layouts_are_hardly_annotated_takes_those_of_any(tiny_study):
     regroup(tiny_study, A1="x", A2="y", U1="x", U2="y")
-    with h5py.File(tiny_study / "patches/A1.h5", "a") as file:
+    with edited(tiny_study / "patches/A1.h5") as file:
         file["class_fractions"][:] = 0.1
     assert set(plan(tiny_study)["layout_slide"]) == {"A2"}
 
@@ -89,7 +89,7 @@ def test_a_group_whose_layouts_are_hardly_annotated_takes_those_of_any(tiny_stud
 def test_slides_may_be_called_by_numbers(tiny_study):
     for old, new in (("A1", "001"), ("A2", "2"), ("U1", "3"), ("U2", "NA")):
         (tiny_study / f"patches/{old}.h5").rename(tiny_study / f"patches/{new}.h5")
-        with h5py.File(tiny_study / f"patches/{new}.h5", "a") as file:
+        with edited(tiny_study / f"patches/{new}.h5") as file:
             file.attrs.update(slide=new, patient=new)
     split = (tiny_study / "split.csv").read_text()
     for old, new in (("A1", "001"), ("A2", "2"), ("U1", "3"), ("U2", "NA")):

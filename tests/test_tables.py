@@ -1,10 +1,13 @@
 """Names that look like numbers, or like nothing."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from stedm.errors import UserError
+from stedm.files import written_whole
 from stedm.tables import COUNT, FLAG, NUMBER, TEXT, WHOLE, Table
 
 TABLE = Table("stedm make", {"patient": TEXT, "score": NUMBER, "seed": WHOLE, "redraws": COUNT, "nearer": FLAG})
@@ -50,3 +53,48 @@ def test_another_table_is_refused_by_name(tmp_path, content, message):
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(UserError, match=r"table\.csv.*" + message):
         TABLE.read(tmp_path / "table.csv")
+
+
+FORMULAS = [
+    "=1+1",
+    '=HYPERLINK("http://x")',
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "'=1",
+    "''-1",
+    "'quoted'",
+    "a=b",
+    "'",
+    "=",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_is_a_formula_and_each_is_read_as_it_was_written(tmp_path, text):
+    table = pd.DataFrame(
+        {"patient": [text, "b"], "score": -0.5, "seed": -1, "redraws": 0, "nearer": True, "more": text}
+    )
+    TABLE.write(table, tmp_path / "table.csv")
+    fields = next(csv.DictReader((tmp_path / "table.csv").open(newline="")))
+    assert fields["patient"][0] not in "=+-@\t\r" and fields["more"][0] not in "=+-@\t\r"
+    assert (fields["score"], fields["seed"]) == ("-0.5", "-1")
+    found = TABLE.read(tmp_path / "table.csv")
+    assert found["patient"].tolist() == [text, "b"]
+    assert found["more"].tolist() == [text, text]
+    assert found["score"].tolist() == [-0.5, -0.5]
+
+
+@pytest.mark.parametrize("part", [0, 0.3, 0.5, 0.9])
+def test_a_table_that_was_cut_between_rows_is_named(tmp_path, part):
+    """What is left is a table."""
+    path = tmp_path / "table.csv"
+    rows = {"patient": list("abcdefghij"), "score": 0.5, "seed": 1, "redraws": 0, "nearer": True}
+    with written_whole(path) as temporary:
+        TABLE.write(pd.DataFrame(rows), temporary)
+    assert len(TABLE.read(path)) == 10
+    header, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *lines[: int(part * 10)]]))
+    with pytest.raises(UserError, match=f"{path}: is not what was written"):
+        TABLE.read(path)

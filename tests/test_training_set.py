@@ -1,6 +1,6 @@
-import h5py
 import numpy as np
 import pytest
+from damage import edited
 
 from stedm.training_set import PatchSampler, by_patient, files_of
 
@@ -19,7 +19,7 @@ def test_files_are_those_of_the_slides_with_the_roles(tiny_study, roles, slides)
 
 def test_slides_of_one_patient_come_together_in_the_order_of_names(tiny_study):
     for slide, patient in {"A1": "Z", "A2": "B", "U1": "Z"}.items():
-        with h5py.File(tiny_study / f"patches/{slide}.h5", "a") as file:
+        with edited(tiny_study / f"patches/{slide}.h5") as file:
             file.attrs["patient"] = patient
     patients = by_patient(files_of(tiny_study / "split.csv", tiny_study / "patches"))
     assert {patient: named(files) for patient, files in patients.items()} == {
@@ -32,7 +32,7 @@ def test_slides_of_one_patient_come_together_in_the_order_of_names(tiny_study):
 
 def test_patients_slides_and_patches_are_sampled_alike(tiny_study):
     """A1 and U1 are of one patient, A2 of another, of U1 one patch may be sampled and of U2 none."""
-    with h5py.File(tiny_study / "patches/U1.h5", "a") as file:
+    with edited(tiny_study / "patches/U1.h5") as file:
         file.attrs["patient"] = "A1"
     allowed = {"A1": range(16), "A2": range(4), "U1": [7], "U2": []}
     files = files_of(tiny_study / "split.csv", tiny_study / "patches")
@@ -56,7 +56,7 @@ def test_every_training_samples_by_the_same_rule(tiny_study):
     from stedm.segmentation.data import Batches
 
     for slide in ("U1", "U2"):
-        with h5py.File(tiny_study / f"patches/{slide}.h5", "a") as file:
+        with edited(tiny_study / f"patches/{slide}.h5") as file:
             file.attrs["patient"] = "U"
             file["class_fractions"][:, 0] = 1
     everything = files_of(tiny_study / "split.csv", tiny_study / "patches")

@@ -22,7 +22,7 @@ from weakref import WeakSet
 import torch
 
 from stedm.errors import Interrupted
-from stedm.files import make_folder, written_whole
+from stedm.files import make_folder, renamed_when_whole
 from stedm.processes import rank
 
 KEPT = 2
@@ -42,7 +42,7 @@ class WorkFolder:
         return sorted(self.path.glob("step-*.pt"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        with written_whole(self.path / f"step-{step:09d}.pt") as temporary, temporary.open("wb") as file:
+        with renamed_when_whole(self.path / f"step-{step:09d}.pt") as temporary, temporary.open("wb") as file:
             torch.save({"step": step, **state}, file)  # of a path, torch would not say what the system said
         for old in self.checkpoints()[:-KEPT]:
             old.unlink()

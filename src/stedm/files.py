@@ -9,12 +9,13 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from stedm.errors import UserError
+from stedm.seals import is_ours, recorded, seal_of, sha256, write_sums
 
 PACKAGES = ("stedm", "torch", "diffusers", "segmentation-models-pytorch", "openslide-python", "h5py", "numpy")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -23,11 +24,72 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends, remove it when it fails.
+    """Yield a temporary path next to `path`; rename it to `path` when the block ends, remove it when it fails.
 
-    Works for a file and for a folder that the block makes at the temporary path. The contents are on disk (fsync)
-    before the name appears, so that a file that exists is whole, even after a power cut. What killed writers of `path`
-    left on this machine is removed first; of another machine's nobody here knows whether they live.
+    Works for a file and for a folder that the block makes at the temporary path. What exists is replaced only if we
+    wrote it and nobody changed it since (`stedm.seals`); within a folder that is being written all is ours.
+
+    Raises:
+        UserError: something is there that is not ours, or of the other kind; the folder cannot be written to; the disk
+            is full.
+    """
+    if any(parent in UNDER_WAY for parent in path.parents):
+        with renamed_when_whole(path) as temporary:
+            yield temporary
+        return
+    refuse_to_replace(path)
+    with renamed_when_whole(path) as temporary:
+        UNDER_WAY.add(temporary)
+        try:
+            yield temporary
+        finally:
+            UNDER_WAY.discard(temporary)
+        is_folder = temporary.is_dir()
+        if path.exists() and path.is_dir() != is_folder:
+            there, new = KINDS[not is_folder], KINDS[is_folder]
+            raise UserError(f"{path}: is a {there}, and a {new} is to be written; write to another place")
+        if is_folder:
+            write_sums(temporary)
+            return
+        replaced = recorded(path) if path.exists() else []
+        digest = sha256(temporary)
+        write_seal(path, [digest, *replaced])  # first, and with both, so that at no time the file has no seal
+    if replaced:
+        write_seal(path, [digest])
+
+
+UNDER_WAY: set[Path] = set()
+"""Temporary paths that blocks are writing to."""
+KINDS = {False: "file", True: "folder"}
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Stop where something exists that is not our own output.
+
+    Raises:
+        UserError: it does.
+    """
+    if (path.exists() or path.is_symlink()) and not is_ours(path):
+        raise UserError(
+            f"{path}: exists, and it was not written by stedm, or it was changed since; it is left as it is. Write to"
+            " another place, or move it away"
+        )
+
+
+def write_seal(path: Path, digests: Sequence[str]) -> None:
+    """Record the digests that a file may have."""
+    make_folder(seal_of(path).parent)
+    with renamed_when_whole(seal_of(path)) as temporary:
+        temporary.write_text("".join(f"{digest}\n" for digest in digests), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def renamed_when_whole(path: Path) -> Iterator[Path]:
+    """As `written_whole`, of a path that is ours whatever is there.
+
+    The contents are on disk (fsync) before the name appears, so that a file that exists is whole, even after a power
+    cut. What killed writers of `path` left on this machine is removed first; of another machine's nobody here knows
+    whether they live.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
@@ -60,6 +122,16 @@ def written_whole(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         remove(temporary)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file but, say, a pipe, on which reading would wait for ever; what is not there passes.
+
+    Raises:
+        UserError: it is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}, and a file is needed")
 
 
 def make_folder(path: Path) -> None:

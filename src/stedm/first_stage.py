@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from stedm import config
 from stedm.device import autocast, device, device_name
-from stedm.errors import UserError
 from stedm.files import provenance, readable, write_json, written_whole
 from stedm.hdf5 import new_file
 from stedm.images import dihedral, to_images
+from stedm.models import check_model_folder, load_diffusers_model, load_pretrained
 from stedm.processes import BatchRng
 from stedm.store import PatchFile
 from stedm.style.moments import BANDS, filtered, image_moments, remove_moments, root, set_moments
@@ -243,20 +243,8 @@ def prepare_first_stage(options: config.PretrainedFirstStageOptions, split: Path
     Raises:
         UserError: it cannot be loaded, or is none.
     """
-    from diffusers import AutoModel
-
     stage = options.first_stage
-    where = {"subfolder": stage.subfolder} if stage.subfolder else {}
-    try:
-        model = AutoModel.from_pretrained(stage.path, **where)
-    except Exception as error:  # diffusers and the hub raise a dozen types for a wrong path or no network
-        raise UserError(
-            f"first_stage.path: {stage.path!r} cannot be loaded ({error}). Give a folder that diffusers'"
-            " save_pretrained wrote, or a hub id (needs the network, or a filled cache); see also first_stage.subfolder"
-        ) from error
-    if type(model) not in FIRST_STAGES:
-        known = ", ".join(kind.__name__ for kind in FIRST_STAGES if kind is not PixelFirstStage)
-        raise UserError(f"first_stage.path: {stage.path!r} is of class {type(model).__name__}; give one of {known}")
+    model = load_pretrained(stage.path, stage.subfolder, [kind for kind in FIRST_STAGES if kind is not PixelFirstStage])
     files = files_of(split, patches)
     with written_whole(out) as folder:
         save_scaled(model.to(device()).eval(), files, folder)
@@ -276,10 +264,13 @@ def save_scaled(module: Any, files: list[PatchFile], folder: Path) -> None:
 
 
 def load_autoencoder(folder: Path) -> Any:
-    """The autoencoder that `train_first_stage` or `prepare_first_stage` wrote, for use only."""
-    from diffusers import AutoModel
+    """The autoencoder that `train_first_stage` or `prepare_first_stage` wrote, for use only.
 
-    return AutoModel.from_pretrained(str(folder)).to(device()).eval().requires_grad_(False)
+    Raises:
+        UserError: the folder holds another model, or is damaged.
+    """
+    check_model_folder(folder)
+    return load_diffusers_model(folder, *FIRST_STAGES).to(device()).eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -294,13 +285,14 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
             with new_file(temporary / f"{file.slide}.h5") as cache:
+                cache.attrs.update(slide=file.slide, patches=file.fingerprint)
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(options.device):
                         latents = first_stage.encode(to_images(views).to(device())).half().cpu().numpy()
                     if "latents" not in cache:
                         shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
-                        cache.create_dataset("latents", shape, "f2", chunks=chunk)
+                        cache.create_dataset("latents", shape, "f2", chunks=chunk, fletcher32=True)
                     cache["latents"][index] = latents
             log.info("%s: latents of %d patches", file.slide, len(file))
         inputs = fingerprints(files) | {"first_stage": weights_fingerprint(module)}

@@ -4,11 +4,13 @@
     labels     (N, P, P) uint8, the layouts that the images follow, 255 = no layout
     image_id   (N,) int64, the image's number in the plan
     redraws    (N,) int64, how often the image was generated again
+    checksums  (N, 2) uint32, CRC-32 of each image and of its layout
 
 Attributes: class_names, patch_size, styled (whether styles were read), generator, fingerprint (of all data sets).
 """
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ import h5py
 import numpy as np
 
 from stedm.files import written_whole
-from stedm.hdf5 import new_file
+from stedm.hdf5 import new_file, read_all
 from stedm.store import ImageFile, Rows
 
 
@@ -51,14 +53,18 @@ def write_shard(
         digest = hashlib.sha256()
         pixels, labels = Rows(file, "imgs", (size, size, 3)), Rows(file, "labels", (size, size))
         numbers: list[tuple[int, int]] = []
+        checksums: list[tuple[int, int]] = []
         for one in images:
-            digest.update(pixels.append(one.image))
-            digest.update(labels.append(one.layout))
+            stored = pixels.append(one.image), labels.append(one.layout)
+            checksums.append((zlib.crc32(stored[0]), zlib.crc32(stored[1])))
+            digest.update(stored[0])
+            digest.update(stored[1])
             numbers.append((one.image_id, one.redraws))
         pixels.finish()
         labels.finish()
         image_id, redraws = np.array(numbers, "i8").reshape(-1, 2).T
         file["image_id"], file["redraws"] = image_id, redraws
+        file["checksums"] = np.array(checksums, "u4").reshape(-1, 2)
         digest.update(image_id.tobytes() + redraws.tobytes())
         fingerprint = digest.hexdigest()
         file.attrs.update(
@@ -74,7 +80,7 @@ class Shard(ImageFile):
     redraws: np.ndarray
 
     def read(self, file: h5py.File) -> None:
-        self.image_id, self.redraws = file["image_id"][()], file["redraws"][()]
+        self.image_id, self.redraws = read_all(file["image_id"]), read_all(file["redraws"])
 
 
 class Shards:

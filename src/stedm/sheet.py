@@ -11,9 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from stedm.config import Patches, Slides, Study, choices
+from stedm.config.base import unshowable
 from stedm.errors import UserError
-from stedm.files import written_whole
+from stedm.files import check_regular, written_whole
+from stedm.seals import is_ours
 from stedm.spreadsheet import Row, read_csv
+from stedm.tables import changed_texts, plain, safe_for_spreadsheets
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
@@ -54,6 +57,7 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
         UserError: all problems of the sheet, each with its line number.
     """
     sheet = Path(options.sheet)
+    check_regular(sheet)
     header, rows = read_csv(sheet, REQUIRED + OPTIONAL)
     problems = check_header(sheet, header)
     if not rows and not problems:
@@ -62,7 +66,8 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
         raise UserError(problems)
     root = Path(options.root) if options.root else sheet.parent
     slides = []
-    for number, values in rows:
+    for number, row in rows:
+        values = {key: plain(value) for key, value in row.items()}
         slide, wrong = read_row(values, root, made_here)
         problems += [f"{sheet}, line {number} (slide {slide.slide!r}): {text}" for text in wrong]
         slides.append((number, slide))
@@ -108,6 +113,8 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
     role = values.get("split", "")
     if role and role not in ROLES:
         problems.append(f"split {role!r} is not one of {', '.join(ROLES)}")
+    if wrong := unshowable(values.get("group", "")):
+        problems.append(f"group: the characters {wrong!r} cannot be shown; leave them out")
     path, annotation = paths["path"] or Path(), paths["annotation"]
     return Slide(path=path, annotation=annotation, mpp=mpp, split=role, **names), problems
 
@@ -187,14 +194,32 @@ def path_pattern(slides: Sequence[Slide], column: str) -> str:
             f"slides.sheet, column {column}: rendered files must lie in one folder and be named after the column slide,"
             " such as P01.tiff and P01.geojson; rename them"
         )
-    return patterns.pop()
+    pattern = patterns.pop()
+    if set("{}") & set(pattern.replace("{slide}.", "", 1)):
+        raise UserError(
+            f"slides.sheet, column {column}: {pattern} has braces, which Snakemake reads as wildcards; rename it"
+        )
+    return pattern
 
 
 def read_study_sheet(study: Study) -> list[Slide]:
-    """The sheet of a study; phantoms need not have been rendered yet. Questions that it raises are logged."""
+    """The sheet of a study; phantoms need not have been rendered yet. Questions that it raises are logged.
+
+    Raises:
+        UserError: the sheet is wrong, or files where phantoms would be rendered are the user's: Snakemake would remove
+            them.
+    """
     slides = read_sheet(study.slides, made_here=study.phantoms is not None)
     for question in similar_names(slides):
         log.warning("%s: %s", study.slides.sheet, question)
+    if study.phantoms is not None:
+        files = [path for slide in slides for path in (slide.path, slide.annotation) if path is not None]
+        if users := [path for path in files if (path.exists() or path.is_symlink()) and not is_ours(path)]:
+            raise UserError(
+                f"phantoms: {study.slides.sheet} names {len(users)} files that are there and were not rendered, such as"
+                f" {users[0]}; rendering would replace them. Remove the section phantoms to use your slides, or move"
+                " them away"
+            )
     return slides
 
 
@@ -249,7 +274,7 @@ def write_sheet(path: Path, slides: list[Slide]) -> None:
     """Write a sheet with resolved paths, for the commands of later stages."""
     table = pd.DataFrame([slide.record() for slide in slides], columns=[*REQUIRED, *OPTIONAL])
     with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False)
+        changed_texts(table, safe_for_spreadsheets).to_csv(temporary, index=False)
 
 
 def slides_by_name(path: Path) -> dict[str, Slide]:

@@ -7,6 +7,9 @@ labels           (N, P, P) uint8, 255 = not annotated; an unannotated slide's ta
 coords           (N, 2) int64, level-0 x, y of the top-left corner, with CLAM's and TRIDENT's attributes
 tissue           (N,) float32 in [0, 1], share of tissue
 class_fractions  (N, C) float32 in [0, 1], share of each class among all pixels
+checksums        (N, 2) uint32, CRC-32 of each image (its pixels, or its JPEG file) and of its labels
+
+`attributes` and `seal` are explained in `stedm.hdf5`.
 """
 
 import contextlib
@@ -23,15 +26,16 @@ import numpy as np
 import simplejpeg
 
 from stedm.config import IGNORE_INDEX
-from stedm.errors import UserError
 from stedm.files import written_whole
-from stedm.hdf5 import new_file
+from stedm.hdf5 import attributes, naming, new_file, open_file, open_ours, read_all
 
 BATCH = 64
 OPEN_FILES = 128
 """Files that a process keeps open: a study may have more slides than a process may open files."""
 JPEG_CHUNK = 2**16
 """Bytes."""
+LARGEST_PATCH = 8192
+"""Pixels along a side."""
 GZIP = 1
 """Level of gzip, as far as it is used."""
 FULL_COLOUR = 95
@@ -90,16 +94,21 @@ def write_patches(
         coords: list[tuple[int, int]] = []
         tissue: list[float] = []
         fractions: list[np.ndarray] = []
+        checksums: list[tuple[int, int]] = []
+        blank = zlib.crc32(bytes([IGNORE_INDEX]) * size**2)
         for image, label, position, share in patches:
-            digest.update(images.append(image))
-            counts = np.zeros(len(class_names))
+            stored = images.append(image)
+            digest.update(stored)
+            counts, checksum = np.zeros(len(class_names)), blank
             if label is not None:
                 label = np.ascontiguousarray(label)
+                checksum = zlib.crc32(label.data)
                 make_room(labels, len(coords) + 1)
                 data = label.data if jpeg_quality is None else zlib.compress(label.data, GZIP)
                 labels.id.write_direct_chunk((len(coords), 0, 0), data)
                 digest.update(label.data)
                 counts[:] = [np.count_nonzero(label == index) for index in range(len(class_names))]
+            checksums.append((zlib.crc32(stored), checksum))
             fractions.append(counts / size**2)
             coords.append(position)
             tissue.append(share)
@@ -108,6 +117,7 @@ def write_patches(
         file["coords"] = np.array(coords, "i8").reshape(-1, 2)
         file["tissue"] = np.array(tissue, "f4")
         file["class_fractions"] = np.array(fractions, "f4").reshape(-1, len(class_names))
+        file["checksums"] = np.array(checksums, "u4").reshape(-1, 2)
         digest.update(file["coords"][()].tobytes())
         file["coords"].attrs.update(coords_attributes or {})
         file.attrs.update(attributes(len(coords)) if callable(attributes) else attributes)
@@ -163,30 +173,15 @@ class Jpegs:
 
 
 @contextlib.contextmanager
-def naming(path: Path, remedy: str | None = None) -> Iterator[None]:
-    """Errors of reading an HDF5 file say which it is, as h5py's do not, and what to do (by default: delete it).
-
-    Raises:
-        UserError: it is cut short, damaged, or not what it should be.
-    """
-    try:
-        yield
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        what_to_do = remedy or "delete it and run again, which makes it anew"
-        raise UserError(f"{path}: cannot be read, it may be cut short ({error}); {what_to_do}") from error
-
-
-@contextlib.contextmanager
 def open_cache(folder: Path, slide: str) -> Iterator[h5py.File]:
     """What a folder of latents or embeddings has of a slide, open for reading.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or another slide's.
     """
-    path = folder / f"{slide}.h5"
-    with naming(path, f"delete {folder} and run again, which makes it anew"), h5py.File(path, "r") as file:
+    with open_ours(folder / f"{slide}.h5", f"delete {folder} and run again, which makes it again") as file:
+        if (found := attributes(file)["slide"]) != slide:
+            raise ValueError(f"it is of slide {found!r}")
         yield file
 
 
@@ -203,11 +198,29 @@ class ImageFile:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        with naming(self.path), h5py.File(self.path, "r") as file:
-            self.attributes: dict[str, Any] = dict(file.attrs)
-            self.jpeg_offsets: np.ndarray | None = file["jpeg_offsets"][()] if "jpeg" in file else None
-            self.count: int = len(file["labels"])
+        with open_ours(self.path) as file:
+            self.attributes = attributes(file)
+            self.jpeg_offsets: np.ndarray | None = read_all(file["jpeg_offsets"]) if "jpeg" in file else None
+            self.checksums = read_all(file["checksums"])
+            self.count = len(self.checksums)
+            self.checked = np.zeros((self.count, 2), bool)
+            self.check_shapes(file)
             self.read(file)
+
+    def check_shapes(self, file: h5py.File) -> None:
+        """Refuse data sets that do not belong together.
+
+        Raises:
+            ValueError: they do not, or patches are larger than any.
+        """
+        size = self.patch_size
+        expected: dict[str, tuple[int, ...]] = {"labels": (self.count, size, size)}
+        if self.jpeg_offsets is None:
+            expected["imgs"] = (self.count, size, size, 3)
+        if size > LARGEST_PATCH or any(
+            file[name].shape != shape or file[name].dtype != np.uint8 for name, shape in expected.items()
+        ):
+            raise ValueError(f"it has not {self.count} images and labels of {size} px")
 
     def read(self, file: h5py.File) -> None:
         """Read what else the file has."""
@@ -220,7 +233,7 @@ class ImageFile:
         """The open file, to be read at once: where too many are open, the one that was read longest ago is closed."""
         opened = OPENED.pop(self, None)
         if opened is None:
-            file = h5py.File(self.path, "r", rdcc_nbytes=0)  # no cache of chunks: a patch is seldom read twice in a row
+            file = open_file(self.path, rdcc_nbytes=0)  # no cache of chunks: a patch is seldom read twice in a row
             opened = Opened(file, file["imgs" if self.jpeg_offsets is None else "jpeg"], file["labels"])
         if len(OPENED) >= OPEN_FILES:
             OPENED.pop(next(iter(OPENED)))
@@ -254,9 +267,9 @@ class ImageFile:
         with naming(self.path):
             images = self.opened.images
             if self.jpeg_offsets is None:
-                return images[index]
+                return self.checked_row(0, index, images[index])
             start, end = self.jpeg_offsets[index], self.jpeg_offsets[index + 1]
-            return simplejpeg.decode_jpeg(images[start:end], "RGB", strict=True)
+            return simplejpeg.decode_jpeg(self.checked_row(0, index, images[start:end]), "RGB", strict=True)
 
     def labels(self, index: int) -> np.ndarray:
         """(P, P) uint8, 255 = not annotated.
@@ -265,7 +278,19 @@ class ImageFile:
             UserError: the file is damaged.
         """
         with naming(self.path):
-            return self.opened.labels[index]
+            return self.checked_row(1, index, self.opened.labels[index])
+
+    def checked_row(self, column: int, index: int, row: np.ndarray) -> np.ndarray:
+        """What was read, compared with its checksum the first time that this process reads it.
+
+        Raises:
+            ValueError: it is not what was written.
+        """
+        if not self.checked[index, column]:
+            if zlib.crc32(row.data) != self.checksums[index, column]:
+                raise ValueError(f"{('image', 'labels')[column]} {index}: the checksum does not match")
+            self.checked[index, column] = True
+        return row
 
     def images(self) -> Iterator[np.ndarray]:
         """All images in batches (≤ 64, P, P, 3) uint8."""
@@ -281,8 +306,8 @@ class PatchFile(ImageFile):
     class_fractions: np.ndarray
 
     def read(self, file: h5py.File) -> None:
-        self.coords, self.tissue = file["coords"][()], file["tissue"][()]
-        self.class_fractions = file["class_fractions"][()]
+        self.coords, self.tissue = read_all(file["coords"]), read_all(file["tissue"])
+        self.class_fractions = read_all(file["class_fractions"])
 
     @property
     def slide(self) -> str:
@@ -303,5 +328,13 @@ os.register_at_fork(after_in_child=OPENED.clear)  # a forked worker opens its ow
 
 
 def patch_file(folder: Path, slide: str) -> PatchFile:
-    """The patch file of a slide."""
-    return PatchFile(Path(folder) / f"{slide}.h5")
+    """The patch file of a slide.
+
+    Raises:
+        UserError: the file of its name is another slide's.
+    """
+    file = PatchFile(Path(folder) / f"{slide}.h5")
+    with naming(file.path):
+        if file.slide != slide:
+            raise ValueError(f"it is of slide {file.slide!r}")
+    return file

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from stedm import config
 from stedm.config import PlanOptions, ShardOptions
 from stedm.device import device
-from stedm.diffusion.pipeline import StyleLayoutPipeline
+from stedm.diffusion.pipeline import load_pipeline
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.images import to_pixels
@@ -210,7 +210,7 @@ def generate_shard(
     """
     table = PLAN.read(plan)
     table = table[table["shard"] == shard]
-    pipeline = StyleLayoutPipeline.from_pretrained(generator).to(device())
+    pipeline = load_pipeline(generator).to(device())
     pipeline.set_progress_bar_config(disable=True)
     names = set(table["layout_slide"]) | set(table["style_slide"])
     files = {name: patch_file(patches, name) for name in names}

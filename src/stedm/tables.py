@@ -1,15 +1,19 @@
 """Our own tables: what columns each has and of what type, said once, for those who write and those who read.
 
-Names stay names when a table is read: "001" is not a number, and a patient called "NA" is not missing.
+Names stay names when a table is read: "001" is not a number, and a patient called "NA" is not missing. Text that a
+spreadsheet would take for a formula is written with an apostrophe before it, as spreadsheets themselves ask for.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from stedm.errors import UserError
+from stedm.seals import check_unchanged
 
 TEXT, WHOLE, COUNT, NUMBER, FLAG = "str", "int64", "Int64", "float64", "boolean"
 """Text, never missing; a whole number; one that may be missing; a number or NaN; true, false or missing."""
@@ -33,8 +37,9 @@ class Table:
         """Read a table of this kind; columns that are not listed have the types that pandas finds.
 
         Raises:
-            UserError: it is not such a table.
+            UserError: it is not such a table, or was changed or cut short after it was written.
         """
+        check_unchanged(path)
         known = {**self.columns, **(self.optional or {})}
         numbers = {name: [""] for name, kind in known.items() if kind != TEXT}
         try:
@@ -45,13 +50,36 @@ class Table:
             raise UserError(f"{path}: cannot be read as a table ({error}); make it with `{self.made_by}`") from error
         if missing := [name for name in self.columns if name not in table.columns]:
             raise UserError(f"{path}, line 1: has no column {', '.join(missing)}; make it with `{self.made_by}`")
-        return table
+        return changed_texts(table, plain)
 
     def write(self, table: pd.DataFrame, path: Path, digits: int | None = None) -> None:
         """Write a table of this kind, its listed columns first, numbers with so many significant digits (all)."""
         others = [name for name in table.columns if name not in self.columns]
-        ordered = table[[*self.columns, *others]]
+        ordered = changed_texts(table[[*self.columns, *others]], safe_for_spreadsheets)
         ordered.to_csv(path, index=False, float_format=None if digits is None else f"%.{digits}g")
+
+
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text begins that a spreadsheet computes; or that is written like one, with apostrophes."""
+
+
+def changed_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """A table with all its texts changed; other values, missing ones and types stay."""
+    changed = table.copy()
+    for name in [name for name in table if not is_numeric_dtype(table[name])]:
+        changed[name] = [change(value) if isinstance(value, str) else value for value in table[name]]
+        changed[name] = changed[name].astype(table[name].dtype)
+    return changed
+
+
+def safe_for_spreadsheets(text: str) -> str:
+    """The same text, with an apostrophe before it where it looks like a formula."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def plain(text: str) -> str:
+    """Inverse of `safe_for_spreadsheets`."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 RUN = {"study": TEXT, "split": TEXT, "annotated_patients": WHOLE, "repeat": WHOLE}

@@ -82,19 +82,19 @@ def test_map_and_polygons_are_the_slide_at_its_place(model, tmp_path):
     labels = small.repeat(2, 0).repeat(2, 1)
     slide = write_slide(tmp_path / "S1.tiff", COLOURS[labels], 0.25)
     predict_slides(OPTIONS, model(mpp=0.5), [slide], out=tmp_path / "out")
-    with tifffile.TiffFile(tmp_path / "out/S1.tif") as file:
+    with tifffile.TiffFile(tmp_path / "out/S1.prediction.tif") as file:
         found = file.asarray()
         assert file.pages[0].get_resolution("MICROMETER")[0] == pytest.approx(1 / 0.5)
     np.testing.assert_array_equal(found, small)
 
-    polygons = read_annotation(tmp_path / "out/S1.geojson", CLASSES, Annotations(), (1010, 1240))
+    polygons = read_annotation(tmp_path / "out/S1.prediction.geojson", CLASSES, Annotations(), (1010, 1240))
     assert polygons.bounds == (0, 0, 1010, 1240)
     again = polygons.rasterise(0, 0, 1010, 1240, 1.0)
     assert (again != 255).all()
     for value in range(3):
         overlap = ((again == value) & (labels == value)).sum() / ((again == value) | (labels == value)).sum()
         assert overlap > 0.98
-    features = json.loads((tmp_path / "out/S1.geojson").read_text())["features"]
+    features = json.loads((tmp_path / "out/S1.prediction.geojson").read_text())["features"]
     named = {item["properties"]["classification"]["name"]: item for item in features}
     assert len(features) == 4  # stroma around and within, tumour, necrosis
     assert [len(named[name]["geometry"]["coordinates"]) for name in ("tumour", "necrosis")] == [3, 1]
@@ -131,9 +131,9 @@ def test_glass_is_neither_predicted_nor_outlined(model, tmp_path):
     predict_slides(OPTIONS, model(mpp=0.5, tissue=Tissue(mpp=4.0)), [slide], out=tmp_path / "out")
     expected = np.full((1024, 1024), 255, np.uint8)
     expected[256:640, 128:512] = 1
-    found = tifffile.imread(tmp_path / "out/S1.tif")
+    found = tifffile.imread(tmp_path / "out/S1.prediction.tif")
     assert (found != expected).sum() <= 4 * 8**2  # corners that the mask's median filter rounds
-    (feature,) = json.loads((tmp_path / "out/S1.geojson").read_text())["features"]
+    (feature,) = json.loads((tmp_path / "out/S1.prediction.geojson").read_text())["features"]
     assert feature["properties"]["classification"]["name"] == "tumour"
     starts = np.linspace(0, 1024 - 32, 43).round()
     across, down = (((starts > low - 32) & (starts < high)).sum() for low, high in ((128, 512), (256, 640)))
@@ -146,7 +146,7 @@ def test_images_of_any_size_without_scale(model, tmp_path, size):
     labels[:, size[1] // 2 :] = 2
     Image.fromarray(COLOURS[labels]).save(tmp_path / "S1.png")
     predict_slides(OPTIONS, model(level=0), [tmp_path / "S1.png"], out=tmp_path / "out")
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/S1.tif"), labels)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/S1.prediction.tif"), labels)
 
 
 def test_a_bad_slide_stops_no_other_and_what_is_done_is_not_redone(model, tmp_path):
@@ -163,8 +163,8 @@ def test_a_bad_slide_stops_no_other_and_what_is_done_is_not_redone(model, tmp_pa
     broken, without_scale = caught.value.messages
     assert "B.svs" in broken
     assert "C.tif: no resolution" in without_scale and "--mpp" in without_scale
-    files = {f"{name}.{kind}" for name in "AD" for kind in ("tif", "geojson", "json")}
-    assert {file.name for file in out.iterdir()} == files
+    files = {f"{name}.prediction.{kind}" for name in "AD" for kind in ("tif", "geojson", "json")}
+    assert {file.name for file in out.iterdir()} == files | {".stedm"}
 
     (slides / "B.svs").unlink()
     before = sum(model.seen)
@@ -173,13 +173,42 @@ def test_a_bad_slide_stops_no_other_and_what_is_done_is_not_redone(model, tmp_pa
     assert predicted == 3 * before / 2
     predict_slides(OPTIONS, folder, [slides], out=out, mpp=0.5)
     assert sum(model.seen) == before + predicted  # nothing
-    (out / "D.geojson").unlink()
+    (out / "D.prediction.geojson").unlink()
     predict_slides(OPTIONS, folder, [slides], out=out, mpp=0.5)
     assert sum(model.seen) == before + predicted * 4 / 3  # D
     predict_slides(OPTIONS, folder, [slides / "A.tif"], out=out, mpp=0.5, redo=True)
     assert sum(model.seen) == before + predicted * 5 / 3  # A, as asked
     predict_slides(OPTIONS, model(mpp=0.5, size=64), [slides / "A.tif"], out=out, mpp=0.5)
     assert sum(model.seen) == before + predicted * 5 / 3 + 1  # another model
+
+
+def test_a_pathologists_files_are_left_as_they_are(model, tmp_path):
+    """In the folder for the results there are annotations of the slides' names, and even of the results' names."""
+    out = tmp_path / "annotations"
+    out.mkdir()
+    mine = ["S1.geojson", "S1.tif", "S1.json", "S2.prediction.geojson", "S3.prediction.json"]
+    for name in mine:
+        (out / name).write_text("drawn in three days")
+    slides = [write_slide(tmp_path / f"S{number}.tiff", COLOURS[phantom(64, 64)], 0.5) for number in (1, 2, 3)]
+    with pytest.raises(UserError) as caught:
+        predict_slides(OPTIONS, model(mpp=0.5), slides, out=out)
+    assert [message.partition(": ")[0] for message in caught.value.messages] == [f"{out}/{name}" for name in mine[3:]]
+    assert {(out / name).read_text() for name in mine} == {"drawn in three days"}
+    assert (out / "S1.prediction.tif").exists()
+
+
+@pytest.mark.parametrize("ending", ["tif", "geojson", "json"])
+def test_results_that_were_cut_do_not_pass_for_done_and_are_named(model, tmp_path, ending):
+    slide = write_slide(tmp_path / "S1.tiff", COLOURS[phantom(64, 64)], 0.5)
+    folder, out = model(mpp=0.5), tmp_path / "out"
+    predict_slides(OPTIONS, folder, [slide], out=out)
+    path = out / f"S1.prediction.{ending}"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"{path}: exists, and .* was changed since"):
+        predict_slides(OPTIONS, folder, [slide], out=out)
+    path.unlink()
+    predict_slides(OPTIONS, folder, [slide], out=out)
+    assert path.exists()
 
 
 def test_what_is_broken_is_not_predicted_and_told(model, tmp_path, caplog):
@@ -191,7 +220,7 @@ def test_what_is_broken_is_not_predicted_and_told(model, tmp_path, caplog):
         file.seek(offset)
         file.write(b"\xff" * length)
     predict_slides(OPTIONS, model(mpp=0.5), [path], out=tmp_path / "out")
-    found = tifffile.imread(tmp_path / "out/S1.tif")
+    found = tifffile.imread(tmp_path / "out/S1.prediction.tif")
     np.testing.assert_array_equal(found[found != 255], labels[found != 255])
     assert (found[256:512, 256:512] == 255).all()
     assert (found[:128] != 255).all() and (found[:, :128] != 255).all()

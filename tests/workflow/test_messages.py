@@ -26,16 +26,6 @@ def test_a_missing_slide_file_is_named_with_its_line(study):
     assert line.startswith("slides.csv, line 4 (slide 'U1'): path: there is no file U1.png")
 
 
-def test_a_path_with_a_wildcard_of_snakemake_is_refused(study):
-    rows = study.rows
-    for row, name in zip(rows, ("{slide}.png", "{5f3a-11}.png", "{}.png"), strict=False):
-        (study.path / row["path"]).rename(study.path / name)
-        row["path"] = name
-    study.write(study.config, rows)
-    (line,) = stopped(study)
-    assert line == "{slide}.png: {…} in a path is a wildcard to Snakemake; rename it"
-
-
 def test_names_spelt_in_two_ways_raise_a_question(study):
     rows = study.rows
     rows[0]["patient"], rows[1]["patient"] = "anna", "Anna"

@@ -5,8 +5,6 @@ import os
 import shlex
 import sys
 
-from snakemake.io import contains_wildcard
-
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError
@@ -17,12 +15,6 @@ from stedm.versions import VERSIONS
 
 # Idle threads must sleep: spinning ones take the core that another training needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def refuse_wildcards(paths):
-    """Stop at files that Snakemake would take for patterns."""
-    if found := sorted({str(path) for path in paths if contains_wildcard(str(path))}):
-        raise UserError([f"{path}: {{…}} in a path is a wildcard to Snakemake; rename it" for path in found])
 
 
 def read_study():
@@ -39,7 +31,6 @@ def read_study():
         images = [slide.path for slide in given]
         others = [slide.annotation for slide in given if slide.annotation is not None]
         others += [path for paths in companions.values() for path in paths]
-        refuse_wildcards(images + others)
         held = contents(images, others, Path(f".snakemake/contents-{study.study}.json"))
     except UserError as error:
         sys.exit("\n".join(error.messages))
@@ -84,6 +75,11 @@ def slide_files(*slides):
     """Image and annotation files of slides, and user-supplied masks and coordinates."""
     files = [file for slide in slides for file in (SLIDES[slide].path, SLIDES[slide].annotation, *COMPANIONS[slide])]
     return [file for file in files if file is not None]
+
+
+def slide_inputs(*slides):
+    """Those of the files that can be inputs: Snakemake takes braces in a path for a wildcard, and knows no escape."""
+    return [file for file in slide_files(*slides) if not set("{}") & set(str(file))]
 
 
 def content_of(*slides):

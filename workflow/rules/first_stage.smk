@@ -76,7 +76,7 @@ rule encode_latents:
     params:
         options=options(stages.LatentsOptions),
         patches=RESULTS.patches,
-        version=VERSIONS["first_stage"],
+        version=VERSIONS["latents"],
     message:
         "Encoding patches as latents: split {wildcards.split}"
     shell:

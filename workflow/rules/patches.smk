@@ -6,7 +6,7 @@
 # 9.27 does not look for work where the rule that makes it must run again.
 rule extract_patches:
     input:
-        files=lambda wildcards: slide_files(wildcards.slide),
+        files=lambda wildcards: slide_inputs(wildcards.slide),
     output:
         patches=RESULTS.patch_file("{slide}"),
         overview=RESULTS.overview("{slide}"),

@@ -41,7 +41,7 @@ if PHANTOMS:
 rule check:
     input:
         sheet=RESULTS.sheet,
-        files=lambda wildcards: slide_files(*SLIDES),
+        files=slide_inputs(*SLIDES),
     output:
         table=RESULTS.check,
     log:

@@ -56,12 +56,14 @@ class Argument:
         details: of `argparse`.
         needed: without a study file it must be given.
         of_study: its value from a study's results and from those of the job's names that are parameters of it.
+        replaced: a file or folder that the command writes as a whole, in place of what it wrote before.
     """
 
     flag: str
     details: dict[str, Any]
     needed: bool
     of_study: Callable[..., Any] | None = None
+    replaced: bool = False
 
     @property
     def name(self) -> str:
@@ -84,8 +86,9 @@ def files(flag: str, metavar: str, help: str, of_study: Callable[..., Any] | Non
     return argument(flag, metavar, help, of_study, **({"nargs": "+"} | more))
 
 
-def out(metavar: str, help: str, of_study: Callable[..., Any] | None = None) -> Argument:
-    return argument("--out", metavar, help, of_study)
+def out(metavar: str, help: str, of_study: Callable[..., Any] | None = None, shared: bool = False) -> Argument:
+    """What is written; `shared`: a folder that others may write to as well."""
+    return Argument("--out", {"metavar": metavar, "help": help, "type": Path}, True, of_study, replaced=not shared)
 
 
 def flag(name: str, help: str) -> Argument:
@@ -141,6 +144,7 @@ class Command:
             UserError: options or arguments are missing or wrong.
         """
         from stedm import config
+        from stedm.files import refuse_to_replace
 
         kind: type[StageOptions] | None = getattr(config, self.options) if self.options else None
         if getattr(args, "study", None) is not None:
@@ -150,6 +154,9 @@ class Command:
         else:
             self.check_given(args)
             options = kind and kind.parse(args.options)
+        for item in self.arguments:
+            if item.replaced:
+                refuse_to_replace(getattr(args, item.name))  # now, and not after hours
         self.run(*([options] if options is not None else []), args)
 
     def check_given(self, args: argparse.Namespace) -> None:

@@ -43,7 +43,11 @@ def train_network(options: "SegmentationOptions", args: argparse.Namespace) -> N
     "predict",
     files("slides", "SLIDE", "slide, or folder of slides"),
     argument("--model", "DIR", "segmentation network (smp folder)"),
-    out("DIR", "for each slide a label map {slide}.tif, polygons {slide}.geojson, and {slide}.json when it is done"),
+    out(
+        "DIR",
+        "for each slide {slide}.prediction.tif (label map), .geojson (polygons) and, when it is done, .json",
+        shared=True,
+    ),
     argument("--overlap", "X", "of windows, as a share of their size (0.5)", needed=False, type=float, default=0.5),
     argument("--batch-size", "N", "windows predicted at a time (64)", needed=False, type=int, default=64),
     argument("--mpp", "X", "µm per pixel of the slides, whatever their files say", needed=False, type=float),

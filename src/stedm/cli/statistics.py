@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         "DIR",
         "scores.csv, patients.csv, arms.csv and comparisons.csv",
         lambda results: results.table("arms").parent,
+        shared=True,
     ),
 )
 def compare_arms(options: "ComparisonOptions", args: argparse.Namespace) -> None:

@@ -51,6 +51,24 @@ def normalised(name: str) -> str:
 
 ShapeName = Annotated[str, AfterValidator(normalised)]
 
+
+def unshowable(text: str) -> str:
+    """The characters of a text that no page or figure can show: control characters, marks that turn the direction."""
+    return "".join(
+        sorted({one for one in text if not (one.isprintable() or one == "\n" or unicodedata.category(one) == "Zs")})
+    )
+
+
+def showable(value: str) -> str:
+    """A text that can be shown."""
+    if wrong := unshowable(value):
+        raise ValueError(f"the characters {wrong!r} cannot be shown; leave them out")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(showable)]
+"""Free text."""
+
 CHANGES_NO_RESULT = "changes no result"
 """Marks a field that may differ between two runs of one training: it is not part of the training's identity."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stedm.config.base import Count, Name, Section, Seed, once
+from stedm.config.base import Count, Name, Section, Seed, Text, once
 from stedm.config.training import Training
 
 Ratio = Annotated[float, Field(ge=0)]
@@ -70,5 +70,5 @@ class ArmData(Section):
 class Arm(ArmData):
     """One way of training the segmentation network."""
 
-    label: str
+    label: Text
     """Its name in tables and figures."""

@@ -15,6 +15,7 @@ from stedm.config.segmentation import Arm, Segmentation
 from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
 from stedm.config.training import Device
 from stedm.errors import UserError
+from stedm.files import check_regular
 
 
 class Study(Section):
@@ -143,19 +144,38 @@ class Study(Section):
         return self.evaluation.classes or self.class_names[1:]
 
 
+LARGEST = 100_000
+"""Values in a configuration."""
+
+
 def load(path: Path) -> Study:
     """Read and validate a configuration file.
 
     Raises:
         UserError: the file is not YAML, or keys or values in it are wrong; all of them, one message each.
     """
+    check_regular(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        if expanded_size(yaml.compose(text, Loader=yaml.SafeLoader), {}) > LARGEST:
+            raise UserError(f"{path}: has more than {LARGEST:,} values, counting each alias as what it stands for")
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: is not a configuration; it must hold keys such as `study:` and `slides:`")
     return validate(data, str(path))
+
+
+def expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values a YAML document has when its aliases are written out; those that have been counted are known."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = LARGEST + 1  # if it holds itself
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else [item])]
+        known[id(node)] = 1 + sum(expanded_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def validate(data: dict[str, Any], source: str) -> Study:

@@ -131,7 +131,7 @@ def image_file(uri: str, project: str, folder: Path) -> Path | None:
     for candidate in (Path(url2pathname(urlsplit(uri).path)), Path(os.path.normpath(folder / relative))):
         if candidate.is_file():
             return candidate
-    same_name = [item for item in folder.rglob(posixpath.basename(path)) if item.is_file()]
+    same_name = [item for item in folder.rglob("*") if item.name == posixpath.basename(path) and item.is_file()]
     return same_name[0] if len(same_name) == 1 else None
 
 

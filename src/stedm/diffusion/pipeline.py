@@ -1,7 +1,9 @@
 """Sampling: a diffusers pipeline from layouts and styles to images."""
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from torch import Tensor, nn
 
 from stedm.config import IGNORE_INDEX, Objective, Sampling
 from stedm.diffusion.model import StyleLayoutUNet
-from stedm.first_stage import first_stage_of
+from stedm.first_stage import FIRST_STAGES, first_stage_of
+from stedm.models import check_model_folder, load_diffusers_model, loading, read_config
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.conditioner import StyleConditioner
-from stedm.style.encoder import StyleEncoder
+from stedm.style.encoder import StyleEncoder, load_encoder
 from stedm.style.moments import restore_moments, set_moments
 
 StyleSets = Tensor | Sequence[Tensor]
+SCHEDULERS: dict[str, Any] = {kind.__name__: kind for kind in (DDIMScheduler, DPMSolverMultistepScheduler)}
+"""Samplers that a generator may have, by name."""
 
 
 @dataclass
@@ -183,6 +188,27 @@ class StyleLayoutPipeline(DiffusionPipeline):
         if len(style_embeddings) != len(layout):
             raise ValueError(f"{len(layout)} layouts, but {len(style_embeddings)} style sets")
         return [one.to(self.device) for one in style_embeddings]
+
+
+def load_pipeline(folder: Path) -> StyleLayoutPipeline:
+    """The generator of a folder. As `StyleLayoutPipeline.from_pretrained`, but of our classes alone.
+
+    Raises:
+        UserError: the folder is no generator, or damaged.
+    """
+    check_model_folder(folder)
+    index = read_config(folder, "model_index.json", {"StyleLayoutPipeline"})
+    scheduler = read_config(folder / "scheduler", "scheduler_config.json", SCHEDULERS)
+    parts = {
+        "unet": load_diffusers_model(folder / "unet", StyleLayoutUNet),
+        "aggregator": load_diffusers_model(folder / "aggregator", StyleAggregator),
+        "first_stage": load_diffusers_model(folder / "first_stage", *FIRST_STAGES),
+        "style_encoder": load_encoder(folder) if (folder / "style_encoder").exists() else None,
+    }
+    with loading(folder, "a generator"):
+        parts["scheduler"] = SCHEDULERS[scheduler["_class_name"]].from_config(scheduler)
+        settings = inspect.signature(StyleLayoutPipeline.__init__).parameters.keys() - {"self", *parts}
+        return StyleLayoutPipeline(**parts, **{name: index[name] for name in settings})
 
 
 def each_set(function: Callable[[Tensor], Iterable[Tensor]], sets: Sequence[Tensor]) -> list[Tensor]:

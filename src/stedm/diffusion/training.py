@@ -1,6 +1,5 @@
 """Training of a generator."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sample
 from stedm.errors import UserError
 from stedm.first_stage import FirstStage, first_stage_of, load_autoencoder, pixel_first_stage
 from stedm.processes import BatchRng
+from stedm.seals import read_json
 from stedm.store import open_cache
 from stedm.style.conditioner import build_conditioner
 from stedm.style.moments import remove_moments, set_moments
@@ -197,7 +197,7 @@ def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
     Raises:
         UserError: from other patches than the training's.
     """
-    made_from = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["inputs"]
+    made_from = read_json(folder / "provenance.json")["inputs"]
     if any(made_from.get(slide) != value for slide, value in inputs.items()):
         raise UserError(f"{folder}: was made from other patches than those of this training; make it again")
     return made_from

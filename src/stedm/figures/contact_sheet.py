@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stedm.files import written_whole
+from stedm.seals import check_unchanged
 from stedm.sheet import slides_by_name
 from stedm.slides.overview import PICTURE
 from stedm.store import patch_file
@@ -124,6 +125,7 @@ def plot_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> 
 
 def slide_picture(overview: Path) -> Image.Image:
     """The slide in an overview, without title and legend."""
+    check_unchanged(overview)
     with Image.open(overview) as image:
         left, upper, right, lower = map(int, image.info[PICTURE].split())
         return image.convert("RGB").crop((left, upper, right, lower))

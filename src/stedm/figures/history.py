@@ -49,14 +49,18 @@ def read_histories(folders: Sequence[Path], labels: Mapping[str, str]) -> dict[s
 def plot_panel(axes: Axes, histories: Mapping[str, Sequence[pd.DataFrame]], reference: str) -> None:
     """One kind of network."""
     colours = arm_colours(list(histories), reference)
+    handles = []
     for name, tables in histories.items():
-        label = wrapped(name)
         for table in tables:
-            axes.plot(table["step"], table["loss"], color=colours[name], linewidth=0.8, alpha=0.8, label=label)
-            label = "_"  # one entry in the legend for all trainings
+            (line,) = axes.plot(table["step"], table["loss"], color=colours[name], linewidth=0.8, alpha=0.8)
+        handles.append(line)  # one entry in the legend for all trainings
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0, handlelength=1.2)
+    texts = list(map(wrapped, histories))
+    places = list(map(str, range(len(texts))))
+    legend = axes.legend(handles, places, loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0, handlelength=1.2)
+    for entry, text in zip(legend.get_texts(), texts, strict=True):
+        entry.set_text(text)  # a label that begins with "_" would be left out
     axes.grid(linewidth=0.3, color="#d9d9d9")

@@ -12,6 +12,7 @@ from stedm.config import IGNORE_INDEX, MapsOptions, PatchesOptions
 from stedm.errors import UserError
 from stedm.evaluation.statistics import patient_metrics
 from stedm.figures.style import MM, WIDTH, class_legend, coloured, figure, show, wrapped
+from stedm.seals import check_unchanged
 from stedm.sheet import Slide, slides_by_name
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
@@ -71,6 +72,8 @@ def shown_arms(options: MapsOptions, scores: pd.DataFrame) -> list[str]:
 
 def plot_slide(row: Sequence[Axes], options: MapsOptions, slide: Slide, folders: Mapping[str, Path]) -> None:
     """A slide, its annotation, and its map by each arm, whose run is in this folder."""
+    for folder in folders.values():
+        check_unchanged(folder / f"maps/{slide.slide}.png")
     with Image.open(next(iter(folders.values())) / f"maps/{slide.slide}.png") as found:
         place = [float(found.info[key]) for key in ("level0_x", "level0_y", "downsample")]
         size = found.size

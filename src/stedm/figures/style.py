@@ -45,6 +45,7 @@ RC: dict[Any, Any] = {
     "axes.spines.right": False,
     "legend.frameon": False,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a dollar sign in a label is one
 }
 
 

@@ -5,20 +5,25 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
+from safetensors.torch import load_file
+from segmentation_models_pytorch.encoders import get_encoder_names
 from torch import nn
 from tqdm import tqdm
 
 from stedm.config import IGNORE_INDEX, Origin, Patches, Section, TissueClass, Windows
 from stedm.device import device, device_name
 from stedm.errors import UserError
-from stedm.files import file_fingerprint, provenance, write_json, written_whole
+from stedm.files import file_fingerprint, provenance, refuse_to_replace, write_json, written_whole
+from stedm.models import check_model_folder, loading
+from stedm.seals import is_ours, read_json
 from stedm.segmentation.data import normalised
 from stedm.segmentation.label_map import TILE, write_label_map
 from stedm.segmentation.outlines import Outlines, write_geojson
@@ -57,15 +62,36 @@ class Dataset(Section):
     patches: Patches
 
 
+class NetworkSettings(Section):
+    """What we choose of a network, within what can be built: from `config.json` of its folder."""
+
+    encoder_name: str
+    encoder_depth: Annotated[int, Field(ge=3, le=5)]
+    decoder_channels: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=5)]
+    classes: Annotated[int, Field(ge=1, le=255)]
+
+
 def load_network(folder: Path) -> nn.Module:
     """The network that `train_network` wrote, on the device, in eval mode.
 
+    It is built from the few settings that we choose; its class, weights and encoder are none that a stranger names.
+
     Raises:
-        UserError: there is no such network in the folder.
+        UserError: there is no such network in the folder, or it is damaged.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no segmentation network (config.json is missing); train it first")
-    return smp.from_pretrained(str(folder)).to(device(), memory_format=torch.channels_last).eval()
+    check_model_folder(folder)
+    found = read_json(folder / "config.json")
+    with loading(folder, "a segmentation network"):
+        settings = NetworkSettings.model_validate({key: found[key] for key in NetworkSettings.model_fields})
+        name = settings.encoder_name
+        known = timm.is_model(name.removeprefix("tu-")) if name.startswith("tu-") else name in get_encoder_names()
+        if found["_model_class"] != "Unet" or not known:
+            raise ValueError(f"it is a {found['_model_class']} with encoder {name!r}, not a Unet with a known one")
+        network = smp.Unet(encoder_weights=None, **settings.model_dump())
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.to(device(), memory_format=torch.channels_last).eval()
 
 
 def load_dataset(folder: Path) -> Dataset:
@@ -110,8 +136,8 @@ def predict_slides(
 ) -> None:
     """Apply a network to slides, each on its own: what goes wrong with one is told in the end.
 
-    A slide gets `{slide}.tif` (label map), `{slide}.geojson` (polygons) and, when it is done, `{slide}.json`
-    (provenance). A slide that this model has done already is passed over.
+    A slide gets `{slide}.prediction.tif` (label map), `{slide}.prediction.geojson` (polygons) and, when it is done,
+    `{slide}.prediction.json` (provenance). A slide that this model has done already is passed over.
 
     Args:
         options: overlap and batch size.
@@ -143,9 +169,11 @@ def predict_slides(
                 log.info("%s: is done", place)
                 continue
             log.info("%s", place)
-            (out / f"{slide.slide}.json").unlink(missing_ok=True)  # it would speak for what comes now
+            for path in results_of(out, slide.slide):
+                refuse_to_replace(path)
+            results_of(out, slide.slide)[0].unlink(missing_ok=True)  # it would speak for what comes now
             predict_slide(options, network, dataset, slide, origin, out)
-            write_json(out / f"{slide.slide}.json", made_from)
+            write_json(results_of(out, slide.slide)[0], made_from)
         except (UserError, OSError) as error:
             log.error("%s: failed: %s", place, error)
             problems += error.messages if isinstance(error, UserError) else [f"{slide.path}: {error.strerror or error}"]
@@ -182,10 +210,15 @@ def find_slides(paths: Sequence[Path], out: Path, mpp: float | None) -> list[Sli
     return [Slide(name, name, path, mpp=mpp) for name, path in first.items()]
 
 
+def results_of(out: Path, name: str) -> list[Path]:
+    """Provenance, label map and polygons of a slide."""
+    return [out / f"{name}.prediction{ending}" for ending in (".json", ".tif", ".geojson")]
+
+
 def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
-    """Whether a slide's results are there, from this model and these options."""
-    files = [out / f"{name}{suffix}" for suffix in (".json", ".tif", ".geojson")]
-    if not all(file.is_file() for file in files):
+    """Whether a slide's results are there, whole and unchanged, from this model and these options."""
+    files = results_of(out, name)
+    if not all(is_ours(file) for file in files):
         return False
     found = json.loads(files[0].read_text(encoding="utf-8"))
     return all(found[key] == made_from[key] for key in ("options", "inputs"))
@@ -225,7 +258,8 @@ def predict_slide(
         strips = on_tissue(label_strips(bands, height, width), tissue, (left0, top0), downsample)
         shown = tqdm(strips, slide.slide, -(-height // TILE), unit="strip", disable=None)
         outlines = Outlines()
-        with written_whole(out / f"{slide.slide}.tif") as tiff, written_whole(out / f"{slide.slide}.geojson") as text:
+        _, label_map, polygons = results_of(out, slide.slide)
+        with written_whole(label_map) as tiff, written_whole(polygons) as text:
             write_label_map(tiff, outlines.watch(shown), (height, width), dataset.classes, opened.patch_mpp)
             write_geojson(text, outlines.polygons(), dataset.classes, downsample)
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from stedm.errors import UserError
-from stedm.store import naming
+from stedm.hdf5 import naming, open_file, read_all
 
 TOLERANCE = 0.03
 """Magnifications are rounded: 256 px at "20×" are 512 level-0 pixels to TRIDENT, and 507 on a slide of 0.2525 µm/px."""
@@ -29,8 +28,8 @@ def read_coords(path: Path, dimensions: tuple[int, int], side: float) -> np.ndar
     Raises:
         UserError: the file is damaged, another slide's, or of patches of another size.
     """
-    with naming(path, "make it anew with the tool that wrote it"), h5py.File(path, "r") as file:
-        coords, attributes = file["coords"][()], dict(file["coords"].attrs)
+    with naming(path, "make it again with the tool that wrote it"), open_file(path) as file:
+        coords, attributes = read_all(file["coords"]), file["coords"].attrs
         if "patch_size_level0" in attributes:
             theirs = float(attributes["patch_size_level0"])
         else:  # one number, or one for each axis

@@ -43,11 +43,13 @@ def open_file(slide: Slide) -> Found:
         UnreadableSlide: it is not there, broken, or of a kind that is not read.
     """
     path = slide.path
+    if path.exists() and not path.is_file():
+        raise UnreadableSlide(f"{named(slide)}: is no regular file; correct the path in the sheet")
     if not path.exists():
         raise UnreadableSlide(f"{named(slide)}: there is no such file; mend the path in the sheet, or set slides.root")
     try:
         vendor = openslide.OpenSlide.detect_format(path)
-        if path.is_file() and tiff.is_tiff(path):
+        if tiff.is_tiff(path):
             return open_tiff(path) if vendor in (None, "generic-tiff") else open_scanners(path)
         return open_image(path) if vendor is None else Found(*by_openslide(path))
     except openslide.OpenSlideError as error:
@@ -94,6 +96,7 @@ def open_tiff(path: Path) -> Found:
 def open_image(path: Path) -> Found:
     """Load an ordinary image of 8 bits a channel, upright; RGB, or RGBA where it has transparency."""
     with Image.open(path, formats=IMAGE_FORMATS) as image:
+        check_size(image.width, image.height)
         reader = f"pillow {(image.format or '').lower()}"
         if (count := getattr(image, "n_frames", 1)) > 1:
             raise WrongKind(f"holds {count} images; save the one that counts as a file of its own")
@@ -109,6 +112,19 @@ def open_image(path: Path) -> Found:
         loaded.info = {}  # colour profiles, which would be copied with each region
         mpp = None if None in dpi else (25_400 / dpi[0], 25_400 / dpi[1])  # type: ignore[operator]
         return Found(openslide.ImageSlide(loaded), reader, mpp, [*notes, *turned(orientation)])
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse an image that is too large to be decoded as a whole.
+
+    Raises:
+        WrongKind: it is.
+    """
+    if width * height > tiff.LARGEST:
+        raise WrongKind(
+            f"has {width} × {height} px, too many to decode as a whole; save it as a tiled TIFF, such as with"
+            " `vips tiffsave <image> <slide>.tiff --tile --pyramid --compression jpeg`"
+        )
 
 
 def bits_of(path: Path, image: Image.Image) -> int:

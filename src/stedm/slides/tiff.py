@@ -20,8 +20,8 @@ SIGNATURES = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 """First bytes of TIFF and BigTIFF, of either byte order."""
 ORIENTATION = 274
 """Number of the tag, of TIFF and of EXIF, that says how an image is turned."""
-LARGEST = 2**30
-"""Pixels of an image that is read as a whole."""
+LARGEST = 200_000_000
+"""Pixels of an image that is read as a whole, which takes 8 bytes for each."""
 SAVE_AS_RGB = "save it as RGB of 8 bits a channel (in Fiji: Image > Type > RGB Color)"
 TRANSPARENT = "has a channel of transparency: what is transparent is read as white"
 PLURALS = {"C": "channels", "Z": "focal planes", "T": "points in time"}

@@ -11,10 +11,10 @@ from stedm import config
 from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
-from stedm.hdf5 import new_file
+from stedm.hdf5 import attributes, new_file
 from stedm.images import to_images
 from stedm.store import PatchFile, open_cache
-from stedm.style.encoder import StyleEncoder
+from stedm.style.encoder import StyleEncoder, load_encoder
 from stedm.training import weights_fingerprint
 from stedm.training_set import files_of, fingerprints
 
@@ -37,7 +37,7 @@ def embed_patches(
         generator: folder of the trained generator, for a trainable encoder.
     """
     if generator is not None:
-        encoder = StyleEncoder.from_pretrained(generator / "style_encoder")
+        encoder = load_encoder(generator)
     else:
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
@@ -47,7 +47,8 @@ def embed_patches(
         for file in files:
             embeddings = [encoder(to_images(images).to(device())).float().cpu().numpy() for images in file.images()]
             with new_file(temporary / f"{file.slide}.h5") as bank:
-                bank["embeddings"] = np.concatenate(embeddings)
+                rows = np.concatenate(embeddings)
+                bank.create_dataset("embeddings", data=rows, chunks=(1, *rows.shape[1:]), fletcher32=True)
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
         inputs = fingerprints(files) | {"encoder": weights_fingerprint(encoder)}
@@ -69,7 +70,7 @@ class StyleBank:
         """
         if file.slide not in self.slides:
             with open_cache(self.folder, file.slide) as bank:
-                if bank.attrs["patches"] != file.fingerprint:
+                if attributes(bank)["patches"] != file.fingerprint:
                     raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it again")
                 self.slides[file.slide] = bank["embeddings"][()]
         return torch.from_numpy(self.slides[file.slide][indices])

@@ -1,5 +1,6 @@
 """The style encoder: an image becomes an embedding."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from stedm.errors import UserError
+from stedm.models import check_model_folder, load_diffusers_model, read_config
 from stedm.style.moments import MOMENTS, image_moments
 
 
@@ -59,6 +61,23 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         return torch.cat([self.head(self.network(prepared.to(self.dtype))), image_moments(images)], -1)
 
 
+def load_encoder(generator: Path) -> StyleEncoder:
+    """The style encoder of a generator's folder.
+
+    Raises:
+        UserError: there is none, it is damaged, or names an architecture that timm does not have.
+    """
+    import timm
+
+    check_model_folder(generator)
+    folder = generator / "style_encoder"
+    config = read_config(folder, "config.json", {"StyleEncoder"})
+    name = config.get("name")
+    if config.get("pretrained") or (name not in ("conv", "swin_v2_t") and not timm.is_model(str(name))):
+        raise UserError(f"{folder / 'config.json'}: names the encoder {name!r}, which is none that stedm saves")
+    return load_diffusers_model(folder, StyleEncoder)
+
+
 def prepare(images: Tensor, preparation: dict[str, Any]) -> Tensor:
     """Images (B, 3, H, W) in [-1, 1] as a timm model wants them: of its size, its mean and deviation removed."""
     size = preparation["size"]
@@ -103,8 +122,6 @@ def from_timm(name: str, pretrained: bool, frozen: bool) -> tuple[nn.Module, int
 
     Images are brought to the size that the model was trained with where it is frozen, or takes no other.
     """
-    from pathlib import Path
-
     import timm
     from timm.data import resolve_model_data_config
 

@@ -17,6 +17,7 @@ from defusedxml import ElementTree
 
 from stedm.config import IGNORE_INDEX, Annotations, TissueClass
 from stedm.errors import UserError
+from stedm.files import check_regular
 from stedm.slides.annotations.annotation import IGNORE, REGION, Annotation, PolygonAnnotation, Shape
 from stedm.slides.annotations.aperio import read_aperio
 from stedm.slides.annotations.asap import read_asap
@@ -27,6 +28,10 @@ from stedm.slides.annotations.mask import read_mask
 from stedm.slides.annotations.origin import Area, area_of
 from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
 
+BLOCK = 200
+"""Shapes that are compared with all others at a time."""
+MOST_NESTED = 1_000_000
+"""Pairs of shapes of which one may lie in the other; a region with 100,000 cells has 100,000."""
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
 KINDS = {REGION: "region", IGNORE: "ignored shape"}
@@ -56,6 +61,7 @@ def read_annotation(
         UserError: it cannot be read, has classes that nobody knows, does not lie on the slide, or labels nothing
             though it has shapes.
     """
+    check_regular(path)
     if path.suffix.lower() in (".png", ".tif", ".tiff"):
         return read_mask(path, classes, dimensions, bounds, annotations.origin)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
@@ -138,7 +144,10 @@ def annotation_of(
         )
     labels = labels_of(path, [contents.shapes[number] for number in np.unique(index)], classes, annotations)
     polygons = on_canvas(path, polygons, area)
-    shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
+    try:
+        shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; is it an annotation? Simplify it, and export it again") from error
     kinds = Counter(KINDS[item.label] for item in shapes if item.label in KINDS)
     if annotations.whole_slide and not kinds[KINDS[REGION]]:
         shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
@@ -165,7 +174,11 @@ def annotation_of(
 
 
 def painting_order(polygons: np.ndarray, labels: Sequence[int]) -> list[Shape]:
-    """Polygons with their labels: those that lie in fewer others first."""
+    """Polygons with their labels: those that lie in fewer others first.
+
+    Raises:
+        ValueError: too many lie within each other.
+    """
     shapes = [Shape(polygon, label) for polygon, label in zip(polygons, labels, strict=True)]
     depth = np.zeros(len(shapes), int)
     of_class = np.flatnonzero([label >= 0 for label in labels])
@@ -178,13 +191,25 @@ def counted(kinds: Counter[str]) -> str:
 
 
 def depths(polygons: np.ndarray) -> np.ndarray:
-    """(N,) how many others each polygon lies in."""
-    outer, inner = shapely.STRtree(polygons).query(polygons)
-    boxes = np.asarray(shapely.box(*shapely.bounds(polygons).T))
-    candidates = (outer != inner) & shapely.covers(boxes[outer], boxes[inner])  # few, where most shapes are cells
-    outer, inner = outer[candidates], inner[candidates]
-    shapely.prepare(polygons[outer])
-    return np.bincount(inner[shapely.contains(polygons[outer], polygons[inner])], minlength=len(polygons))
+    """(N,) how many others each polygon lies in.
+
+    Raises:
+        ValueError: so many lie within so many others that it would take minutes.
+    """
+    tree, boxes = shapely.STRtree(polygons), np.asarray(shapely.box(*shapely.bounds(polygons).T))
+    depth, compared = np.zeros(len(polygons), int), 0
+    for start in range(0, len(polygons), BLOCK):
+        outer, inner = tree.query(polygons[start : start + BLOCK])
+        outer += start
+        candidates = (outer != inner) & shapely.covers(boxes[outer], boxes[inner])  # few, where most shapes are cells
+        outer, inner = outer[candidates], inner[candidates]
+        compared += len(outer)
+        if compared > MOST_NESTED:
+            raise ValueError(f"more than {MOST_NESTED:,} pairs of shapes lie within each other")
+        shapely.prepare(polygons[outer])
+        depth += np.bincount(inner[shapely.contains(polygons[outer], polygons[inner])], minlength=len(polygons))
+        shapely.destroy_prepared(polygons[outer])
+    return depth
 
 
 def labels_of(

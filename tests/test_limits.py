@@ -1,0 +1,142 @@
+"""What a small file may take of time and memory."""
+
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+
+import h5py
+import pytest
+
+from stedm.config import Annotations, Slides, TissueClass, load
+from stedm.errors import UserError
+from stedm.sheet import Slide, read_sheet
+from stedm.slides import open_slide
+from stedm.slides.annotations import read_annotation
+from stedm.slides.coords import read_coords
+from stedm.slides.readers import UnreadableSlide
+
+CLASSES = [TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")]
+MEMORY = 4 << 30
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def limited():
+    """Processor time and memory of this process; a wait is ended by the alarm."""
+    used, (_, most) = resource.getrusage(resource.RUSAGE_SELF).ru_utime, resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY + (2 << 30), most))  # addresses, of which libraries take some
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - used < SECONDS
+
+
+def read(path, dimensions):
+    return read_annotation(path, CLASSES, Annotations(), dimensions)
+
+
+def png(path, width, height):
+    """A grey PNG that claims so many pixels."""
+    data = zlib.compress(bytes(1000))
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", data), (b"IEND", b"")
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in chunks:
+            file.write(struct.pack(">I", len(content)) + name + content)
+            file.write(struct.pack(">I", zlib.crc32(name + content)))
+    return path
+
+
+@pytest.mark.parametrize("side", [20_001, 40_000, 2**31 - 1])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side):
+    path = png(tmp_path / "a.png", side, 10_000)
+    with pytest.raises(UnreadableSlide, match=rf"a\.png.*{side} × 10000 px, too many.*vips"):
+        open_slide(Slide("a", "a", path))
+
+
+def nested(levels, name="a"):
+    """YAML whose aliases stand for 10^levels values."""
+    lines = [f"{name}0: &{name}0 [x]"]
+    lines += [
+        f"{name}{level}: &{name}{level} [{', '.join([f'*{name}{level - 1}'] * 10)}]" for level in range(1, levels + 1)
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("text", [nested(9), "a: &a [*a]", "a: &a {b: *a}", "[" * 100_000, "{a: " * 100_000])
+def test_a_configuration_that_grows_without_end_is_refused(tmp_path, text):
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"study\.yaml: (has more than 100,000 values|cannot be read as YAML)"):
+        load(tmp_path / "study.yaml")
+
+
+def test_aliases_are_welcome(tmp_path):
+    (tmp_path / "study.yaml").write_text("a: &a {b: 1}\nc: {<<: *a}\n")
+    with pytest.raises(UserError, match=r"no such key|is missing"):  # it is read, and is no study
+        load(tmp_path / "study.yaml")
+
+
+def rings(count):
+    """Squares within each other, as GeoJSON."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [[[k, k], [s, k], [s, s], [k, s], [k, k]]]},
+            "properties": {"classification": {"name": ("stroma", "tumour")[n % 2]}},
+        }
+        for n in range(count)
+        for k, s in [(n / 10, 4000 - n / 10)]
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+@pytest.mark.parametrize(("count", "refused"), [(1000, False), (4000, True), (20_000, True)])
+def test_shapes_within_shapes_cost_no_memory_by_their_square(tmp_path, count, refused):
+    (tmp_path / "a.geojson").write_text(json.dumps(rings(count)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if refused:
+        with pytest.raises(UserError, match=r"a\.geojson: more than 1,000,000 pairs of shapes"):
+            read(tmp_path / "a.geojson", (4000, 4000))
+    else:
+        annotation = read(tmp_path / "a.geojson", (4000, 4000))
+        assert annotation.rasterise(0, 0, 8, 8, 500).shape == (8, 8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # KB
+
+
+def test_coordinates_that_no_file_can_hold_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("coords", (2**37, 2), "i8", chunks=(64, 2))
+        file["coords"].attrs["patch_size_level0"] = 64
+    with pytest.raises(UserError, match=r"a\.h5: cannot be read.*shape \(137438953472, 2\)"):
+        read_coords(tmp_path / "a.h5", (1000, 1000), 64.0)
+
+
+FIFO = {
+    "slide": lambda path: open_slide(Slide("a", "a", path)),
+    "annotation": lambda path: read_annotation(
+        path.rename(path.with_suffix(".geojson")), CLASSES, Annotations(), (9, 9)
+    ),
+    "mask": lambda path: read_annotation(path.rename(path.with_suffix(".png")), CLASSES, Annotations(), (9, 9)),
+    "configuration": load,
+    "sheet": lambda path: read_sheet(Slides(sheet=str(path))),
+}
+
+
+@pytest.mark.parametrize("what", FIFO)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path, what):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(UserError, match=r"pipe or device|no regular file"):
+        FIFO[what](tmp_path / "a")
+
+
+def test_a_pipe_as_a_patch_file_or_weights_is_not_waited_for(tmp_path):
+    """In a process of its own: HDF5 would wait within its own code."""
+    os.mkfifo(tmp_path / "a.h5")
+    code = "import sys; from pathlib import Path; from stedm.store import PatchFile; PatchFile(Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.h5"], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert "a.h5: " in done.stderr.splitlines()[-1]
