@@ -45,7 +45,7 @@ def test_a_patient_in_two_splits_is_named_with_both_lines(study):
 
 def test_slides_of_a_demo_are_named_after_their_row(study):
     study.change("phantoms", {})
-    rows = study.rows
+    rows = [row | {"path": f"new/{row['path']}", "annotation": f"new/{row['slide']}.geojson"} for row in study.rows]
     rows[2]["path"] = "elsewhere/other.tiff"
     study.write(study.config, rows)
     (line,) = stopped(study)
