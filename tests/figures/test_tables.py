@@ -88,7 +88,7 @@ def test_a_figure_has_a_png_and_a_pdf_and_the_same_bytes_each_time(tables, tmp_p
     files = []
     for name in ("a", "b"):
         plot_scores(patients, arms, out=tmp_path / name / "scores.png")
-        files.append({path.suffix: path.read_bytes() for path in (tmp_path / name).iterdir()})
+        files.append({path.suffix: path.read_bytes() for path in (tmp_path / name).glob("*.*") if path.is_file()})
     assert set(files[0]) == {".png", ".pdf"}
     assert files[0] == files[1]
 

@@ -111,12 +111,12 @@ def test_results_cover_what_qupath_shows_of_a_slide_that_was_scanned_in_part(mod
     for origin, expected in (("bounds", labels), ("canvas", on_canvas)):
         out = tmp_path / origin
         predict_slides(OPTIONS, folder, [slide], out=out, origin=origin)
-        found = tifffile.imread(out / "S1.tif")
+        found = tifffile.imread(out / "S1.prediction.tif")
         assert found.shape == tuple(side // 2 for side in expected.shape)
         same = found == expected[: 2 * found.shape[0] : 2, : 2 * found.shape[1] : 2]
         assert same.mean() > (0.99 if origin == "bounds" else 0.97)  # edges between pixels, and of tissue
         polygons = read_annotation(
-            out / "S1.geojson", CLASSES, Annotations(origin=origin), canvas, bounds=(*corner, 440, 600)
+            out / "S1.prediction.geojson", CLASSES, Annotations(origin=origin), canvas, bounds=(*corner, 440, 600)
         )
         again = polygons.rasterise(0, 0, *canvas, 1.0)
         for value in range(3):

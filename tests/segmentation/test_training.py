@@ -215,6 +215,6 @@ def test_folder_is_all_that_predicting_a_slide_needs(tiny_study, options):
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     Image.fromarray(image).save(tiny_study / "S1.png")
     assert main(["predict", "--model", str(folder), "--out", str(tiny_study / "maps"), str(tiny_study / "S1.png")]) == 0
-    with Image.open(tiny_study / "maps/S1.tif") as found:
+    with Image.open(tiny_study / "maps/S1.prediction.tif") as found:
         assert found.size == (100, 80)
         assert found.getpalette()[:6] == [0xE8, 0xA0, 0xBF, 0x6A, 0x3D, 0x9A]
