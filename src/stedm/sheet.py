@@ -121,9 +121,9 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
 
 def as_the_system_resolves(path: Path) -> Path:
     """The path without `..`; where a link comes before `..`, the folder above what the link points to."""
-    plain = Path(os.path.normpath(path))
-    if ".." not in path.parts or os.path.realpath(plain) == os.path.realpath(path):
-        return plain
+    without = Path(os.path.normpath(path))
+    if ".." not in path.parts or os.path.realpath(without) == os.path.realpath(path):
+        return without
     return Path(os.path.realpath(path.parent)) / path.name
 
 
