@@ -8,17 +8,20 @@ import tiny
 from PIL import Image
 
 from stedm.cli import main
-from stedm.config import Device, NoFirstStage
-
-
-def options(**sections):
-    return json.dumps({name: section.model_dump(mode="json") for name, section in sections.items()})
+from stedm.config import Device, GeneratorOptions, NoFirstStage
 
 
 def train(study, generator):
     """`stedm generator train`."""
-    given = json.loads(options(generator=generator, first_stage=NoFirstStage(unshuffle=4), device=Device()))
-    call = ["generator", "train", "--options", json.dumps(given | {"classes": ["stroma", "tumour"]}), "--seed", "0"]
+    options = GeneratorOptions(
+        generator=generator,
+        generator_name="styled",
+        first_stage=NoFirstStage(unshuffle=4),
+        device=Device(),
+        class_names=["stroma", "tumour"],
+        seed=0,
+    )
+    call = ["generator", "train", "--options", options.model_dump_json()]
     for flag, name in (("split", "split.csv"), ("patches", "patches"), ("work", "work"), ("out", "model")):
         call += [f"--{flag}", str(study / name)]
     return main(call)

@@ -76,15 +76,15 @@ def test_every_group_of_commands_is_described(capsys):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, name):
+def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, tmp_path, name):
     """Options are those of the rule, and paths those where the rule finds and puts them."""
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
+    Path("workflow").symlink_to(ROOT / "workflow")
     names = {"slide": "P01", "split": "n3-r0", "generator": "styled", "arm": "styled_stain", "seed": "1", "shard": "1"}
     command = COMMANDS[name]
     calls = []
     study = {"first-stage train": TRAINED, "first-stage prepare": PRETRAINED}.get(name, {})
     monkeypatch.setattr("stedm.config.load", lambda path: changed_demo(study))
-    monkeypatch.setattr("stedm.cli.command.sheet_of", lambda results: results.sheet)
     args = cli.build_parser().parse_args(
         [*name.split(), "--study", "config.yaml", *(word for one in command.names for word in (f"--{one}", names[one]))]
     )

@@ -104,7 +104,11 @@ def test_augmented_shows_the_same_pixels_elsewhere(plane):
 
 def test_a_slide_of_one_patch_is_refused_with_the_remedy(tmp_path):
     write_patches(
-        tmp_path / "S.h5", [(np.zeros((16, 16, 3), np.uint8), None, (0, 0), 1.0)], 16, ["a", "b"], {"downsample": 1.0}
+        tmp_path / "S.h5",
+        [(np.zeros((16, 16, 3), np.uint8), None, (0, 0), 1.0)],
+        16,
+        ["a", "b"],
+        {"slide": "S", "downsample": 1.0},
     )
     with pytest.raises(UserError, match="augmented"):
         multi_patch(Style(), patch_file(tmp_path, "S"), 0, np.random.default_rng(0))
@@ -114,7 +118,8 @@ def test_patches_without_another_beside_them_are_told_apart(tmp_path):
     image = np.zeros((16, 16, 3), np.uint8)
     for corners in ([(0, 0)], [(0, 0), (8, 8)], [(0, 0), (20, 4), (32, 0)], [(0, 0), (0, 30), (6, 61)]):
         path = tmp_path / f"{len(corners)}{corners[-1][1]}.h5"
-        write_patches(path, [(image, None, corner, 1.0) for corner in corners], 16, ["a", "b"], {"downsample": 2.0})
+        attributes = {"slide": path.stem, "downsample": 2.0}
+        write_patches(path, [(image, None, corner, 1.0) for corner in corners], 16, ["a", "b"], attributes)
         file = patch_file(tmp_path, path.stem)
         assert has_style(Style(), file).tolist() == [len(candidates(Style(), file, i)) > 0 for i in range(len(file))]
 
