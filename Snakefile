@@ -37,7 +37,7 @@ report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    slide="|".join(re.escape(slide) for slide in SLIDES),
+    slide=NAME.pattern,  # not the slides themselves: the report shows constraints
     split="|".join(STUDY.splits.all),
     generator="|".join(STUDY.generators) or "(?!)",
     arm="|".join(STUDY.arms),

@@ -24,6 +24,7 @@ class Results:
         self.study = study
         self.root = folder / study.study
         self.sheet = self.root / "slides.csv"
+        self.pseudonyms = self.root / "pseudonyms.csv"
         self.check = self.root / "check.csv"
         self.patches = self.root / "patches"
         self.overviews = self.root / "overviews"
@@ -85,6 +86,10 @@ class Results:
 
     def figure(self, name: str, ending: str = "png") -> Path:
         return self.root / f"figures/{name}.{ending}"
+
+    def shown_pseudonyms(self) -> list[Path]:
+        """The key of the pseudonyms that figures show; none where the study asks for real names."""
+        return [] if self.study.names == "real" else [self.pseudonyms]
 
     @property
     def first_split(self) -> str:

@@ -87,6 +87,10 @@ NETWORK_RUN = {**RUN, "arm": TEXT, "seed": WHOLE}
 GENERATOR_RUN = {**RUN, "generator": TEXT}
 INTERVAL = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
 
+PSEUDONYMS = Table(
+    "stedm figures pseudonyms",
+    {"slide": TEXT, "patient": TEXT, "slide_pseudonym": TEXT, "patient_pseudonym": TEXT},
+)
 CHECK = Table("stedm check", {"slide": TEXT, "patient": TEXT, "status": TEXT, "problem": TEXT})
 SPLIT = Table(
     "stedm splits make",

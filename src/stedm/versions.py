@@ -3,7 +3,7 @@
 VERSIONS = {
     "phantoms": 1,
     "check": 3,
-    "patches": 5,
+    "patches": 6,
     "splits": 2,
     "first_stage": 2,
     "latents": 3,
@@ -14,5 +14,5 @@ VERSIONS = {
     "evaluation": 3,
     "image_quality": 4,
     "statistics": 3,
-    "figures": 3,
+    "figures": 4,
 }

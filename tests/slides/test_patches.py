@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import openslide
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from stedm.config import Annotations, CheckOptions, Patches, PatchesOptions
@@ -234,11 +235,15 @@ def test_a_slide_that_may_not_be_read_is_quarantined(tmp_path, tiff, extract, no
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
+    texts = []
+    monkeypatch.setattr(Text, "draw", lambda self, *args, **kwargs: texts.append(self.get_text()))
     slide = Slide("s1", "p1", tiff(tmp_path / "s1.tif", noise, mpp=0.5))
     patches = extract(slide, lambda: monkeypatch.setattr(patches_module, "file_fingerprint", refuse), size=64, mpp=0.5)
     assert len(patches) == 0
     assert patches.attributes["status"] == "quarantined"
     assert "Permission denied" in patches.attributes["problem"] and "s1.tif" in patches.attributes["problem"]
+    assert any("quarantined" in text for text in texts)
+    assert "s1" not in "".join(texts)  # which the contact sheet would show
 
 
 def test_a_full_disk_is_no_fault_of_the_slide(tmp_path, tiff, extract, noise, monkeypatch):

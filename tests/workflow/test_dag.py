@@ -141,6 +141,7 @@ def test_a_new_slide_is_extracted_alone(finished):
     row = finished.rows[0] | {"slide": "A3", "patient": "A3", "path": "A3.png"}
     finished.write(finished.config, [*finished.rows, row])
     alone = {"sample_sheet": 1, "check": 1, "extract_patches": 1, "plot_contact_sheet": 1, "patches": 1}
+    alone["make_pseudonyms"] = 1
     assert finished.jobs("patches") == alone
 
 
@@ -205,6 +206,12 @@ def test_a_first_stage_comes_before_latents_and_they_before_the_generator(study,
 def test_new_patches_are_trained_on(finished):
     (finished.path / "results/tiny/patches/U1.h5").write_bytes(b"other patches")
     assert set(finished.jobs()) == AFTER_PATCHES
+
+
+def test_real_names_rerun_the_figures_that_have_names(finished):
+    finished.change("names", "real")
+    named = ("contact_sheet", "maps", "examples", "grid", "closest")
+    assert set(finished.jobs()) - {"figures", "patches"} == {f"plot_{name}" for name in named}
 
 
 def test_only_splits_and_the_contact_sheet_list_all_patch_files(finished):

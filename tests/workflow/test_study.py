@@ -1,17 +1,21 @@
 """The real thing, small: drawn slides through every stage, with the commands that a user types."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.text import Text
 from PIL import Image
 
+from stedm.cli import COMMANDS, main
 from stedm.store import PatchFile
 
 pytestmark = pytest.mark.slow  # two minutes: some forty processes, most of which import torch
 
+NAME = re.compile(r"(Person|Slide)-[AUT]\d")
 ROLES = {"A1": "annotated", "A2": "annotated", "U1": "unannotated", "U2": "unannotated", "T1": "test", "T2": "test"}
 STUDY = """
 study: small
@@ -49,10 +53,10 @@ def study(make_folder, tmp_path_factory):
     folder = make_folder(tmp_path_factory.mktemp("study"))
     rows = [
         {
-            "slide": name,
+            "slide": f"Slide-{name}",
             "patient": f"Person-{name}",
-            "path": f"{name}.tiff",
-            "annotation": f"{name}.geojson",
+            "path": f"Slide-{name}.tiff",
+            "annotation": f"Slide-{name}.geojson",
             "group": "solid",
             "split": role,
         }
@@ -86,7 +90,7 @@ def test_drawn_images_are_labelled_and_of_unannotated_styles(study):
     assert [len(shard) for shard in shards] == [6, 6]
     assert all(shard.annotated.all() for shard in shards)
     manifest = pd.read_csv(results(study) / "synthesis/styled/n2-r0/manifest.csv")
-    assert set(manifest["style_slide"]) == {"U1", "U2"}
+    assert set(manifest["style_slide"]) == {"Slide-U1", "Slide-U2"}
 
 
 def test_every_figure_is_a_picture(study):
@@ -117,6 +121,58 @@ def test_patients_are_named_in_tables_that_have_patients_and_nowhere_else(study)
     assert Path("tables/patients.csv") in tables
 
 
+@pytest.fixture
+def plot(study, monkeypatch, tmp_path):
+    """Plots each figure and overview again, in this process; returns all texts in them."""
+    texts = set()
+    draw = Text.draw
+
+    def record(self, *args, **kwargs):
+        texts.add(self.get_text())
+        return draw(self, *args, **kwargs)
+
+    monkeypatch.setattr(Text, "draw", record)
+    monkeypatch.chdir(study.path)
+    job = {"generator": "styled", "split": "n2-r0"}
+
+    def run(command, out, *more, **names):
+        named = [text for name, value in names.items() for text in (f"--{name}", value)]
+        assert main([*command, "--study", str(study.path / "study.yaml"), *named, "--out", str(out), *more]) == 0
+
+    def plot():
+        texts.clear()
+        run(["figures", "pseudonyms"], results(study) / "pseudonyms.csv")
+        for command in COMMANDS:
+            if command.words[0] == "figures" and command.words[1] not in ("pseudonyms", "table"):
+                stem = "-".join([command.words[1].replace("-", "_"), *(["styled"] if command.names else [])])
+                run(command.words, tmp_path / f"{stem}.png", **{name: job[name] for name in command.names})
+        for slide in ("Slide-A1", "Slide-T2"):
+            overview = str(tmp_path / "overviews" / f"{slide}.png")
+            run(["patches", "extract"], tmp_path / "patches.h5", "--overview", overview, slide=slide)
+        return set(texts)
+
+    return plot
+
+
+def test_figures_show_pseudonyms(study, plot, tmp_path):
+    texts = plot()
+    assert not [text for text in texts if NAME.search(text)]
+    assert {"P1", "P6 · solid", "patient P5", "style →", "patch"} <= texts
+    plotted = {path.name: path.read_bytes() for path in tmp_path.glob("*.p*")}
+    assert plotted == {path.name: path.read_bytes() for path in (results(study) / "figures").glob("*.p*")}
+    overview = "overviews/Slide-A1.png"
+    assert (tmp_path / overview).read_bytes() == (results(study) / overview).read_bytes()
+
+
+def test_figures_show_names_where_the_study_asks_for_them(study, plot):
+    study.change("names", "real")
+    texts = plot()
+    study.change("names", "pseudonyms")
+    assert {"Slide-A1", "Person-A1 · solid", "Slide-T2", "patient Person-T1, slide Slide-T1"} <= texts
+    assert {"Person-U1", "Person-U2"} <= texts
+    assert not [text for text in texts if re.search(r"\bP\d", text)]
+
+
 def test_a_finished_study_has_nothing_left_to_do(study):
     assert not study.jobs()
 
@@ -127,6 +183,7 @@ def test_the_report_is_one_file_that_has_figures_and_captions(study):
     page = (study.path / "report.html").read_text(encoding="utf-8")
     assert "table of arms" in page
     assert page.count("data:image/png;") >= 6
+    assert not NAME.search(page)
 
 
 def test_figures_plotted_again_are_the_same(study):
@@ -140,7 +197,7 @@ def test_figures_plotted_again_are_the_same(study):
 
 def test_a_lost_patch_file_is_made_again_and_nothing_is_trained_again(study):
     before = tables(study)
-    (results(study) / "patches/U1.h5").unlink()
+    (results(study) / "patches/Slide-U1.h5").unlink()
     redone = study.jobs()
     assert redone["extract_patches"] == 1
     assert "render_phantom" not in redone

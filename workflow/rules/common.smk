@@ -10,7 +10,7 @@ from stedm.contents import contents
 from stedm.errors import UserError
 from stedm.files import fingerprint
 from stedm.results import Results, call_with
-from stedm.sheet import find_companions, path_pattern, read_study_sheet, write_sheet
+from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
 from stedm.versions import VERSIONS
 
 # Idle threads must sleep: spinning ones take the core that another training needs.
@@ -66,7 +66,8 @@ def rows(wildcards):
 
 
 def patch_files():
-    """Patch files of all slides. Rules after the splits do not list them, as a thousand files for each of hundreds of
+    """Patch files of all slides. Inputs are functions where slides' names are in them, as the report shows the inputs of
+    rules, but not what functions return. Rules after the splits do not list them, as a thousand files for each of hundreds of
     jobs cost Snakemake a minute: the split that they take as input is made again, with the files' fingerprints."""
     return [RESULTS.patch_file(slide) for slide in SLIDES]
 

@@ -2,6 +2,25 @@
 # nothing again. Pictures show the first split. A rule says what a figure is plotted from and with which command; the rest
 # it has from the first rule.
 SPLIT = RESULTS.first_split
+PSEUDONYMS = RESULTS.shown_pseudonyms()
+
+
+rule make_pseudonyms:
+    input:
+        sheet=RESULTS.sheet,
+    output:
+        table=RESULTS.pseudonyms,
+    log:
+        LOGS / "make_pseudonyms.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        version=VERSIONS["figures"],
+    message:
+        "Giving patients and slides the pseudonyms that figures show"
+    shell:
+        "stedm figures pseudonyms --sheet {input.sheet} --out {output.table} > {log} 2>&1"
 
 
 rule plot_scores:
@@ -39,6 +58,7 @@ use rule plot_scores as plot_maps with:
         patients=RESULTS.table("patients"),
         scores=RESULTS.table("scores"),
         maps=RESULTS.all_scores(),
+        pseudonyms=PSEUDONYMS,
     output:
         **figure("maps", "Segmentation", "test slides and the maps that networks predict"),
     log:
@@ -46,7 +66,7 @@ use rule plot_scores as plot_maps with:
     params:
         command=command(
             "maps --options {options} --sheet {input.sheet} --tables {results.root}/tables"
-            " --evaluation {results.root}/evaluation",
+            " --evaluation {results.root}/evaluation --pseudonyms {input.pseudonyms}",
             stages.MapsOptions,
         ),
 
@@ -69,8 +89,9 @@ use rule plot_scores as plot_histories with:
 use rule plot_scores as plot_contact_sheet with:
     input:
         sheet=RESULTS.sheet,
-        patches=patch_files(),
-        overviews=[RESULTS.overview(slide) for slide in SLIDES],
+        patches=lambda wildcards: patch_files(),
+        overviews=lambda wildcards: [RESULTS.overview(slide) for slide in SLIDES],
+        pseudonyms=PSEUDONYMS,
     output:
         **figure("contact_sheet", "Slides", "slides, tissue, patches and annotation"),
     log:
@@ -78,6 +99,7 @@ use rule plot_scores as plot_contact_sheet with:
     params:
         command=command(
             "contact-sheet --sheet {input.sheet} --patches {results.patches} --overviews {results.overviews}"
+            " --pseudonyms {input.pseudonyms}"
         ),
 
 
@@ -85,6 +107,7 @@ use rule plot_scores as plot_examples with:
     input:
         manifest=RESULTS.manifest("{generator}", SPLIT),
         shards=lambda wildcards: RESULTS.shards(wildcards.generator, SPLIT),
+        pseudonyms=PSEUDONYMS,
     output:
         **figure("examples-{generator}", "Generated images", "generated images and what they were generated from"),
     log:
@@ -92,7 +115,7 @@ use rule plot_scores as plot_examples with:
     params:
         command=command(
             "examples --options {options} --manifest {input.manifest} --shards {input.shards}"
-            " --patches {results.patches}",
+            " --patches {results.patches} --pseudonyms {input.pseudonyms}",
             stages.ClassesOptions,
         ),
 
@@ -101,6 +124,7 @@ use rule plot_scores as plot_closest with:
     input:
         quality=RESULTS.image_quality("{generator}", SPLIT),
         shards=lambda wildcards: RESULTS.shards(wildcards.generator, SPLIT),
+        pseudonyms=PSEUDONYMS,
     output:
         **figure(
             "closest-{generator}",
@@ -110,20 +134,25 @@ use rule plot_scores as plot_closest with:
     log:
         LOGS / "figures/closest-{generator}.log",
     params:
-        command=command("closest --quality {input.quality} --shards {input.shards} --patches {results.patches}"),
+        command=command(
+            "closest --quality {input.quality} --shards {input.shards} --patches {results.patches}"
+            " --pseudonyms {input.pseudonyms}"
+        ),
 
 
 use rule plot_scores as plot_grid with:
     input:
         manifest=RESULTS.grid_plan("{generator}", SPLIT),
         images=RESULTS.grid_images("{generator}", SPLIT),
+        pseudonyms=PSEUDONYMS,
     output:
         **figure("grid-{generator}", "Generated images", "grid of layouts and styles"),
     log:
         LOGS / "figures/grid-{generator}.log",
     params:
         command=command(
-            "grid --options {options} --manifest {input.manifest} --images {input.images} --patches {results.patches}",
+            "grid --options {options} --manifest {input.manifest} --images {input.images} --patches {results.patches}"
+            " --pseudonyms {input.pseudonyms}",
             stages.ClassesOptions,
         ),
 

@@ -35,7 +35,7 @@ rule extract_patches:
 rule patches:
     input:
         rules.check.output,
-        patch_files(),
+        lambda wildcards: patch_files(),
         RESULTS.figure("contact_sheet"),
     localrule: True
     message:

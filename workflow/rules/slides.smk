@@ -41,7 +41,7 @@ if PHANTOMS:
 rule check:
     input:
         sheet=RESULTS.sheet,
-        files=slide_inputs(*SLIDES),
+        files=lambda wildcards: slide_inputs(*SLIDES),
     output:
         table=RESULTS.check,
     log:

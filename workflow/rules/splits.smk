@@ -3,7 +3,7 @@
 
 rule make_split:
     input:
-        patches=patch_files(),
+        patches=lambda wildcards: patch_files(),
         sheet=RESULTS.sheet,
         check=RESULTS.check,  # no training before all slides were found in order
     output:

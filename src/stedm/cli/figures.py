@@ -12,6 +12,8 @@ from stedm.cli.command import (
     argument,
     command,
     files,
+    first,
+    optional,
     out,
     stage,
 )
@@ -39,6 +41,26 @@ PATIENTS = argument(
     lambda results: results.table("patients"),
 )
 ARMS = argument("--arms", "CSV", "table arms.csv", lambda results: results.table("arms"))
+
+PSEUDONYMS = optional(
+    "--pseudonyms",
+    "CSV",
+    "key of the pseudonyms to show (without: names as in the sheet)",
+    lambda results: first(results.shown_pseudonyms()),
+)
+
+
+@command(
+    "figures pseudonyms",
+    SHEET,
+    out("CSV", "key: slide, patient, slide_pseudonym, patient_pseudonym", lambda results: results.pseudonyms),
+)
+def write_pseudonyms(args: argparse.Namespace) -> None:
+    """Pseudonyms of patients and slides, which figures show."""
+    from stedm.figures.names import write_pseudonyms
+    from stedm.sheet import slides_by_name
+
+    write_pseudonyms(list(slides_by_name(args.sheet).values()), out=args.out)
 
 
 @command(
@@ -80,13 +102,14 @@ def plot_differences(args: argparse.Namespace) -> None:
         "scores {arm}/{split}/seed{seed}/: confusion.csv and maps",
         lambda results: results.root / "evaluation",
     ),
+    PSEUDONYMS,
     figure("maps"),
 )
 def plot_maps(options: "MapsOptions", args: argparse.Namespace) -> None:
     """Test slides with their annotation and the predictions of networks."""
     from stedm.figures.maps import plot_maps
 
-    plot_maps(options, args.sheet, args.tables, args.evaluation, out=args.out)
+    plot_maps(options, args.sheet, args.tables, args.evaluation, out=args.out, pseudonyms=args.pseudonyms)
 
 
 @stage(
@@ -95,6 +118,7 @@ def plot_maps(options: "MapsOptions", args: argparse.Namespace) -> None:
     MANIFEST,
     SHARDS,
     PATCHES,
+    PSEUDONYMS,
     figure_of_generator("examples"),
     names=["generator", "split"],
 )
@@ -102,7 +126,7 @@ def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
     """Generated images with what they were made from."""
     from stedm.figures.examples import plot_examples
 
-    plot_examples(options, args.manifest, args.shards, args.patches, out=args.out)
+    plot_examples(options, args.manifest, args.shards, args.patches, out=args.out, pseudonyms=args.pseudonyms)
 
 
 @command(
@@ -115,6 +139,7 @@ def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
     ),
     SHARDS,
     PATCHES,
+    PSEUDONYMS,
     figure_of_generator("closest"),
     names=["generator", "split"],
 )
@@ -122,7 +147,7 @@ def plot_closest(args: argparse.Namespace) -> None:
     """Generated images next to the training patches that they are closest to."""
     from stedm.figures.closest import plot_closest
 
-    plot_closest(args.quality, args.shards, args.patches, out=args.out)
+    plot_closest(args.quality, args.shards, args.patches, out=args.out, pseudonyms=args.pseudonyms)
 
 
 @stage(
@@ -141,6 +166,7 @@ def plot_closest(args: argparse.Namespace) -> None:
         lambda results, generator, split: results.grid_images(generator, split),
     ),
     PATCHES,
+    PSEUDONYMS,
     figure_of_generator("grid"),
     names=["generator", "split"],
 )
@@ -148,7 +174,7 @@ def plot_grid(options: "ClassesOptions", args: argparse.Namespace) -> None:
     """Layouts and styles, each with each, and the image generated from both."""
     from stedm.figures.grid import plot_grid
 
-    plot_grid(options, args.manifest, args.images, args.patches, out=args.out)
+    plot_grid(options, args.manifest, args.images, args.patches, out=args.out, pseudonyms=args.pseudonyms)
 
 
 @command(
@@ -158,13 +184,14 @@ def plot_grid(options: "ClassesOptions", args: argparse.Namespace) -> None:
     argument(
         "--overviews", "DIR", "pictures {slide}.png of `stedm patches extract`", lambda results: results.overviews
     ),
+    PSEUDONYMS,
     figure("contact_sheet"),
 )
 def plot_contact_sheet(args: argparse.Namespace) -> None:
     """All slides at a glance, with name, patient, group, number of patches and status."""
     from stedm.figures.contact_sheet import plot_contact_sheet
 
-    plot_contact_sheet(args.sheet, args.patches, args.overviews, out=args.out)
+    plot_contact_sheet(args.sheet, args.patches, args.overviews, out=args.out, pseudonyms=args.pseudonyms)
 
 
 @stage(

@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -25,6 +25,8 @@ class Study(Section):
     seed: Seed = 0
     strict: bool = False
     """Stop where slides are unreadable or without tissue, and name them all, instead of going on without them."""
+    names: Literal["pseudonyms", "real"] = "pseudonyms"
+    """What figures and the report call patients and slides: P1, P2 …, or as the sheet does."""
     slides: Slides
     phantoms: Phantoms | None = None
     classes: Annotated[list[TissueClass], Field(min_length=2, max_length=IGNORE_INDEX)]

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stedm.figures.names import Names
 from stedm.files import written_whole
 from stedm.seals import check_unchanged
 from stedm.sheet import slides_by_name
@@ -31,7 +32,7 @@ GREY, PROBLEM = "#555555", "#b00020"
 
 @dataclass(frozen=True)
 class Entry:
-    """A slide of the sheet."""
+    """A slide of the sheet, under the names that the figure shows."""
 
     slide: str
     patient: str
@@ -41,7 +42,9 @@ class Entry:
     overview: Path
 
 
-def plot_contact_sheet(sheet: Path, patches: Path, overviews: Path, *, out: Path) -> None:
+def plot_contact_sheet(
+    sheet: Path, patches: Path, overviews: Path, *, out: Path, pseudonyms: Path | None = None
+) -> None:
     """Plot all slides, 24 on a page, those with a problem first.
 
     Args:
@@ -49,8 +52,10 @@ def plot_contact_sheet(sheet: Path, patches: Path, overviews: Path, *, out: Path
         patches: folder of patch files.
         overviews: folder of the overviews, {slide}.png.
         out: PNG file of the first page; a PDF of all pages is written next to it.
+        pseudonyms: key of `write_pseudonyms`; None: slides and patients have the names of the sheet.
     """
-    entries = [read_entry(slide, patches, overviews) for slide in slides_by_name(sheet)]
+    names = Names(pseudonyms)
+    entries = [read_entry(slide, names, patches, overviews) for slide in slides_by_name(sheet)]
     entries.sort(key=lambda entry: entry.status == "ok")
     page_size = COLUMNS * ROWS
     columns, rows = layout(min(len(entries), page_size))
@@ -67,10 +72,11 @@ def plot_contact_sheet(sheet: Path, patches: Path, overviews: Path, *, out: Path
             page.save(pdf, "PDF", append=number > 1, resolution=DPI, quality=90, **SAME_BYTES)
 
 
-def read_entry(slide: str, patches: Path, overviews: Path) -> Entry:
+def read_entry(slide: str, names: Names, patches: Path, overviews: Path) -> Entry:
     file = patch_file(patches, slide)
     patient, group, status = (str(file.attributes[name]) for name in ("patient", "group", "status"))
-    return Entry(slide, patient, group, len(file), status, overviews / f"{slide}.png")
+    overview = overviews / f"{slide}.png"
+    return Entry(names.slide(slide), names.patient(patient), group, len(file), status, overview)
 
 
 def summary(entries: Sequence[Entry]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stedm.config import ClassesOptions
+from stedm.figures.names import Names
 from stedm.figures.style import MM, WIDTH, class_legend, coloured, figure, mosaic, show
 from stedm.shards import Shards
 from stedm.store import patch_file
@@ -18,7 +19,15 @@ MOST = 8
 """Images that are shown at most."""
 
 
-def plot_examples(options: ClassesOptions, manifest: Path, shards: Sequence[Path], patches: Path, *, out: Path) -> None:
+def plot_examples(
+    options: ClassesOptions,
+    manifest: Path,
+    shards: Sequence[Path],
+    patches: Path,
+    *,
+    out: Path,
+    pseudonyms: Path | None = None,
+) -> None:
     """Plot, from top to bottom: the given layout, the generated image, style images, the real patch of the layout.
 
     A generator without style has no row of style images.
@@ -29,22 +38,23 @@ def plot_examples(options: ClassesOptions, manifest: Path, shards: Sequence[Path
         shards: files of the generated images.
         patches: folder of the slides' patch files.
         out: PNG file; a PDF is written next to it.
+        pseudonyms: key of `write_pseudonyms`; None: slides and patients have the names of the sheet.
     """
-    generated = Shards(shards)
+    generated, names = Shards(shards), Names(pseudonyms)
     chosen = one_per_patient(MANIFEST.read(manifest), generated)
-    names = [name for name in ROWS if generated.styled or name != "style"]
+    rows = [name for name in ROWS if generated.styled or name != "style"]
     cell = min(26 * MM, (WIDTH - 14 * MM) / len(chosen))
-    with figure(len(chosen) * cell + 14 * MM, len(names) * cell + 14 * MM, out, gap=0.012) as fig:
-        grid = fig.subplots(len(names), len(chosen), squeeze=False)
+    with figure(len(chosen) * cell + 14 * MM, len(rows) * cell + 14 * MM, out, gap=0.012) as fig:
+        grid = fig.subplots(len(rows), len(chosen), squeeze=False)
         for column, row in zip(grid.T, chosen.to_dict("records"), strict=True):
             show(column[0], coloured(generated.layout(row["image"]), options.classes))
             show(column[1], generated.image(row["image"]))
             if generated.styled:
                 show(column[2], mosaic(style_images(patches, row)))
-                column[2].set_xlabel(row["style_patient"], labelpad=1.5)
+                column[2].set_xlabel(names.patient(row["style_patient"]), labelpad=1.5)
             show(column[-1], patch_file(patches, row["layout_slide"]).image(row["layout_patch"]))
-            column[-1].set_xlabel(row["layout_slide"], labelpad=1.5)
-        for axes, name in zip(grid[:, 0], names, strict=True):
+            column[-1].set_xlabel(names.slide(row["layout_slide"]), labelpad=1.5)
+        for axes, name in zip(grid[:, 0], rows, strict=True):
             axes.set_ylabel(name)
         class_legend(fig, options.classes)
 

@@ -11,6 +11,7 @@ from PIL import Image
 from stedm.config import IGNORE_INDEX, MapsOptions, PatchesOptions
 from stedm.errors import UserError
 from stedm.evaluation.statistics import patient_metrics
+from stedm.figures.names import Names
 from stedm.figures.style import MM, WIDTH, class_legend, coloured, figure, show, wrapped
 from stedm.seals import check_unchanged
 from stedm.sheet import Slide, slides_by_name
@@ -22,7 +23,15 @@ LONGEST = 700
 """Maximum side of an image in pixels."""
 
 
-def plot_maps(options: MapsOptions, sheet: Path, tables: Path, evaluation: Path, *, out: Path) -> None:
+def plot_maps(
+    options: MapsOptions,
+    sheet: Path,
+    tables: Path,
+    evaluation: Path,
+    *,
+    out: Path,
+    pseudonyms: Path | None = None,
+) -> None:
     """Plot the reference arm's worst and median patient: slide, annotation, the maps of that arm and of the best other.
 
     Of several numbers of annotated patients, the smallest is shown.
@@ -33,6 +42,7 @@ def plot_maps(options: MapsOptions, sheet: Path, tables: Path, evaluation: Path,
         tables: folder of `scores.csv` and `patients.csv`.
         evaluation: folder of {arm}/{split}/seed{seed}/ with confusion.csv and maps.
         out: PNG file; a PDF is written next to it.
+        pseudonyms: key of `write_pseudonyms`; None: slides and patients have the names of the sheet.
 
     Raises:
         UserError: the tables lack the reference arm, or an evaluation the map of a patient.
@@ -47,14 +57,14 @@ def plot_maps(options: MapsOptions, sheet: Path, tables: Path, evaluation: Path,
             f"{tables / 'patients.csv'}: has no scores for the arm {reference!r}; set evaluation.reference_arm"
         )
     arms = shown_arms(options, scores)
-    slides = slides_by_name(sheet)
+    slides, names = slides_by_name(sheet), Names(pseudonyms)
     ranked = scores[reference].dropna().sort_values().index
     chosen = {"worst": ranked[0], "median": ranked[(len(ranked) - 1) // 2]}
     with figure(WIDTH, len(chosen) * 48 * MM + 8 * MM, out) as fig:
         grid = fig.subplots(len(chosen), 2 + len(arms), squeeze=False)
         for row, (rank, patient) in zip(grid, chosen.items(), strict=True):
             slide, folders = run_of(evaluation, arms, runs, patient)
-            plot_slide(row, options, slides[slide], dict(zip(arms, folders, strict=True)))
+            plot_slide(row, options, slides[slide], names, dict(zip(arms, folders, strict=True)))
             row[0].set_ylabel(f"{rank} patient\nof “{options.arms[reference].label}”")
         class_legend(fig, options.classes)
 
@@ -70,7 +80,9 @@ def shown_arms(options: MapsOptions, scores: pd.DataFrame) -> list[str]:
     return [reference, *sorted(fair, key=lambda arm: -scores[arm].mean())[:1]]
 
 
-def plot_slide(row: Sequence[Axes], options: MapsOptions, slide: Slide, folders: Mapping[str, Path]) -> None:
+def plot_slide(
+    row: Sequence[Axes], options: MapsOptions, slide: Slide, names: Names, folders: Mapping[str, Path]
+) -> None:
     """A slide, its annotation, and its map by each arm, whose run is in this folder."""
     for folder in folders.values():
         check_unchanged(folder / f"maps/{slide.slide}.png")
@@ -78,7 +90,8 @@ def plot_slide(row: Sequence[Axes], options: MapsOptions, slide: Slide, folders:
         place = [float(found.info[key]) for key in ("level0_x", "level0_y", "downsample")]
         size = found.size
     image, truth = read_truth(options, slide, place, size)
-    show(row[0], image, f"patient {slide.patient}" + (f", slide {slide.slide}" if slide.slide != slide.patient else ""))
+    patient, name = names.patient(slide.patient), names.slide(slide.slide)
+    show(row[0], image, f"patient {patient}" + (f", slide {name}" if name != patient else ""))
     show(row[1], coloured(truth, options.classes), "annotation")
     scored = options.evaluation.classes or [item.name for item in options.classes[1:]]
     for axes, (arm, folder) in zip(row[2:], folders.items(), strict=True):

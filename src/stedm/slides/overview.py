@@ -1,6 +1,5 @@
 """A picture of a slide: tissue outline, patches and annotation, to look at."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def draw_overview(
     classes: Sequence[TissueClass],
     corners: np.ndarray,
 ) -> None:
-    """Draw a slide's overview as PNG.
+    """Draw a slide's overview as PNG; the slide's name is in the file's name alone.
 
     Args:
         path: the picture.
@@ -70,16 +69,15 @@ def draw_overview(
         draw_scale_bar(axes, width, height, opened.mpp * downsample)
     unit = f"level {opened.level}, no scale" if opened.patch_mpp is None else f"{opened.patch_mpp:.4g} µm/px"
     count = f"{len(corners):,} patch" + ("" if len(corners) == 1 else "es")
-    axes.set_title(f"{opened.slide.slide}  ·  {count} of {patches.size} px at {unit}", fontsize=9, parse_math=False)
+    axes.set_title(f"{count} of {patches.size} px at {unit}", fontsize=9)
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7, frameon=False)
     save(path, axes)
 
 
-def draw_empty(path: Path, title: str, text: str) -> None:
+def draw_empty(path: Path, text: str) -> None:
     """A picture that says why there is none."""
     axes = canvas(900, 300)
-    axes.set_title(title, fontsize=9, parse_math=False)
-    axes.text(450, 150, textwrap.fill(text, 85), ha="center", va="center", fontsize=8, parse_math=False)
+    axes.text(450, 150, text, ha="center", va="center", fontsize=9)
     axes.set(xlim=(0, 900), ylim=(300, 0), xticks=[], yticks=[])
     save(path, axes)
 

@@ -59,7 +59,7 @@ def extract_patches(options: PatchesOptions, slide: Slide, *, out: Path, overvie
     except UnreadableSlide as error:
         log.warning("%s: quarantined: %s", slide.slide, error)
         attributes |= {"status": "quarantined", "problem": str(error)}
-        draw_empty(overview, slide.slide, f"quarantined: {error}")
+        draw_empty(overview, "quarantined: cannot be read; check.csv or the log says why")
         return write_patches(out, [], options.patches.size, options.class_names, attributes)
 
 
