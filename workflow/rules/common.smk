@@ -66,9 +66,9 @@ def rows(wildcards):
 
 
 def patch_files():
-    """Patch files of all slides. Inputs are functions where slides' names are in them, as the report shows the inputs of
-    rules, but not what functions return. Rules after the splits do not list them, as a thousand files for each of hundreds of
-    jobs cost Snakemake a minute: the split that they take as input is made again, with the files' fingerprints."""
+    """Patch files of all slides. As inputs they stand in a function: the report shows what inputs a rule lists, but not
+    what functions return. Rules after the splits do not list them, as a thousand files for each of hundreds of jobs cost
+    Snakemake a minute: the split that they take as input is made again, with the files' fingerprints."""
     return [RESULTS.patch_file(slide) for slide in SLIDES]
 
 
