@@ -40,6 +40,7 @@ wildcard_constraints:
     slide=NAME.pattern,  # not the slides themselves: the report shows constraints
     split="|".join(STUDY.splits.all),
     generator="|".join(STUDY.generators) or "(?!)",
+    source="|".join(STUDY.all_sources) or "(?!)",
     arm="|".join(STUDY.arms),
     seed=r"\d+",
     shard=r"\d+",

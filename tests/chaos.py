@@ -58,7 +58,7 @@ segmentation:
   training: {steps: 12, batch_size: 2, checkpoint_minutes: 0.001, workers: 1}
 arms:
   real: {label: real only}
-  styled: {label: real + styled synthetic, generator: styled}
+  styled: {label: real + styled synthetic, sources: [styled]}
 evaluation: {evaluator_arm: real, bootstrap: 50}
 """
 STAGES = (

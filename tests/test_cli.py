@@ -80,7 +80,8 @@ def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, tmp_path,
     """Options are those of the rule, and paths those where the rule finds and puts them."""
     monkeypatch.chdir(tmp_path)
     Path("workflow").symlink_to(ROOT / "workflow")
-    names = {"slide": "P01", "split": "n3-r0", "generator": "styled", "arm": "styled_stain", "seed": "1", "shard": "1"}
+    names = {"slide": "P01", "split": "n3-r0", "generator": "styled", "source": "styled"}
+    names |= {"arm": "styled_stain", "seed": "1", "shard": "1"}
     command = COMMANDS[name]
     calls = []
     study = {"first-stage train": TRAINED, "first-stage prepare": PRETRAINED}.get(name, {})
@@ -255,9 +256,9 @@ def test_the_page_of_a_table_escapes_what_it_shows(capsys, arms_table):
     assert "<b>" not in text
 
 
-def test_the_table_of_image_quality_has_a_column_for_each_generator(capsys, tmp_path):
+def test_the_table_of_image_quality_has_a_column_for_each_source(capsys, tmp_path):
     path = tmp_path / "image_quality.csv"
-    columns = "generator,annotated_patients,metric,images_of,value,low,high,deviation,images,features"
+    columns = "source,annotated_patients,metric,images_of,value,low,high,deviation,images,features"
     rows = [
         "styled,3,layout_iou,generated,0.75,0.5,1,,20,",
         "styled,3,layout_iou,real,0.9,0.8,1,,20,",

@@ -23,7 +23,7 @@ STUDY = {
     "splits": {"annotated_patients": [2], "test_patients": 2},
     "segmentation": {"training": {"steps": 10}},
     "generators": {"styled": {"preset": "demo"}},
-    "arms": {"real": {"label": "real only"}, "styled": {"label": "with style", "generator": "styled"}},
+    "arms": {"real": {"label": "real only"}, "styled": {"label": "with style", "sources": ["styled"]}},
 }
 
 
@@ -103,7 +103,7 @@ def test_unknown_keys_of_a_first_stage(tmp_path):
         ({"patches__level": 0}, ["patches", "either mpp", "or level"]),
         ({"patches__overlap": 64}, ["overlap (64 px) must be smaller than size (64 px)"]),
         ({"splits__test_patients": None}, ["splits", "need test_patients"]),
-        ({"arms__styled__generator": "stiled"}, ["arms.styled.generator", "did you mean 'styled'?"]),
+        ({"arms__styled__sources": ["stiled"]}, ["arms.styled.sources", "did you mean 'styled'?"]),
         ({"evaluation__reference_arm": "rael"}, ["evaluation.reference_arm", "did you mean 'real'?"]),
         ({"evaluation__classes": ["tumor"]}, ["evaluation.classes", "did you mean 'tumour'?"]),
         ({"annotations__fill": "fat"}, ["annotations.fill", "no class 'fat'"]),
@@ -176,24 +176,81 @@ def test_merging_goes_section_by_section():
         ),
         (
             {"synthesis__filter": {"arm": "styled"}},
-            ["synthesis.filter.arm: the arm 'styled' learns from generated images"],
+            ["synthesis.filter.arm: the arm 'styled' learns from synthetic images"],
         ),
         (
             {"synthesis__filter": {"arm": "all"}, "arms__all": {"label": "all", "annotations": "all"}},
-            ["synthesis.filter.arm: the arm 'all' learns from generated images or from annotations that the other"],
+            ["synthesis.filter.arm: the arm 'all' learns from synthetic images or from annotations that the other"],
         ),
         (
             {"synthesis__filter": {"arm": "real"}, "evaluation__evaluator_arm": "real"},
             ["evaluation.evaluator_arm: the network of 'real' has chosen the images"],
         ),
         ({"annotations": {"whole_slide": True}}, ["annotations: whole_slide needs fill"]),
-        ({"evaluation__evaluator_arm": "styled"}, ["evaluation.evaluator_arm: the arm 'styled' has a generator"]),
+        ({"evaluation__evaluator_arm": "styled"}, ["evaluation.evaluator_arm: the arm 'styled' has sources"]),
     ],
 )
 def test_what_would_fail_or_mislead_later_is_refused(values, parts):
     found = messages(**values)
     assert len(found) == 1
     assert all(part in found[0] for part in parts), found
+
+
+def labels(arm, **more):
+    return {"kind": "pseudo_labels", "arm": arm, **more}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"sources": {"styled": {"kind": "recolour"}}}, ["sources.styled: there is a generator of that name"]),
+        ({"sources": {"labels": {"kind": "recolor"}}}, ["sources.labels: ", "'recolour', 'pseudo_labels'"]),
+        ({"sources": {"labels": labels("reel")}}, ["sources.labels.arm: there is no arm 'reel'; did you mean 'real'?"]),
+        ({"sources": {"labels": labels("real", confidens=1)}}, ["sources.labels.confidens: ", "mean 'confidence'?"]),
+        (
+            {"sources": {"labels": labels("real", confidence={"stroma": 0.9})}},
+            ["sources.labels.confidence: give one number, or one for each class: stroma, tumour"],
+        ),
+        (
+            {"sources": {"labels": labels("all")}, "arms__all": {"label": "all", "annotations": "all"}},
+            ["sources.labels.arm: the arm 'all' learns from annotations that the other arms do not have"],
+        ),
+        (
+            {"sources": {"labels": labels("real")}, "evaluation__evaluator_arm": "real"},
+            ["evaluation.evaluator_arm: the network of 'real' has labelled the patches of the source 'labels'"],
+        ),
+        ({"arms__styled__sources": ["styled", "styled"]}, ["arms.styled: sources: styled appears twice"]),
+        ({"arms__real__synthetic_ratio": 2.0}, ["arms.real: synthetic_ratio and synthetic_images are for arms with"]),
+        (
+            {"sources": {"labels": labels("styled")}, "arms__styled__sources": ["styled", "labels"]},
+            ["sources: each needs the one before it: ", "source labels → arm styled → source labels"],
+        ),
+        (
+            {
+                "sources": {"one": labels("second"), "two": labels("first")},
+                "arms__first": {"label": "first", "sources": ["one"]},
+                "arms__second": {"label": "second", "sources": ["two"]},
+            },
+            [
+                "sources: each needs the one before it: ",
+                "source one → arm first → source two → arm second → source one",
+            ],
+        ),
+    ],
+)
+def test_sources_that_cannot_be_made_or_know_too_much_are_refused(values, parts):
+    found = messages(**values)
+    assert len(found) == 1
+    assert all(part in found[0] for part in parts), found
+
+
+def test_a_second_round_labels_with_the_network_of_the_first():
+    rounds = {"first": labels("real"), "second": labels("first", confidence={"stroma": 0.9, "tumour": 0.7})}
+    arms = {f"arms__{name}": {"label": name, "sources": [name, "styled"]} for name in rounds}
+    study = validate(changed(sources=rounds, **arms), "config.yaml")
+    assert list(study.all_sources) == ["styled", "first", "second"]
+    assert study.sources["first"].thresholds(study.class_names) == [0.8, 0.8]
+    assert study.sources["second"].thresholds(study.class_names) == [0.9, 0.7]
 
 
 def frozen(name, **more):

@@ -57,7 +57,7 @@ STUDY = {
     "generators": {"styled": {"preset": "demo", "style": {"sampler": "multi_patch"}, "training": {"steps": 1}}},
     "synthesis": {"images": 4, "affine": {"scale": [0.8, 1.2]}},
     "segmentation": {"training": {"steps": 1}, "seeds": [0, 1]},
-    "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "generator": "styled"}},
+    "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "sources": ["styled"]}},
     "evaluation": {"evaluator_arm": "real"},
 }
 SQUARE = [[[10, 10], [90, 10], [90, 90], [10, 90], [10, 10]], [[20, 20], [30, 20], [30, 30], [20, 20]]]

@@ -1,27 +1,32 @@
 """No stage that prepares, trains or generates opens a file of a test patient: shown by the files that are opened."""
 
+from functools import partial
+
 import pytest
 import segmentation_models_pytorch as smp
+import tiny
 from tiny import options, train
 
 from stedm.config import (
     Device,
     FirstStageOptions,
-    GeneratorRun,
     ImageEvaluation,
     ImageEvaluationOptions,
     LatentsOptions,
-    Plan,
-    PlanOptions,
-    ShardOptions,
+    PseudoLabels,
+    Recolour,
+    SourceRun,
     StyleBankOptions,
     TrainedFirstStage,
 )
+from stedm.evaluation.layout import network_predictor
 from stedm.evaluation.quality import evaluate_images
 from stedm.first_stage import encode_latents, train_first_stage
 from stedm.store import ImageFile
 from stedm.style.bank import embed_patches
-from stedm.synthesis import generate_shard, plan_images, write_manifest
+from stedm.synthesis.pseudo_labels import pseudo_labels
+from stedm.synthesis.recolour import recolour
+from stedm.synthesis.shard import write_manifest
 
 
 @pytest.fixture
@@ -37,32 +42,47 @@ def opened(monkeypatch):
     return names
 
 
-def test_generator_bank_and_synthesis(tiny_study, opened):
-    split, patches = tiny_study / "split.csv", tiny_study / "patches"
+@pytest.fixture
+def network(tmp_path):
+    """An untrained segmentation network."""
+    architecture = {"encoder_depth": 3, "decoder_channels": [8, 8, 8], "classes": 2}
+    smp.Unet("tu-resnet18", encoder_weights=None, **architecture).save_pretrained(tmp_path / "network")
+    return tmp_path / "network"
+
+
+def evaluate(study, shard, network):
+    """The manifest of a shard and the evaluation of its images."""
+    write_manifest(study / "plan.csv", [shard.path], out=study / "manifest.csv")
+    run = SourceRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, source="some")
+    how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
+    inputs = study / "manifest.csv", [shard.path], study / "split.csv", study / "patches"
+    evaluate_images(how, *inputs, out=study / "quality", evaluator=network)
+
+
+def test_generator_and_style_bank(tiny_study, opened, network):
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
-    bank = StyleBankOptions(encoder=chosen.style.encoder)
-    embed_patches(bank, split, patches, out=tiny_study / "bank", generator=generator)
-    plan_images(PlanOptions(synthesis=Plan(images=4), seed=0), split, patches, out=tiny_study / "plan.csv")
-    shard = tiny_study / "0.h5"
-    generate_shard(
-        ShardOptions(class_names=["stroma", "tumour"], filter=None),
-        generator,
-        tiny_study / "plan.csv",
-        0,
-        patches,
-        out=shard,
-        style_bank=tiny_study / "bank",
-    )
-    manifest = tiny_study / "manifest.csv"
-    write_manifest(tiny_study / "plan.csv", [shard], out=manifest)
-    evaluator = tiny_study / "evaluator"
-    smp.Unet(
-        "tu-resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2
-    ).save_pretrained(evaluator)
-    run = GeneratorRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, generator="styled")
-    how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
-    evaluate_images(how, manifest, [shard], split, patches, out=tiny_study / "quality", evaluator=evaluator)
+    split, patches, bank = tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank"
+    embed_patches(StyleBankOptions(encoder=chosen.style.encoder), split, patches, out=bank, generator=generator)
+    tiny.plan(tiny_study, images=4, shards=1)
+    evaluate(tiny_study, tiny.generated(tiny_study, generator, bank), network)
+    assert opened == {"A1", "A2", "U1", "U2", "0"}
+
+
+def test_recolouring(tiny_study, opened, network):
+    tiny.plan(tiny_study, images=8, shards=1)
+    evaluate(tiny_study, tiny.shard(tiny_study, recolour, Recolour(kind="recolour")), network)
+    assert opened == {"A1", "A2", "U1", "U2", "0"}
+
+
+def test_pseudo_labels(tiny_study, opened, network):
+    source = PseudoLabels(kind="pseudo_labels", arm="real", confidence=0)
+    tiny.plan(tiny_study, source.kind, images=8, shards=1)
+    assert opened == {"U1", "U2"}
+    label = partial(pseudo_labels, predict=network_predictor(network), thresholds=source.thresholds(tiny.CLASSES))
+    shard = tiny.shard(tiny_study, label, source)
+    assert opened == {"U1", "U2", "0"}
+    evaluate(tiny_study, shard, network)
     assert opened == {"A1", "A2", "U1", "U2", "0"}
 
 

@@ -63,25 +63,49 @@ def test_a_generator_without_style_has_no_bank(demo):
     assert demo.style_embeddings("unstyled", "n3-r0") == []
 
 
-def test_arms_train_on_the_shards_of_their_generator(demo):
+def test_arms_train_on_the_shards_of_their_sources(demo):
     assert demo.synthetic_images("real", "n3-r0") == []
     assert [path.name for path in demo.synthetic_images("styled", "n3-r0")] == ["0.h5", "1.h5"]
+    both = changed(arms={"real": {"label": "real"}, "both": {"label": "both", "sources": ["styled", "recolour"]}})
+    folder = Path("results/demo/synthesis")
+    assert both.synthetic_images("both", "n3-r0") == [
+        folder / f"{source}/n3-r0/shards/{shard}.h5" for source in ("styled", "recolour") for shard in (0, 1)
+    ]
 
 
-def test_networks_that_filter_and_evaluate_are_the_first_seeds(demo):
-    assert demo.filter_network("n3-r0") == []
-    assert demo.evaluator("n3-r0") == [demo.network("all", "n3-r0", "0")]
-    filtered = changed(synthesis={"filter": {"arm": "stain"}})
-    assert filtered.filter_network("n3-r0") == [filtered.network("stain", "n3-r0", "0")]
-
-
-def test_a_generator_without_style_has_no_grid(demo):
-    names = {path.stem for path in demo.generator_figures()}
-    assert names == {
-        *("examples-styled", "examples-unstyled", "grid-styled", "closest-styled", "closest-unstyled", "image_quality")
+def test_a_source_reads_what_its_kind_needs(demo):
+    """Generator, style bank and network of each."""
+    labelled = changed(
+        sources={"recolour": {"kind": "recolour"}, "labels": {"kind": "pseudo_labels", "arm": "stain"}},
+        synthesis={"filter": {"arm": "real"}},
+    )
+    real, stain = (labelled.network(arm, "n3-r0", "0") for arm in ("real", "stain"))
+    needed = {
+        source: [find(source, "n3-r0") for find in (labelled.generator_of, labelled.style_bank_of, labelled.network_of)]
+        for source in labelled.study.all_sources
     }
+    generator, bank = demo.generator(**STYLED), demo.style_bank(**STYLED)
+    assert needed == {
+        "styled": [[generator], [bank], [real]],
+        "unstyled": [[demo.generator("unstyled", "n3-r0")], [], [real]],
+        "recolour": [[], [], []],
+        "labels": [[], [], [stain]],
+    }
+    assert demo.network_of("styled", "n3-r0") == []
+
+
+def test_the_network_that_evaluates_is_the_first_seeds(demo):
+    assert demo.evaluator("n3-r0") == [demo.network("all", "n3-r0", "0")]
+
+
+def test_generators_with_style_have_a_grid_and_pseudo_labelled_patches_are_not_compared_with_themselves():
+    sources = {"recolour": {"kind": "recolour"}, "labels": {"kind": "pseudo_labels", "arm": "stain"}}
+    assert [path.stem for path in changed(sources=sources).source_figures()] == [
+        *("examples-styled", "examples-unstyled", "examples-recolour", "examples-labels", "grid-styled"),
+        *("closest-styled", "closest-unstyled", "closest-recolour", "image_quality"),
+    ]
 
 
 def test_a_function_gets_the_names_that_it_has_parameters_for(demo):
-    names = {"generator": "styled", "split": "n3-r0", "shard": "0"}
+    names = {"source": "styled", "split": "n3-r0", "shard": "0"}
     assert call_with(demo.plan, names) == demo.plan("styled", "n3-r0")

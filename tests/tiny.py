@@ -1,7 +1,23 @@
-"""A generator that trains in a second, for the tests that need one."""
+"""A plan, and a generator that trains in a second, for the tests that need one."""
 
-from stedm.config import Device, Generator, GeneratorOptions, NoFirstStage, merge
+from functools import partial
+
+from stedm.config import (
+    Device,
+    FromGenerator,
+    Generator,
+    GeneratorOptions,
+    NoFirstStage,
+    Plan,
+    PlanOptions,
+    ShardOptions,
+    merge,
+)
 from stedm.diffusion.training import train_generator
+from stedm.shards import Shard
+from stedm.synthesis.generator import generate
+from stedm.synthesis.plan import plan_images
+from stedm.synthesis.shard import make_shard
 
 CLASSES = ["stroma", "tumour"]
 TINY = {
@@ -35,3 +51,25 @@ def train(study, chosen, name="model", work="work", folders=None, **over):
     inputs = study / "split.csv", study / "patches"
     train_generator(generator_options(chosen, **over), *inputs, work=study / work, out=out, **folders or {})
     return out
+
+
+def plan(study, kind="generator", **over):
+    """Write the plan of a source for a tiny study."""
+    chosen = Plan(**({"images": 20, "shards": 2, "style_images": 2} | over))
+    options = PlanOptions(synthesis=chosen, kind=kind, seed=0)
+    return plan_images(options, study / "split.csv", study / "patches", out=study / "plan.csv")
+
+
+def shard(study, function, source=None, number=0, out="0.h5", plan="plan.csv"):
+    """A shard of a plan of a tiny study, made by a function of rows and files."""
+    source = source or FromGenerator(styled=True, filter=None)
+    options = ShardOptions(source=source, source_name="some", class_names=CLASSES)
+    make_shard(options, function, study / plan, number, study / "patches", out=study / out)
+    return Shard(study / out)
+
+
+def generated(study, generator, style_bank=None, chosen=None, agreement=None, **more):
+    """A shard made by a generator."""
+    return shard(
+        study, partial(generate, generator=generator, style_bank=style_bank, chosen=chosen, agreement=agreement), **more
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stedm.config import Study
+from stedm.config import Filter, FromGenerator, PseudoLabels, Study
 
 
 class Results:
@@ -51,26 +51,26 @@ class Results:
     def style_bank(self, generator: str, split: str) -> Path:
         return self.root / f"style_bank/{generator}/{split}"
 
-    def synthesis(self, generator: str, split: str) -> Path:
-        return self.root / f"synthesis/{generator}/{split}"
+    def synthesis(self, source: str, split: str) -> Path:
+        return self.root / f"synthesis/{source}/{split}"
 
-    def plan(self, generator: str, split: str) -> Path:
-        return self.synthesis(generator, split) / "plan.csv"
+    def plan(self, source: str, split: str) -> Path:
+        return self.synthesis(source, split) / "plan.csv"
 
-    def shard(self, generator: str, split: str, shard: str) -> Path:
-        return self.synthesis(generator, split) / f"shards/{shard}.h5"
+    def shard(self, source: str, split: str, shard: str) -> Path:
+        return self.synthesis(source, split) / f"shards/{shard}.h5"
 
-    def shards(self, generator: str, split: str) -> list[Path]:
-        return [self.shard(generator, split, str(shard)) for shard in range(self.study.synthesis.shards)]
+    def shards(self, source: str, split: str) -> list[Path]:
+        return [self.shard(source, split, str(shard)) for shard in range(self.study.synthesis.shards)]
 
-    def manifest(self, generator: str, split: str) -> Path:
-        return self.synthesis(generator, split) / "manifest.csv"
+    def manifest(self, source: str, split: str) -> Path:
+        return self.synthesis(source, split) / "manifest.csv"
 
-    def grid_plan(self, generator: str, split: str) -> Path:
-        return self.synthesis(generator, split) / "grid.csv"
+    def grid_plan(self, source: str, split: str) -> Path:
+        return self.synthesis(source, split) / "grid.csv"
 
-    def grid_images(self, generator: str, split: str) -> Path:
-        return self.synthesis(generator, split) / "grid.h5"
+    def grid_images(self, source: str, split: str) -> Path:
+        return self.synthesis(source, split) / "grid.h5"
 
     def network(self, arm: str, split: str, seed: str) -> Path:
         return self.root / f"segmentation/{arm}/{split}/seed{seed}"
@@ -78,8 +78,8 @@ class Results:
     def scores(self, arm: str, split: str, seed: str) -> Path:
         return self.root / f"evaluation/{arm}/{split}/seed{seed}"
 
-    def image_quality(self, generator: str, split: str) -> Path:
-        return self.root / f"image_quality/{generator}/{split}"
+    def image_quality(self, source: str, split: str) -> Path:
+        return self.root / f"image_quality/{source}/{split}"
 
     def table(self, name: str) -> Path:
         return self.root / f"tables/{name}.csv"
@@ -100,10 +100,10 @@ class Results:
         return [self.generator(name, split) for name in self.study.generators for split in self.study.splits.all]
 
     def all_manifests(self) -> list[Path]:
-        return [self.manifest(name, split) for name in self.study.generators for split in self.study.splits.all]
+        return [self.manifest(name, split) for name in self.study.all_sources for split in self.study.splits.all]
 
     def all_image_quality(self) -> list[Path]:
-        return [self.image_quality(name, split) for name in self.study.generators for split in self.study.splits.all]
+        return [self.image_quality(name, split) for name in self.study.all_sources for split in self.study.splits.all]
 
     def all_networks(self) -> list[Path]:
         return [self.network(*run) for run in self.runs()]
@@ -139,15 +139,24 @@ class Results:
         trainable = self.study.generators[generator].style.encoder.trainable
         return [self.generator(generator, split)] if trainable else []
 
+    def generator_of(self, source: str, split: str) -> list[Path]:
+        """The generator that a source is."""
+        return [self.generator(source, split)] if source in self.study.generators else []
+
+    def style_bank_of(self, source: str, split: str) -> list[Path]:
+        """The style bank that a source reads: none for a generator without style, or what is no generator."""
+        return self.style_embeddings(source, split) if source in self.study.generators else []
+
+    def network_of(self, source: str, split: str) -> list[Path]:
+        """The network that gives a source's pseudo-labels, or that a generator's images must agree with."""
+        match self.study.all_sources[source]:
+            case PseudoLabels(arm=arm) | FromGenerator(filter=Filter(arm=arm)):
+                return [self.first_network(arm, split)]
+        return []
+
     def synthetic_images(self, arm: str, split: str) -> list[Path]:
         """Shards that an arm trains on."""
-        generator = self.study.arms[arm].generator
-        return [] if generator is None else self.shards(generator, split)
-
-    def filter_network(self, split: str) -> list[Path]:
-        """The network that generated images must agree with; none where the study filters none."""
-        chosen = self.study.synthesis.filter
-        return [] if chosen is None else [self.first_network(chosen.arm, split)]
+        return [shard for source in self.study.arms[arm].sources for shard in self.shards(source, split)]
 
     def evaluator(self, split: str) -> list[Path]:
         """The network that measures whether generated images follow their layout; none where the study names none."""
@@ -157,16 +166,18 @@ class Results:
     def first_network(self, arm: str, split: str) -> Path:
         return self.network(arm, split, str(self.study.segmentation.seeds[0]))
 
-    def generator_figures(self) -> list[Path]:
-        """Tables and figures of generated images; none where the study has no generator."""
-        generators = self.study.generators
+    def source_figures(self) -> list[Path]:
+        """Tables and figures of synthetic images; none where the study has no source. Pseudo-labelled patches are not
+        compared with the closest real ones, which they are, and grids are of layouts and styles."""
+        sources = self.study.all_sources
         compared = self.study.evaluation.features != "segmenter" or self.study.evaluation.evaluator_arm is not None
-        styled = [name for name, generator in generators.items() if generator.style.sampler != "none"]
+        made = [name for name in sources if name not in self.study.pseudo_labels]
+        styled = [name for name in self.study.generators if sources[name].styled]
         return [
-            *(self.figure(f"examples-{name}") for name in generators),
+            *(self.figure(f"examples-{name}") for name in sources),
             *(self.figure(f"grid-{name}") for name in styled),
-            *(self.figure(f"closest-{name}") for name in generators if compared),
-            *([self.figure("image_quality", "html")] if generators else []),
+            *(self.figure(f"closest-{name}") for name in made if compared),
+            *([self.figure("image_quality", "html")] if sources else []),
         ]
 
 

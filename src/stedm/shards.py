@@ -1,4 +1,4 @@
-"""Shards: generated labelled images, one HDF5 file for each part of a plan.
+"""Shards: synthetic labelled images, one HDF5 file for each part of a plan, the same for every source.
 
     imgs       (N, P, P, 3) uint8, RGB, one image a chunk
     labels     (N, P, P) uint8, the layouts that the images follow, 255 = no layout
@@ -6,7 +6,7 @@
     redraws    (N,) int64, how often the image was generated again
     checksums  (N, 2) uint32, CRC-32 of each image and of its layout
 
-Attributes: class_names, patch_size, styled (whether styles were read), generator, fingerprint (of all data sets).
+Attributes: class_names, patch_size, source, styled (whether styles were read), fingerprint (of all data sets).
 """
 
 import hashlib
@@ -78,6 +78,11 @@ class Shard(ImageFile):
 
     image_id: np.ndarray
     redraws: np.ndarray
+
+    @property
+    def source(self) -> str:
+        """Name of what made the images."""
+        return str(self.attributes["source"])
 
     def read(self, file: h5py.File) -> None:
         self.image_id, self.redraws = read_all(file["image_id"]), read_all(file["redraws"])

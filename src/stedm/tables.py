@@ -84,7 +84,7 @@ def plain(text: str) -> str:
 
 RUN = {"study": TEXT, "split": TEXT, "annotated_patients": WHOLE, "repeat": WHOLE}
 NETWORK_RUN = {**RUN, "arm": TEXT, "seed": WHOLE}
-GENERATOR_RUN = {**RUN, "generator": TEXT}
+SOURCE_RUN = {**RUN, "source": TEXT}
 INTERVAL = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
 
 PSEUDONYMS = Table(
@@ -134,7 +134,7 @@ STYLE = {
 IMAGES = Table(
     "stedm evaluation images",
     {
-        **GENERATOR_RUN,
+        **SOURCE_RUN,
         "image": WHOLE,
         "layout_slide": TEXT,
         "style_slide": TEXT,
@@ -148,7 +148,7 @@ IMAGES = Table(
 SETS = Table(
     "stedm evaluation images",
     {
-        **GENERATOR_RUN,
+        **SOURCE_RUN,
         "images_of": TEXT,
         "metric": TEXT,
         "value": NUMBER,
@@ -207,7 +207,7 @@ COMPARISONS = Table(
 IMAGE_QUALITY = Table(
     "stedm statistics images",
     {
-        "generator": TEXT,
+        "source": TEXT,
         "annotated_patients": WHOLE,
         "metric": TEXT,
         "images_of": TEXT,

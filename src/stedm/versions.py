@@ -9,10 +9,10 @@ VERSIONS = {
     "latents": 3,
     "generator": 5,
     "style_bank": 4,
-    "synthesis": 4,
+    "synthesis": 5,
     "segmentation": 4,
     "evaluation": 3,
-    "image_quality": 4,
-    "statistics": 3,
+    "image_quality": 5,
+    "statistics": 4,
     "figures": 4,
 }

@@ -8,7 +8,7 @@ import pytest
 from filled import write_filled
 from scipy.ndimage import gaussian_filter
 
-from stedm.config import GeneratorRun, ImageEvaluation, ImageEvaluationOptions, QualitySummary, QualitySummaryOptions
+from stedm.config import ImageEvaluation, ImageEvaluationOptions, QualitySummary, QualitySummaryOptions, SourceRun
 from stedm.errors import UserError
 from stedm.evaluation import layout as layouts
 from stedm.evaluation import quality
@@ -18,7 +18,7 @@ from stedm.store import PatchFile, write_patches
 from stedm.tables import IMAGES, MANIFEST, SETS
 
 NAMES = ["stroma", "tumour"]
-RUN = GeneratorRun(study="s", split="n1-r0", annotated_patients=1, repeat=0, generator="styled")
+RUN = SourceRun(study="s", split="n1-r0", annotated_patients=1, repeat=0, source="styled")
 COLOURS = {"A": (200, 120, 180), "B": (120, 80, 160), "C": (230, 170, 190), "D": (180, 60, 120)}
 BLUR = {"A": 0.5, "B": 1.0, "C": 2.0, "D": 4.0}
 
@@ -209,7 +209,7 @@ def test_the_summary_counts_shares_and_the_level_of_chance(study, tmp_path):
     options = QualitySummaryOptions(evaluation=QualitySummary(bootstrap=500), seed=0)
     summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0"], out=out)
     table = pd.read_csv(out).query("images_of == 'generated'").set_index("metric")
-    assert set(table["generator"]) == {"styled"} and set(table["annotated_patients"]) == {1}
+    assert set(table["source"]) == {"styled"} and set(table["annotated_patients"]) == {1}
     assert table.loc["share_nearest_is_source", "value"] == 7 / 8
     assert table.loc["share_nearer_to_source", "value"] == 7 / 8
     assert table.loc["chance_nearest_is_source", "value"] == 0.25

@@ -9,7 +9,7 @@ from stedm import config
 from stedm.segmentation.data import MEAN, STD, Batches, normalised
 
 REAL = config.ArmData()
-SYNTHETIC = config.ArmData(generator="styled")
+SYNTHETIC = config.ArmData(sources=["styled"])
 STAINED = config.ArmData(stain_augmentation=True)
 
 
@@ -21,7 +21,8 @@ def real(make_slide):
 
 @pytest.fixture
 def drawn(make_slide):
-    return [make_slide("0", 5, 200), make_slide("1", 15, 210)]
+    """The two shards of one source."""
+    return [[make_slide("0", 5, 200), make_slide("1", 15, 210)]]
 
 
 def corners(batch):
@@ -46,7 +47,7 @@ def test_synthetic_images_come_on_top_of_the_real_patches_in_the_asked_ratio(rea
 
 
 def test_an_arm_may_ask_for_another_ratio_and_fewer_synthetic_images(real, drawn, options):
-    few = config.ArmData(generator="styled", synthetic_ratio=0.25, synthetic_images=5)
+    few = config.ArmData(sources=["styled"], synthetic_ratio=0.25, synthetic_images=5)
     batches = Batches(real, drawn, options(), few, seed=0)
     seen = [corner for step in range(30) for corner in corners(batches[step]) if corner[0] >= 200]
     assert len(seen) == 30 * 2
@@ -55,20 +56,20 @@ def test_an_arm_may_ask_for_another_ratio_and_fewer_synthetic_images(real, drawn
 
 
 def test_arms_see_the_same_real_patches_at_each_step(real, drawn, options):
-    many = config.ArmData(generator="styled", synthetic_ratio=3.0)
-    without, with_drawn, stained, other_generator, with_many = (
+    many = config.ArmData(sources=["styled"], synthetic_ratio=3.0)
+    without, with_drawn, stained, other_source, with_many = (
         Batches(real, shards, options(), arm, seed=3)
         for arm, shards in (
             (REAL, []),
             (SYNTHETIC, drawn),
             (STAINED, []),
-            (config.ArmData(generator="x"), drawn[:1]),
+            (config.ArmData(sources=["x"]), [drawn[0][:1]]),
             (many, drawn),
         )
     )
     for step in range(20):
         batch = without[step]
-        for arm in (with_drawn, other_generator, with_many):
+        for arm in (with_drawn, other_source, with_many):
             for key in ("image", "label"):
                 assert torch.equal(arm[step][key][:8], batch[key])
         assert torch.equal(stained[step]["label"], batch["label"])
@@ -101,6 +102,20 @@ def test_synthetic_images_are_drawn_from_all_shards_alike(real, drawn, options):
     expected = {(200, number) for number in range(5)} | {(210, number) for number in range(15)}
     assert set(places) == expected
     assert max(places.count(place) for place in expected) < 2 * min(places.count(place) for place in expected)
+
+
+@pytest.mark.parametrize("count", [8, 9, 10])
+def test_sources_have_equal_shares_of_the_synthetic_images(real, drawn, make_slide, options, count):
+    others = [[make_slide("2", 5, 220)], [make_slide("3", 40, 230)]]
+    arm = config.ArmData(sources=["a", "b", "c"], synthetic_ratio=count / 8, synthetic_images=12)
+    batches = Batches(real, [*drawn, *others], options(), arm, seed=0)
+    reds = [corner[0] // 10 for step in range(12) for corner in corners(batches[step])[8:]]
+    shares = [reds.count(20) + reds.count(21), reds.count(22), reds.count(23)]
+    assert shares == [4 * count] * 3
+    greens = {green for step in range(60) for red, green in corners(batches[step]) if red == 230}
+    assert greens == set(range(12))  # the first so many of each source
+    again = Batches(real, [*drawn, *others], options(), arm, seed=0)
+    assert torch.equal(again[7]["image"], batches[7]["image"])
 
 
 def test_all_turns_occur_and_labels_turn_with_the_image(make_slide, options):

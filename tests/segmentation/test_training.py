@@ -22,7 +22,7 @@ from stedm.segmentation.training import build_network, train_network
 from stedm.shards import Generated, write_shard
 
 REAL = config.ArmData()
-SYNTHETIC = config.ArmData(generator="styled")
+SYNTHETIC = config.ArmData(sources=["styled"])
 ALL = config.ArmData(annotations="all")
 CLASSES = ["stroma", "tumour"]
 
@@ -139,9 +139,9 @@ def test_patches_of_arms_with_synthetic_images_come_from_their_shards(tiny_study
     image = np.full((32, 32, 3), 200, np.uint8)
     images = [Generated(number, image, np.zeros((32, 32), np.uint8), 0) for number in range(9)]
     shard = tiny_study / "0.h5"
-    write_shard(shard, images, 32, CLASSES, {"styled": True})
+    write_shard(shard, images, 32, CLASSES, {"source": "styled", "styled": True})
     folder = run(tiny_study, options(), SYNTHETIC, synthetic=[shard])
-    assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1", "A2", "synthetic/0.h5"}
+    assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1", "A2", "styled/0.h5"}
     history = pd.read_csv(folder / "history.csv")
     assert history.images_seen.tolist() == [16, 32, 48, 64]  # 8 real and 8 synthetic in each batch
 
@@ -150,7 +150,7 @@ def test_inputs_that_cannot_be_trained_on_are_all_named(tiny_study, options):
     with pytest.raises(UserError) as error:
         run(tiny_study, options(), SYNTHETIC, class_names=["stroma", "tumour", "necrosis"])
     text = str(error.value)
-    assert "arm some: no synthetic images of generator styled" in text
+    assert "arm some: no synthetic images of the source styled" in text
     assert "A1.h5: its classes are stroma, tumour, those of the study stroma, tumour, necrosis" in text
     too_wide = options().model_copy(update={"loss": config.Loss(crop_margin=16)})
     with pytest.raises(UserError, match="crop_margin: 16 px leaves nothing of 32 px"):

@@ -40,7 +40,7 @@ segmentation:
   training: {steps: 3, batch_size: 4}
 arms:
   real: {label: real only}
-  styled: {label: real + styled synthetic, generator: styled}
+  styled: {label: real + styled synthetic, sources: [styled]}
 evaluation: {bootstrap: 200}
 """
 COSTS: list[tuple[str, str]] = []

@@ -117,7 +117,7 @@ def tiny_config() -> dict[str, Any]:
         "generators": {"styled": {"preset": "demo", "training": {"steps": 1}}},
         "synthesis": {"images": 4, "shards": 2},
         "segmentation": {"training": {"steps": 1}},
-        "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "generator": "styled"}},
+        "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "sources": ["styled"]}},
         "evaluation": {"evaluator_arm": "real"},
     }
 

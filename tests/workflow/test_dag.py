@@ -43,6 +43,8 @@ AFTER_PATCHES = {
     "plot_grid",
     *SEGMENTATION,
 }
+ROUNDS = {"real": [], "first": ["first"], "second": ["second"]}
+"""Sources of arms that learn from one round of pseudo-labels, and from two."""
 
 
 def test_the_default_study_is_the_demo(make_folder, tmp_path):
@@ -57,7 +59,7 @@ def test_the_default_study_is_the_demo(make_folder, tmp_path):
         "extract_patches": slides,
         "make_split": splits,
         "train_generator": len(config["generators"]) * splits,
-        "generate_shard": len(config["generators"]) * splits * config["synthesis"]["shards"],
+        "generate_shard": (len(config["generators"]) + len(config["sources"])) * splits * config["synthesis"]["shards"],
         "train_segmentation": networks,
         "score_slides": networks,
     }
@@ -184,6 +186,39 @@ def test_a_filter_needs_its_network_before_the_drawing_and_changes_no_plan(finis
     assert jobs["generate_shard"] == 2
     assert jobs["plan_images"] == jobs["train_generator"] == jobs["generate_grid"] == jobs["plot_closest"] == 0
     assert jobs["train_segmentation"] == 1  # not the one that filters
+
+
+def test_recolouring_needs_splits_alone_and_is_evaluated_like_a_generator(finished):
+    finished.change("sources.recolour", {"kind": "recolour"})
+    jobs = finished.jobs()
+    once = ("plan_images", "write_manifest", "evaluate_images", "plot_examples", "plot_closest", "summarise_quality")
+    assert {name: jobs[name] for name in once} == dict.fromkeys(once, 1)
+    assert jobs["generate_shard"] == 2
+    assert jobs["train_segmentation"] == jobs["train_generator"] == jobs["embed_styles"] == jobs["plot_grid"] == 0
+    finished.change("arms.both", {"label": "both", "sources": ["styled", "recolour"]})
+    assert finished.jobs()["train_segmentation"] == 1
+
+
+def test_each_round_of_pseudo_labels_needs_the_network_of_the_one_before(study):
+    study.change("sources.first", {"kind": "pseudo_labels", "arm": "real"})
+    study.change("sources.second", {"kind": "pseudo_labels", "arm": "first"})
+    study.change("arms", {name: {"label": name, "sources": sources} for name, sources in ROUNDS.items()})
+    study.change("evaluation.evaluator_arm", None)
+    jobs = study.jobs("results/tiny/segmentation/second/n2-r0/seed0")
+    assert jobs["train_segmentation"] == 3  # that of real patches, whose labels the next learns from, and so on
+    assert jobs["plan_images"] == 2
+    assert jobs["generate_shard"] == 4
+    assert jobs["train_generator"] == 0
+
+
+def test_pseudo_labels_that_need_themselves_are_named_before_anything_runs(study):
+    study.change("sources.labels", {"kind": "pseudo_labels", "arm": "styled"})
+    study.change("arms.styled.sources", ["styled", "labels"])
+    answer = study.snakemake("--configfile", "study.yaml", "--dry-run")
+    assert answer.returncode != 0
+    assert "study.yaml, sources: each needs the one before it: source labels → arm styled → source labels" in (
+        answer.stdout + answer.stderr
+    )
 
 
 def test_a_generator_without_style_has_no_style_bank(study):

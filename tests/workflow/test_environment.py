@@ -99,6 +99,7 @@ def test_config_yaml_has_every_key_of_a_study():
     written = set(paths_in(yaml.safe_load(text)))
     in_comments = {  # of what is not chosen there
         "first_stage.": re.search(r"^first_stage:\n((?:  .*\n)+)", text, re.M)[1],
+        "sources.": re.search(r"^sources:.*\n((?:  .*\n)+)", text, re.M)[1],
         "synthesis.filter.": re.search(r"^  filter: null.*\n(?: +#.*\n)+", text, re.M)[0],
     }
     places: dict[type[BaseModel], list[str]] = {}  # a section that comes in several places is written out in one
@@ -150,7 +151,7 @@ def sections_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def sections_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
-    """Each section and where it stands: the path of its keys, without the names of generators and arms."""
+    """Each section and where it stands: the path of its keys, without the names of generators, sources and arms."""
     yield section, prefix
     for name, field in section.model_fields.items():
         for inner in sections_in(field.annotation):
@@ -165,12 +166,12 @@ def paths_in(value: Any, prefix: str = "") -> Iterator[str]:
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield prefix + key
-            named = prefix + key in ("generators", "arms")
+            named = prefix + key in ("generators", "sources", "arms")
             yield from paths_in(list(inner.values()) if named else inner, f"{prefix}{key}.")
 
 
 def defaults_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and default of each key that has one, as YAML has them; not inside lists, generators and arms."""
+    """Path and default of each key that has one, as YAML has them; not inside lists, generators, sources and arms."""
     for name, field in section.model_fields.items():
         if not field.is_required():
             default = field.get_default(call_default_factory=True)
@@ -178,7 +179,7 @@ def defaults_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
                 default = default.model_dump(mode="json")
             yield prefix + name, list(default) if isinstance(default, tuple) else default
         inner = sections_in(field.annotation)
-        if inner and name not in ("classes", "generators", "arms"):
+        if inner and name not in ("classes", "generators", "sources", "arms"):
             yield from defaults_of(inner[0], f"{prefix}{name}.")
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from stedm.cli import COMMANDS, main
 from stedm.config import IGNORE_INDEX
-from stedm.shards import Shards
+from stedm.shards import Shard
+from stedm.tables import IMAGE_QUALITY, MANIFEST
 
 pytestmark = pytest.mark.slow  # two minutes: some forty processes, most of which import torch
 
@@ -35,6 +36,9 @@ generators:
     unet: {channels: [16, 32], attention: [false, true]}
     training: {steps: 4, batch_size: 4}
     sampling: {steps: 2}
+sources:
+  recolour: {kind: recolour}
+  labels: {kind: pseudo_labels, arm: real, confidence: 0.5}
 synthesis: {images: 12, shards: 2}
 segmentation:
   encoder: tu-resnet18
@@ -43,7 +47,7 @@ segmentation:
   training: {steps: 3, batch_size: 4}
 arms:
   real: {label: real only}
-  styled: {label: real + styled synthetic, generator: styled}
+  everything: {label: real + all sources, sources: [styled, recolour, labels]}
   all: {label: all annotations, annotations: all}
 evaluation: {evaluator_arm: all, bootstrap: 200}
 """
@@ -78,7 +82,7 @@ def tables(study):
 
 def test_the_table_of_arms_has_a_row_for_each_arm_and_the_columns_that_readers_expect(study):
     arms = pd.read_csv(results(study) / "tables/arms.csv").set_index("arm")
-    assert set(arms.index) == {"real", "styled", "all"}
+    assert set(arms.index) == {"real", "everything", "all"}
     assert {"patients", "dice_mean", "dice_sd", "dice_min", "difference", "difference_low", "difference_high"} <= set(
         arms
     )
@@ -86,12 +90,22 @@ def test_the_table_of_arms_has_a_row_for_each_arm_and_the_columns_that_readers_e
     assert arms.loc["real", ["difference"]].fillna(0).item() == 0
 
 
-def test_generated_images_are_labelled_and_of_unannotated_styles(study):
-    shards = Shards([results(study) / f"synthesis/styled/n2-r0/shards/{shard}.h5" for shard in range(2)])
-    assert [len(shard) for shard in shards.files] == [6, 6]
-    assert all((shards.layout(image_id) != IGNORE_INDEX).any() for image_id in shards.image_ids)
-    manifest = pd.read_csv(results(study) / "synthesis/styled/n2-r0/manifest.csv")
-    assert set(manifest["style_slide"]) == {"Slide-U1", "Slide-U2"}
+def test_images_of_all_sources_are_labelled_and_in_unannotated_styles(study):
+    for source in ("styled", "recolour", "labels"):
+        folder = results(study) / f"synthesis/{source}/n2-r0"
+        shards = [Shard(folder / f"shards/{shard}.h5") for shard in range(2)]
+        assert [len(shard) for shard in shards] == [6, 6]
+        assert all((shard.labels(index) != IGNORE_INDEX).any() for shard in shards for index in range(6))
+        assert {shard.source for shard in shards} == {source}
+        manifest = MANIFEST.read(folder / "manifest.csv")
+        unannotated, annotated = {"Slide-U1", "Slide-U2"}, {"Slide-A1", "Slide-A2"}
+        assert set(manifest["style_slide"]) == unannotated
+        assert set(manifest["layout_slide"]) == (unannotated if source == "labels" else annotated)
+
+
+def test_all_sources_are_evaluated(study):
+    quality = IMAGE_QUALITY.read(results(study) / "tables/image_quality.csv")
+    assert set(quality["source"]) == {"styled", "recolour", "labels"}
 
 
 def test_every_figure_is_a_picture(study):
@@ -102,6 +116,9 @@ def test_every_figure_is_a_picture(study):
         "maps",
         "grid-styled",
         "examples-styled",
+        "examples-recolour",
+        "examples-labels",
+        "closest-recolour",
         "histories",
     }
     for path in figures:
@@ -134,7 +151,7 @@ def plot(study, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Text, "draw", record)
     monkeypatch.chdir(study.path)
-    job = {"generator": "styled", "split": "n2-r0"}
+    job = {"source": "styled", "split": "n2-r0"}
 
     def run(command, out, *more, **names):
         named = [text for name, value in names.items() for text in (f"--{name}", value)]

@@ -94,8 +94,8 @@ def growing(number):
 
 
 def reported(path, category, what):
-    """A file in the report, with its caption; one with `{generator}` in its name is made for each generator."""
-    labels = {"what": what} | ({"generator": "{generator}"} if "{generator}" in path.name else {})
+    """A file in the report, with its caption; one with `{source}` in its name is made for each source of images."""
+    labels = {"what": what} | ({"source": "{source}"} if "{source}" in path.name else {})
     return report(path, category=category, labels=labels, caption=f"../report/{path.stem.split('-')[0]}.rst")
 
 

@@ -1,4 +1,4 @@
-# Evaluation: each network on the test slides, and each generator's images.
+# Evaluation: each network on the test slides, and each source's images.
 
 
 rule score_slides:
@@ -32,16 +32,16 @@ rule score_slides:
 
 rule evaluate_images:
     input:
-        manifest=RESULTS.manifest("{generator}", "{split}"),
+        manifest=RESULTS.manifest("{source}", "{split}"),
         shards=needs(RESULTS.shards),
         split=RESULTS.split("{split}"),
         evaluator=needs(RESULTS.evaluator),
     output:
-        tables=directory(RESULTS.image_quality("{generator}", "{split}")),
+        tables=directory(RESULTS.image_quality("{source}", "{split}")),
     log:
-        LOGS / "evaluate_images/{generator}-{split}.log",
+        LOGS / "evaluate_images/{source}-{split}.log",
     benchmark:
-        BENCHMARKS / "evaluate_images/{generator}-{split}.tsv"
+        BENCHMARKS / "evaluate_images/{source}-{split}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -54,7 +54,7 @@ rule evaluate_images:
         patches=RESULTS.patches,
         version=VERSIONS["image_quality"],
     message:
-        "Evaluating the generated images: generator {wildcards.generator}, split {wildcards.split}"
+        "Evaluating the synthetic images: source {wildcards.source}, split {wildcards.split}"
     shell:
         "stedm evaluation images --options {params.options:q} --manifest {input.manifest} --shards {input.shards}"
         " --split {input.split} --patches {params.patches} --evaluator {input.evaluator}"

@@ -105,13 +105,13 @@ use rule plot_scores as plot_contact_sheet with:
 
 use rule plot_scores as plot_examples with:
     input:
-        manifest=RESULTS.manifest("{generator}", SPLIT),
-        shards=lambda wildcards: RESULTS.shards(wildcards.generator, SPLIT),
+        manifest=RESULTS.manifest("{source}", SPLIT),
+        shards=lambda wildcards: RESULTS.shards(wildcards.source, SPLIT),
         pseudonyms=PSEUDONYMS,
     output:
-        **figure("examples-{generator}", "Generated images", "generated images and what they were generated from"),
+        **figure("examples-{source}", "Synthetic images", "synthetic images and what they were made from"),
     log:
-        LOGS / "figures/examples-{generator}.log",
+        LOGS / "figures/examples-{source}.log",
     params:
         command=command(
             "examples --options {options} --manifest {input.manifest} --shards {input.shards}"
@@ -122,17 +122,17 @@ use rule plot_scores as plot_examples with:
 
 use rule plot_scores as plot_closest with:
     input:
-        quality=RESULTS.image_quality("{generator}", SPLIT),
-        shards=lambda wildcards: RESULTS.shards(wildcards.generator, SPLIT),
+        quality=RESULTS.image_quality("{source}", SPLIT),
+        shards=lambda wildcards: RESULTS.shards(wildcards.source, SPLIT),
         pseudonyms=PSEUDONYMS,
     output:
         **figure(
-            "closest-{generator}",
-            "Generated images",
-            "generated images and the training patches closest to them",
+            "closest-{source}",
+            "Synthetic images",
+            "synthetic images and the training patches closest to them",
         ),
     log:
-        LOGS / "figures/closest-{generator}.log",
+        LOGS / "figures/closest-{source}.log",
     params:
         command=command(
             "closest --quality {input.quality} --shards {input.shards} --patches {results.patches}"
@@ -142,13 +142,13 @@ use rule plot_scores as plot_closest with:
 
 use rule plot_scores as plot_grid with:
     input:
-        manifest=RESULTS.grid_plan("{generator}", SPLIT),
-        images=RESULTS.grid_images("{generator}", SPLIT),
+        manifest=RESULTS.grid_plan("{source}", SPLIT),
+        images=RESULTS.grid_images("{source}", SPLIT),
         pseudonyms=PSEUDONYMS,
     output:
-        **figure("grid-{generator}", "Generated images", "grid of layouts and styles"),
+        **figure("grid-{source}", "Synthetic images", "grid of layouts and styles"),
     log:
-        LOGS / "figures/grid-{generator}.log",
+        LOGS / "figures/grid-{source}.log",
     params:
         command=command(
             "grid --options {options} --manifest {input.manifest} --images {input.images} --patches {results.patches}"
@@ -172,7 +172,7 @@ use rule plot_arms_table as plot_quality_table with:
     input:
         table=RESULTS.table("image_quality"),
     output:
-        figure=reported(RESULTS.figure("image_quality", "html"), "Generated images", "table of image quality"),
+        figure=reported(RESULTS.figure("image_quality", "html"), "Synthetic images", "table of image quality"),
     log:
         LOGS / "figures/image_quality.log",
 
@@ -186,7 +186,7 @@ rule figures:
         rules.plot_differences.output,
         rules.plot_maps.output,
         rules.plot_histories.output,
-        RESULTS.generator_figures(),
+        RESULTS.source_figures(),
     localrule: True
     message:
         "Tables and figures are in {RESULTS.root}"

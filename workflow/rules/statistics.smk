@@ -1,4 +1,4 @@
-# Statistics: arms compared by patient, and the quality of generated images, as tidy tables.
+# Statistics: arms compared by patient, and the quality of synthetic images, as tidy tables.
 
 
 rule compare_arms:
@@ -36,7 +36,7 @@ rule summarise_quality:
     output:
         table=report(
             RESULTS.table("image_quality"),
-            category="Generated images",
+            category="Synthetic images",
             labels={"what": "table of image quality, as a file"},
             caption="../report/image_quality.rst",
         ),
@@ -49,7 +49,7 @@ rule summarise_quality:
         options=options(stages.QualitySummaryOptions),
         version=VERSIONS["statistics"],
     message:
-        "Summing up the quality of generated images"
+        "Summing up the quality of synthetic images"
     shell:
         "stedm statistics images --options {params.options:q} --quality {input.quality}"
         " --out {output.table} > {log} 2>&1"

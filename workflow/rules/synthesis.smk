@@ -1,14 +1,14 @@
-# Synthesis: first a plan of what to generate, then its shards, each of which can be generated anywhere, then a manifest
-# of both.
+# Synthesis: for each source (a generator, recolouring, pseudo-labels) first a plan of the images, then its shards, each of
+# which can be made anywhere, then a manifest of both.
 
 
 rule plan_images:
     input:
         split=RESULTS.split("{split}"),
     output:
-        plan=RESULTS.plan("{generator}", "{split}"),
+        plan=RESULTS.plan("{source}", "{split}"),
     log:
-        LOGS / "plan_images/{generator}-{split}.log",
+        LOGS / "plan_images/{source}-{split}.log",
     localrule: True
     conda:
         ENVIRONMENT
@@ -17,7 +17,7 @@ rule plan_images:
         patches=RESULTS.patches,
         version=VERSIONS["synthesis"],
     message:
-        "Planning the images to generate: generator {wildcards.generator}, split {wildcards.split}"
+        "Planning the images to make: source {wildcards.source}, split {wildcards.split}"
     shell:
         "stedm synthesis plan --options {params.options:q} --split {input.split} --patches {params.patches}"
         " --out {output.plan} > {log} 2>&1"
@@ -25,16 +25,16 @@ rule plan_images:
 
 rule generate_shard:
     input:
-        plan=RESULTS.plan("{generator}", "{split}"),
-        generator=RESULTS.generator("{generator}", "{split}"),
-        style_bank=needs(RESULTS.style_embeddings),
-        filter_network=needs(RESULTS.filter_network),
+        plan=RESULTS.plan("{source}", "{split}"),
+        generator=needs(RESULTS.generator_of),
+        style_bank=needs(RESULTS.style_bank_of),
+        network=needs(RESULTS.network_of),
     output:
-        shard=RESULTS.shard("{generator}", "{split}", "{shard}"),
+        shard=RESULTS.shard("{source}", "{split}", "{shard}"),
     log:
-        LOGS / "generate_shard/{generator}-{split}-{shard}.log",
+        LOGS / "generate_shard/{source}-{split}-{shard}.log",
     benchmark:
-        BENCHMARKS / "generate_shard/{generator}-{split}-{shard}.tsv"
+        BENCHMARKS / "generate_shard/{source}-{split}-{shard}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -47,42 +47,42 @@ rule generate_shard:
         patches=RESULTS.patches,
         version=VERSIONS["synthesis"],
     message:
-        "Generating images: generator {wildcards.generator}, split {wildcards.split}, shard {wildcards.shard}"
+        "Making images: source {wildcards.source}, split {wildcards.split}, shard {wildcards.shard}"
     shell:
-        "stedm synthesis generate --options {params.options:q} --generator {input.generator} --plan {input.plan}"
-        " --shard {wildcards.shard} --patches {params.patches} --style-bank {input.style_bank} --filter-network {input.filter_network}"
-        " --out {output.shard} > {log} 2>&1"
+        "stedm synthesis generate --options {params.options:q} --plan {input.plan} --shard {wildcards.shard}"
+        " --patches {params.patches} --generator {input.generator} --style-bank {input.style_bank}"
+        " --network {input.network} --out {output.shard} > {log} 2>&1"
 
 
 rule write_manifest:
     input:
-        plan=RESULTS.plan("{generator}", "{split}"),
+        plan=RESULTS.plan("{source}", "{split}"),
         shards=needs(RESULTS.shards),
     output:
-        manifest=RESULTS.manifest("{generator}", "{split}"),
+        manifest=RESULTS.manifest("{source}", "{split}"),
     log:
-        LOGS / "write_manifest/{generator}-{split}.log",
+        LOGS / "write_manifest/{source}-{split}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
         version=VERSIONS["synthesis"],
     message:
-        "Writing the manifest of generated images: generator {wildcards.generator}, split {wildcards.split}"
+        "Writing the manifest of generated images: source {wildcards.source}, split {wildcards.split}"
     shell:
         "stedm synthesis manifest --plan {input.plan} --shards {input.shards} --out {output.manifest} > {log} 2>&1"
 
 
 rule generate_grid:
     input:
-        plan=RESULTS.plan("{generator}", "{split}"),
-        generator=RESULTS.generator("{generator}", "{split}"),
-        style_bank=needs(RESULTS.style_embeddings),
+        plan=RESULTS.plan("{source}", "{split}"),
+        generator=needs(RESULTS.generator_of),
+        style_bank=needs(RESULTS.style_bank_of),
     output:
-        plan=RESULTS.grid_plan("{generator}", "{split}"),
-        images=RESULTS.grid_images("{generator}", "{split}"),
+        plan=RESULTS.grid_plan("{source}", "{split}"),
+        images=RESULTS.grid_images("{source}", "{split}"),
     log:
-        LOGS / "generate_grid/{generator}-{split}.log",
+        LOGS / "generate_grid/{source}-{split}.log",
     conda:
         ENVIRONMENT
     threads: 1
@@ -95,7 +95,7 @@ rule generate_grid:
         patches=RESULTS.patches,
         version=VERSIONS["synthesis"],
     message:
-        "Generating a few layouts in a few styles, each with each: generator {wildcards.generator}"
+        "Generating a few layouts in a few styles, each with each: generator {wildcards.source}"
     shell:
         "(stedm synthesis grid --plan {input.plan} --out {output.plan}"
         " && stedm synthesis generate --options {params.options:q} --generator {input.generator}"
@@ -108,4 +108,4 @@ rule synthesis:
         RESULTS.all_manifests(),
     localrule: True
     message:
-        "Generated images are in {RESULTS.root}/synthesis"
+        "Synthetic images are in {RESULTS.root}/synthesis"

@@ -28,11 +28,11 @@ GROUPS: dict[str, str | None] = {
     "first-stage": "the autoencoder",
     "generator": "the diffusion model",
     "style-bank": "cached style embeddings",
-    "synthesis": "generated labelled images",
+    "synthesis": "synthetic labelled images",
     "segmentation": "the segmentation network",
     "predict": None,
     "evaluation": "scores of networks and quality of generated images",
-    "statistics": "tables that compare arms and generators",
+    "statistics": "tables that compare arms and sources of images",
     "figures": "figures from the tables",
 }
 """First words of commands, in the order of a study, and the help of those that have several."""
@@ -40,6 +40,7 @@ NAMES = {
     "slide": "slide of the sheet",
     "split": "split, such as n3-r0",
     "generator": "generator",
+    "source": "source of synthetic images",
     "arm": "arm",
     "seed": "seed of the network",
     "shard": "shard of the plan, from 0",
@@ -188,6 +189,7 @@ def wrong_names(study: "Study", names: Mapping[str, str | None]) -> list[str]:
 
     known = {
         "generator": list(study.generators),
+        "source": list(study.all_sources),
         "arm": list(study.arms),
         "split": list(study.splits.all),
         "seed": [str(seed) for seed in study.segmentation.seeds],
@@ -294,12 +296,12 @@ PLAN = argument(
     "--plan",
     "CSV",
     "what to generate, one row per image",
-    lambda results, generator, split: results.plan(generator, split),
+    lambda results, source, split: results.plan(source, split),
 )
 MANIFEST = argument(
     "--manifest",
     "CSV",
     "what was generated, one row per image",
-    lambda results, generator, split: results.manifest(generator, split),
+    lambda results, source, split: results.manifest(source, split),
 )
-SHARDS = files("--shards", "H5", "generated images", lambda results, generator, split: results.shards(generator, split))
+SHARDS = files("--shards", "H5", "generated images", lambda results, source, split: results.shards(source, split))

@@ -50,9 +50,9 @@ def score_slides(options: "ScoreOptions", args: argparse.Namespace) -> None:
     out(
         "DIR",
         "images.csv (one row per image) and sets.csv (all images together)",
-        lambda results, generator, split: results.image_quality(generator, split),
+        lambda results, source, split: results.image_quality(source, split),
     ),
-    names=["generator", "split"],
+    names=["source", "split"],
 )
 def evaluate_images(options: "ImageEvaluationOptions", args: argparse.Namespace) -> None:
     """Evaluate generated images: layout, style, diversity, copies of training patches, distance to real patches."""

@@ -26,11 +26,11 @@ def figure(name: str) -> Argument:
     return out("PNG", "figure; a PDF is written next to it", lambda results: results.figure(name))
 
 
-def figure_of_generator(name: str) -> Argument:
+def figure_of_source(name: str) -> Argument:
     return out(
         "PNG",
         "figure; a PDF is written next to it",
-        lambda results, generator: results.figure(f"{name}-{generator}"),
+        lambda results, source: results.figure(f"{name}-{source}"),
     )
 
 
@@ -119,8 +119,8 @@ def plot_maps(options: "MapsOptions", args: argparse.Namespace) -> None:
     SHARDS,
     PATCHES,
     PSEUDONYMS,
-    figure_of_generator("examples"),
-    names=["generator", "split"],
+    figure_of_source("examples"),
+    names=["source", "split"],
 )
 def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
     """Generated images with what they were made from."""
@@ -135,13 +135,13 @@ def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
         "--quality",
         "DIR",
         "of `stedm evaluation images`",
-        lambda results, generator, split: results.image_quality(generator, split),
+        lambda results, source, split: results.image_quality(source, split),
     ),
     SHARDS,
     PATCHES,
     PSEUDONYMS,
-    figure_of_generator("closest"),
-    names=["generator", "split"],
+    figure_of_source("closest"),
+    names=["source", "split"],
 )
 def plot_closest(args: argparse.Namespace) -> None:
     """Generated images next to the training patches that they are closest to."""
@@ -157,18 +157,18 @@ def plot_closest(args: argparse.Namespace) -> None:
         "--manifest",
         "CSV",
         "of `stedm synthesis grid`",
-        lambda results, generator, split: results.grid_plan(generator, split),
+        lambda results, source, split: results.grid_plan(source, split),
     ),
     argument(
         "--images",
         "H5",
         "the images generated from it",
-        lambda results, generator, split: results.grid_images(generator, split),
+        lambda results, source, split: results.grid_images(source, split),
     ),
     PATCHES,
     PSEUDONYMS,
-    figure_of_generator("grid"),
-    names=["generator", "split"],
+    figure_of_source("grid"),
+    names=["source", "split"],
 )
 def plot_grid(options: "ClassesOptions", args: argparse.Namespace) -> None:
     """Layouts and styles, each with each, and the image generated from both."""

@@ -1,4 +1,4 @@
-"""`stedm statistics`: tables that compare arms and generators."""
+"""`stedm statistics`: tables that compare arms and sources of images."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -33,12 +33,12 @@ def compare_arms(options: "ComparisonOptions", args: argparse.Namespace) -> None
     files("--quality", "DIR", "of `stedm evaluation images`", lambda results: results.all_image_quality()),
     out(
         "CSV",
-        "generator, annotated_patients, metric, images_of, value, low, high, deviation, images, features",
+        "source, annotated_patients, metric, images_of, value, low, high, deviation, images, features",
         lambda results: results.table("image_quality"),
     ),
 )
 def summarise_quality(options: "QualitySummaryOptions", args: argparse.Namespace) -> None:
-    """Sum up the quality of generated images by generator."""
+    """Sum up the quality of synthetic images by source."""
     from stedm.evaluation.quality import summarise_quality
 
     summarise_quality(options, args.quality, out=args.out)

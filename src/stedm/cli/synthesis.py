@@ -1,25 +1,14 @@
-"""`stedm synthesis`: labelled images from a generator."""
+"""`stedm synthesis`: labelled images from a source."""
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stedm.cli.command import PATCHES, PLAN, SHARDS, SPLIT, argument, command, first, optional, out, stage
 
 if TYPE_CHECKING:
     from stedm.config import PlanOptions, ShardOptions
-
-GENERATOR = argument(
-    "--generator",
-    "DIR",
-    "generator (StyleLayoutPipeline folder)",
-    lambda results, generator, split: results.generator(generator, split),
-)
-STYLE_BANK = optional(
-    "--style-bank",
-    "DIR",
-    "style embeddings {slide}.h5 (without: a generator without style)",
-    lambda results, generator, split: first(results.style_embeddings(generator, split)),
-)
+    from stedm.synthesis.shard import Source
 
 
 @stage(
@@ -27,12 +16,12 @@ STYLE_BANK = optional(
     "PlanOptions",
     SPLIT,
     PATCHES,
-    out("CSV", "plan, one row per image", lambda results, generator, split: results.plan(generator, split)),
-    names=["generator", "split"],
+    out("CSV", "plan, one row per image", lambda results, source, split: results.plan(source, split)),
+    names=["source", "split"],
 )
 def plan_images(options: "PlanOptions", args: argparse.Namespace) -> None:
-    """Plan the images to generate: layout, its affine transform, style set and seed of each."""
-    from stedm.synthesis import plan_images
+    """Plan the images to make: layout, its affine transform, style set and seed of each."""
+    from stedm.synthesis.plan import plan_images
 
     plan_images(options, args.split, args.patches, out=args.out)
 
@@ -43,13 +32,13 @@ def plan_images(options: "PlanOptions", args: argparse.Namespace) -> None:
     out(
         "CSV",
         "plan of a few layouts in a few styles, each with each",
-        lambda results, generator, split: results.grid_plan(generator, split),
+        lambda results, source, split: results.grid_plan(source, split),
     ),
-    names=["generator", "split"],
+    names=["source", "split"],
 )
 def plan_grid(args: argparse.Namespace) -> None:
     """Plan a grid: a few layouts in a few styles, each with each."""
-    from stedm.synthesis import plan_grid
+    from stedm.synthesis.plan import plan_grid
 
     plan_grid(args.plan, out=args.out)
 
@@ -57,43 +46,59 @@ def plan_grid(args: argparse.Namespace) -> None:
 @stage(
     "synthesis generate",
     "ShardOptions",
-    GENERATOR,
     PLAN,
     argument("--shard", "K", "which shard of the plan, from 0", lambda results, shard: int(shard), type=int),
     PATCHES,
-    STYLE_BANK,
     optional(
-        "--filter-network",
+        "--generator",
         "DIR",
-        "segmentation network that filters (without: all images are kept)",
-        lambda results, split: first(results.filter_network(split)),
+        "generator (StyleLayoutPipeline folder), for a source of that kind",
+        lambda results, source, split: first(results.generator_of(source, split)),
+    ),
+    optional(
+        "--style-bank",
+        "DIR",
+        "style embeddings {slide}.h5 (without: a generator without style)",
+        lambda results, source, split: first(results.style_bank_of(source, split)),
+    ),
+    optional(
+        "--network",
+        "DIR",
+        "segmentation network that gives pseudo-labels, or filters what a generator makes (without: all is kept)",
+        lambda results, source, split: first(results.network_of(source, split)),
     ),
     out(
         "H5",
-        "generated images (N, P, P, 3), their layouts and numbers",
-        lambda results, generator, split, shard: results.shard(generator, split, shard),
+        "images (N, P, P, 3), their layouts and numbers",
+        lambda results, source, split, shard: results.shard(source, split, shard),
     ),
-    names=["generator", "split", "shard"],
+    names=["source", "split", "shard"],
 )
 def generate_shard(options: "ShardOptions", args: argparse.Namespace) -> None:
-    """Generate one shard of a plan."""
-    from stedm.synthesis import generate_shard
+    """Make the images of one shard of a plan."""
+    from stedm.synthesis.shard import make_shard
 
-    agreement = None
-    if args.filter_network:
-        from stedm.evaluation.layout import network_agreement
+    make_shard(options, source_of(options, args), args.plan, args.shard, args.patches, out=args.out)
 
-        agreement = network_agreement(args.filter_network)
-    generate_shard(
-        options,
-        args.generator,
-        args.plan,
-        args.shard,
-        args.patches,
-        out=args.out,
-        style_bank=args.style_bank,
-        agreement=agreement,
-    )
+
+def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":
+    """The function that makes the images, with what it needs besides rows of the plan and patches."""
+    from stedm.evaluation.layout import network_agreement, network_predictor
+    from stedm.synthesis.generator import generate
+    from stedm.synthesis.pseudo_labels import pseudo_labels
+    from stedm.synthesis.recolour import recolour
+
+    source = options.source
+    match source.kind:
+        case "recolour":
+            return recolour
+        case "pseudo_labels":
+            thresholds = source.thresholds(options.class_names)
+            return partial(pseudo_labels, predict=network_predictor(args.network), thresholds=thresholds)
+        case "generator":
+            agreement = network_agreement(args.network) if args.network else None
+            images_of = {"generator": args.generator, "style_bank": args.style_bank}
+            return partial(generate, **images_of, chosen=source.filter, agreement=agreement)
 
 
 @command(
@@ -103,12 +108,12 @@ def generate_shard(options: "ShardOptions", args: argparse.Namespace) -> None:
     out(
         "CSV",
         "the plan with what became of each image: kept, redraws, seed",
-        lambda results, generator, split: results.manifest(generator, split),
+        lambda results, source, split: results.manifest(source, split),
     ),
-    names=["generator", "split"],
+    names=["source", "split"],
 )
 def write_manifest(args: argparse.Namespace) -> None:
     """Put together what was planned and what was generated."""
-    from stedm.synthesis import write_manifest
+    from stedm.synthesis.shard import write_manifest
 
     write_manifest(args.plan, args.shards, out=args.out)

@@ -32,7 +32,7 @@ class Network(Section):
     decoder_channels: list[Count] = [256, 128, 64, 32, 16]
     loss: Loss = Loss()
     synthetic_ratio: Ratio = 1.0
-    """Synthetic images for each real patch of a batch, in the arms that have a generator. They come on top of
+    """Synthetic images for each real patch of a batch, in the arms that have sources. They come on top of
     `training.batch_size`, which counts real patches."""
     training: Training
 
@@ -51,19 +51,22 @@ class Segmentation(Network):
 class ArmData(Section):
     """What a network is trained on."""
 
-    generator: Name | None = None
+    sources: list[Name] = []
+    """Sources of synthetic images, each with an equal share of them."""
     annotations: Literal["annotated", "all"] = "annotated"
     """`all`: the annotations of the unannotated patients too, where the sheet has them: the upper bound."""
     stain_augmentation: bool = False
     synthetic_ratio: Ratio | None = None
     """Synthetic images for each real patch of a batch (default: the segmentation section's)."""
     synthetic_images: Count | None = None
-    """Train on the first so many generated images (default: all)."""
+    """Train on the first so many images of each source (default: all)."""
 
     @model_validator(mode="after")
-    def synthetic_needs_generator(self) -> Self:
-        if self.generator is None and (self.synthetic_ratio is not None or self.synthetic_images is not None):
-            raise ValueError("synthetic_ratio and synthetic_images are for arms with a generator: name one")
+    def synthetic_needs_sources(self) -> Self:
+        if not self.sources and (self.synthetic_ratio is not None or self.synthetic_images is not None):
+            raise ValueError("synthetic_ratio and synthetic_images are for arms with sources: name one")
+        if repeated := sorted({name for name in self.sources if self.sources.count(name) > 1}):
+            raise ValueError(f"sources: {', '.join(repeated)} appears twice; name each source once")
         return self
 
 

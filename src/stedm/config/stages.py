@@ -2,19 +2,18 @@
 
 The rules hand `PatchesOptions.of(study)` to the command as JSON, the command parses it, the function takes it. A field
 is the study's value of that name, narrowed to the keys that the field's own type has; what depends on which generator,
-split or arm a job is for comes from `chosen`.
+source, split or arm a job is for comes from `chosen`.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ValidationError
 
 from stedm.config.base import CHANGES_NO_RESULT, Name, Section, Seed
 from stedm.config.evaluation import Comparison, ImageEvaluation, QualitySummary, ScoredClasses, Windows
 from stedm.config.generator import (
-    Filter,
     FirstStage,
     Generator,
     Plan,
@@ -25,6 +24,7 @@ from stedm.config.generator import (
 from stedm.config.messages import messages
 from stedm.config.segmentation import Arm, ArmData, Network
 from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
+from stedm.config.sources import AnySource, FromGenerator
 from stedm.config.study import Study
 from stedm.config.training import Device, Training
 from stedm.errors import UserError
@@ -39,8 +39,8 @@ class StageOptions(Section):
 
         Args:
             study: the study.
-            names: of the job's generator, split, arm, seed, slide or shard; those that the stage has no use for may be
-                given too.
+            names: of the job's generator, source, split, arm, seed, slide or shard; those that the stage has no use for
+                may be given too.
         """
         chosen = cls.chosen(study, names)
         values = {name: chosen[name] if name in chosen else getattr(study, name) for name in cls.model_fields}
@@ -161,24 +161,34 @@ class StyleBankOptions(StageOptions):
 
 class PlanOptions(StageOptions):
     synthesis: Plan
+    kind: Literal["generator", "recolour", "pseudo_labels"]
+    """Of the source."""
     seed: Seed
-
-
-class ShardOptions(StageOptions):
-    class_names: list[Name]
-    filter: Filter | None
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"filter": study.synthesis.filter}
+        return {"kind": study.all_sources[names["source"]].kind}
+
+
+class ShardOptions(StageOptions):
+    source: AnySource
+    source_name: Name
+    class_names: list[Name]
+
+    @classmethod
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"source": study.all_sources[names["source"]], "source_name": names["source"]}
 
 
 class GridOptions(ShardOptions):
     """A grid shows what the generator makes of each pair, and leaves none out."""
 
+    source: FromGenerator
+
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"filter": None}
+        chosen = super().chosen(study, names)
+        return chosen | {"source": chosen["source"].model_copy(update={"filter": None})}
 
 
 class SegmentationOptions(TrainingOptions):
@@ -201,7 +211,7 @@ class SegmentationOptions(TrainingOptions):
 
 
 class Run(Section):
-    """Which network, or generator, a table's rows are about: their first columns."""
+    """Which network, or source, a table's rows are about: their first columns."""
 
     study: Name
     split: str
@@ -214,8 +224,8 @@ class NetworkRun(Run):
     seed: Seed
 
 
-class GeneratorRun(Run):
-    generator: Name
+class SourceRun(Run):
+    source: Name
 
 
 def columns_of(study: Study, split: str) -> dict[str, Any]:
@@ -235,12 +245,12 @@ class ScoreOptions(PatchesOptions):
 
 class ImageEvaluationOptions(StageOptions):
     evaluation: ImageEvaluation
-    run: GeneratorRun
+    run: SourceRun
     seed: Seed
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"run": GeneratorRun(**columns_of(study, names["split"]), generator=names["generator"])}
+        return {"run": SourceRun(**columns_of(study, names["split"]), source=names["source"])}
 
 
 class ComparisonOptions(StageOptions):

@@ -1,5 +1,6 @@
 """The whole study, and how a file becomes one."""
 
+import graphlib
 import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +14,7 @@ from stedm.config.generator import FirstStage, Generator, NoFirstStage, Synthesi
 from stedm.config.messages import choices, messages
 from stedm.config.segmentation import Arm, Segmentation
 from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
+from stedm.config.sources import AnySource, FromGenerator, PseudoLabels, Source
 from stedm.config.training import Device
 from stedm.errors import UserError
 from stedm.files import check_regular
@@ -36,6 +38,7 @@ class Study(Section):
     device: Device = Device()
     first_stage: FirstStage = NoFirstStage()
     generators: dict[Name, Generator] = {}
+    sources: dict[Name, Source] = {}
     synthesis: Synthesis = Synthesis()
     segmentation: Segmentation
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
@@ -43,13 +46,9 @@ class Study(Section):
 
     @model_validator(mode="after")
     def references(self) -> Self:
-        problems = [
-            f"arms.{name}.generator: there is no generator {arm.generator!r}; {choices(arm.generator, self.generators)}"
-            for name, arm in self.arms.items()
-            if arm.generator is not None and arm.generator not in self.generators
-        ]
+        problems = self.source_problems()
         problems += [
-            f"arms.{name}.synthetic_images: {arm.synthetic_images} of {self.synthesis.images} generated images"
+            f"arms.{name}.synthetic_images: {arm.synthetic_images} of {self.synthesis.images} synthetic images"
             " (synthesis.images) cannot be had; generate more, or lower it"
             for name, arm in self.arms.items()
             if (arm.synthetic_images or 0) > self.synthesis.images
@@ -59,10 +58,10 @@ class Study(Section):
             if arm_name is not None and arm_name not in self.arms:
                 problems.append(f"evaluation.{key}: there is no arm {arm_name!r}; {choices(arm_name, self.arms)}")
         evaluator = self.arms.get(self.evaluation.evaluator_arm or "")
-        if evaluator is not None and evaluator.generator is not None:
+        if evaluator is not None and evaluator.sources:
             problems.append(
-                f"evaluation.evaluator_arm: the arm {self.evaluation.evaluator_arm!r} has a generator and would"
-                " evaluate images like those that it learned from; name an arm of real images only"
+                f"evaluation.evaluator_arm: the arm {self.evaluation.evaluator_arm!r} has sources and would evaluate"
+                " images like those that it learned from; name an arm of real images only"
             )
         problems += self.filter_problems()
         names = [item.name for item in self.classes]
@@ -80,6 +79,49 @@ class Study(Section):
             raise ValueError("\n".join(problems))
         return self
 
+    def source_problems(self) -> list[str]:
+        """Names that do not fit, and networks that would know too much, or need their own labels."""
+        problems = [
+            f"sources.{name}: there is a generator of that name, which is a source already; choose another name"
+            for name in self.sources
+            if name in self.generators
+        ]
+        problems += [
+            f"arms.{name}.sources: there is no source {source!r}; {choices(source, self.all_sources)}"
+            for name, arm in self.arms.items()
+            for source in arm.sources
+            if source not in self.all_sources
+        ]
+        for name, source in self.pseudo_labels.items():
+            arm = self.arms.get(source.arm)
+            if arm is None:
+                problems.append(f"sources.{name}.arm: there is no arm {source.arm!r}; {choices(source.arm, self.arms)}")
+            elif arm.annotations == "all":
+                problems.append(
+                    f"sources.{name}.arm: the arm {source.arm!r} learns from annotations that the other arms do not"
+                    " have; name an arm with annotations: annotated"
+                )
+            if source.arm == self.evaluation.evaluator_arm:
+                problems.append(
+                    f"evaluation.evaluator_arm: the network of {source.arm!r} has labelled the patches of the source"
+                    f" {name!r} and cannot evaluate them; name another arm"
+                )
+            if isinstance(source.confidence, dict) and set(source.confidence) != set(self.class_names):
+                problems.append(
+                    f"sources.{name}.confidence: give one number, or one for each class: {', '.join(self.class_names)}"
+                )
+        return problems + self.cycles()
+
+    def cycles(self) -> list[str]:
+        """Pseudo-labels that need a network that learns from them."""
+        needs = {f"source {name}": [f"arm {source.arm}"] for name, source in self.pseudo_labels.items()}
+        needs |= {f"arm {name}": [f"source {source}" for source in arm.sources] for name, arm in self.arms.items()}
+        try:
+            graphlib.TopologicalSorter(needs).prepare()
+        except graphlib.CycleError as error:
+            return [f"sources: each needs the one before it: {' → '.join(error.args[1])}; label with another arm"]
+        return []
+
     def filter_problems(self) -> list[str]:
         """A filter must know no more than the arms that its images are for, and another network must evaluate them."""
         if self.synthesis.filter is None:
@@ -89,9 +131,9 @@ class Study(Section):
         if arm is None:
             return [f"synthesis.filter.arm: there is no arm {name!r}; {choices(name, self.arms)}"]
         problems = []
-        if arm.generator is not None or arm.annotations == "all":
+        if arm.sources or arm.annotations == "all":
             problems.append(
-                f"synthesis.filter.arm: the arm {name!r} learns from generated images or from annotations that the"
+                f"synthesis.filter.arm: the arm {name!r} learns from synthetic images or from annotations that the"
                 " other arms do not have; name an arm of real images with annotations: annotated"
             )
         if name == self.evaluation.evaluator_arm:
@@ -136,6 +178,19 @@ class Study(Section):
                 f" {2**self.segmentation.encoder_depth}; it is {self.patches.size}"
             )
         return problems
+
+    @property
+    def all_sources(self) -> dict[str, AnySource]:
+        """The sources of synthetic images: each generator, and those of the section `sources`."""
+        generators: dict[str, AnySource] = {
+            name: FromGenerator(styled=generator.style.sampler != "none", filter=self.synthesis.filter)
+            for name, generator in self.generators.items()
+        }
+        return generators | self.sources
+
+    @property
+    def pseudo_labels(self) -> dict[str, PseudoLabels]:
+        return {name: source for name, source in self.sources.items() if isinstance(source, PseudoLabels)}
 
     @property
     def class_names(self) -> list[str]:

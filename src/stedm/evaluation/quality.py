@@ -42,7 +42,7 @@ def evaluate_images(
             features they are compared; the run, for the tables; the seed.
         manifest: rows `image, layout_slide, layout_patch, style_slide`.
         shards: the generated images.
-        split: the split that the generator was trained on.
+        split: the split that the images were made from.
         patches: folder of the slides' patch files.
         out: folder of the tables.
         evaluator: folder of the segmentation network that recognises layouts; None: they are not evaluated.
@@ -135,7 +135,7 @@ DISTANCES = ("diversity", "closest_distance")
 
 
 def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *, out: Path) -> pd.DataFrame:
-    """Quality by generator and number of annotated patients, over all repeats, of generated images and real patches.
+    """Quality by source and number of annotated patients, over all repeats, of generated images and real patches.
 
     Images in one style are not independent: intervals are over style patients (`stedm.evaluation.intervals`). FID and
     its kin have one value for each repeat; their mean has no interval, KID has the deviation over its subsets.
@@ -146,12 +146,12 @@ def summarise_quality(options: QualitySummaryOptions, folders: Sequence[Path], *
         out: the table's file.
 
     Returns:
-        generator, annotated_patients, metric, images_of (generated, real), value, low, high, deviation, images (their
+        source, annotated_patients, metric, images_of (generated, real), value, low, high, deviation, images (their
         number; in each of the sets for FID and its kin), features (their name, where the metric is of features).
     """
     images = pd.concat([IMAGES.read(folder / "images.csv") for folder in folders], ignore_index=True)
     sets = pd.concat([SETS.read(folder / "sets.csv") for folder in folders], ignore_index=True)
-    groups = ["generator", "annotated_patients"]
+    groups = ["source", "annotated_patients"]
     tables = []
     for key, some in images.groupby(groups, sort=True):
         own = sets[(sets[groups] == list(key)).all(axis=1)]

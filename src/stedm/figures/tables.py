@@ -53,14 +53,14 @@ def readable_arms(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable_quality(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per metric and number of annotated patients, a column per generator and one for real patches.
+    """A row per metric and number of annotated patients, a column per source and one for real patches.
 
-    Generators are compared with nearly the same real patches; those of the first generator are shown.
+    Sources are compared with nearly the same real patches; those of the first source are shown.
     """
     real = table["images_of"] == "real"
     text = table["deviation"].map(" ± {:.3f}".format).where(table["deviation"].notna(), "")
     table = table.assign(
-        text=with_interval(table, "value", "low", "high") + text, column=table["generator"].mask(real, "real patches")
+        text=with_interval(table, "value", "low", "high") + text, column=table["source"].mask(real, "real patches")
     )
     index = ["metric", "annotated_patients"]
     wide = table.pivot_table(index=index, columns="column", values="text", aggfunc="first", sort=False)

@@ -37,18 +37,19 @@ def normalised(images: Tensor) -> Tensor:
 def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
     """Synthetic images in each batch of an arm, on top of the real patches."""
     ratio = options.synthetic_ratio if arm.synthetic_ratio is None else arm.synthetic_ratio
-    return round(ratio * options.training.batch_size) if arm.generator else 0
+    return round(ratio * options.training.batch_size) if arm.sources else 0
 
 
 class Batches(Dataset[dict[str, Tensor]]):
     """Item i is the whole batch of step i: `image` (B, P, P, 3) uint8 and `label` (B, P, P) uint8, 255 = ignore.
 
-    Patients with real patches are sampled alike (see `PatchSampler`), so that one with large slides does not dominate;
-    synthetic images alike over all of them.
+    Patients with real patches are sampled alike (see `PatchSampler`), so that one with large slides does not dominate.
+    Sources of synthetic images take turns, from position to position and on into the next step; the images of one are
+    sampled alike.
 
     Args:
         real: patch files of the slides trained on; their patches without annotated pixels are left out.
-        synthetic: shards of generated images; unused by an arm without generator.
+        synthetic: shards of each source's images; unused by an arm without sources.
         options: real patches in a batch, and synthetic images for each of them.
         arm: whether there are synthetic images, how many, how many for each real patch; and stain augmentation.
         seed: of everything random.
@@ -57,15 +58,13 @@ class Batches(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         real: Sequence[PatchFile],
-        synthetic: Sequence[ImageFile],
+        synthetic: Sequence[Sequence[ImageFile]],
         options: config.Network,
         arm: config.ArmData,
         seed: int,
     ):
         self.real = PatchSampler(real, lambda file: file.annotated)
-        self.synthetic = list(synthetic)
-        self.starts = np.cumsum([0, *(len(file) for file in synthetic)])
-        self.synthetic_images = min(int(self.starts[-1]), arm.synthetic_images or int(self.starts[-1]))
+        self.sources = [synthetic_places(shards)[: arm.synthetic_images] for shards in synthetic]
         self.synthetic_count = synthetic_count(options, arm)
         self.real_count = options.training.batch_size
         self.steps = options.training.steps
@@ -83,16 +82,21 @@ class Batches(Dataset[dict[str, Tensor]]):
     def sample(self, step: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (P, P, 3) and labels (P, P) at a position of the batch of a step."""
         rng = np.random.default_rng([self.seed, step, position])
-        file, index = self.place(rng, synthetic=position >= self.real_count)
+        file, index = self.place(rng, step, position - self.real_count)
         turn = int(rng.integers(8))
         image, labels = dihedral(file.image(index), turn), dihedral(file.labels(index), turn)
         if self.stain_augmentation:  # sampled last, so that patches and turns are those of the arm without
             image = perturb_stains(image, *draw_stains(rng))
         return image, labels
 
-    def place(self, rng: np.random.Generator, synthetic: bool) -> Place:
-        if synthetic:
-            number = int(rng.integers(self.synthetic_images))
-            shard = int(np.searchsorted(self.starts, number, side="right")) - 1
-            return self.synthetic[shard], number - int(self.starts[shard])
-        return self.real.sample(rng)
+    def place(self, rng: np.random.Generator, step: int, synthetic: int) -> Place:
+        """A real patch or, from 0 on, the synthetic image of that number in the batch."""
+        if synthetic < 0:
+            return self.real.sample(rng)
+        places = self.sources[(step * self.synthetic_count + synthetic) % len(self.sources)]
+        return places[rng.integers(len(places))]
+
+
+def synthetic_places(shards: Sequence[ImageFile]) -> list[Place]:
+    """All images of a source, in the order of its shards."""
+    return [(file, index) for file in shards for index in range(len(file))]

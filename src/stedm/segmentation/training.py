@@ -48,7 +48,7 @@ def train_network(
         options: network, loss and length; the arm, which is what it trains on; the names of labels 0, 1, …
         split: table of roles, one row per slide.
         patches: folder of patch files.
-        synthetic: shards of generated images; empty for an arm without generator.
+        synthetic: shards of the images of its sources; empty for an arm without.
         work: folder for checkpoints, shared by all trainings.
         out: folder to write: `smp.from_pretrained(out)` loads it; with README.md, history.csv, provenance.json, and
             dataset.json, from which `stedm predict` knows classes and patches.
@@ -62,12 +62,13 @@ def train_network(
     unannotated = slides_of(read_split(split), "unannotated")
     if arm.annotations == "all" and not any(file.slide in unannotated for file in real):
         log.warning("no unannotated patient has annotations: arm %s is trained on the annotated alone", options.name)
-    generated = [Shard(path) for path in synthetic]
-    check_inputs(options, split, real, generated)
+    shards = [Shard(path) for path in synthetic]
+    sources = [[shard for shard in shards if shard.source == name] for name in arm.sources]
+    check_inputs(options, split, real, shards)
 
     torch.manual_seed(options.seed)
     model = build_network(network, len(options.class_names)).to(memory_format=torch.channels_last)
-    inputs = fingerprints(real) | {f"synthetic/{file.path.name}": file.fingerprint for file in generated}
+    inputs = fingerprints(real) | {f"{shard.source}/{shard.path.name}": shard.fingerprint for shard in shards}
 
     def objective(model: nn.Module, batch: Batch, rng: BatchRng) -> Tensor:
         scores = model(normalised(batch["image"]))
@@ -78,7 +79,7 @@ def train_network(
         write_json(folder / "dataset.json", dataset(real[0]))
         (folder / "README.md").write_text(model_card(options, real[0]), encoding="utf-8")
 
-    batches = Batches(real, generated, network, arm, options.seed)
+    batches = Batches(real, sources, network, arm, options.seed)
     train_and_save("segmentation", options, model, objective, batches, split, inputs, save, work=work, out=out)
 
 
@@ -103,8 +104,11 @@ def check_inputs(
             f"arm {options.name}: {real_count} real patches and {count} synthetic images cannot be shared by"
             f" {world_size()} processes; change synthetic_ratio or training.batch_size"
         )
-    if count and not any(len(file) for file in synthetic):
-        problems.append(f"arm {options.name}: no synthetic images of generator {arm.generator}; generate them first")
+    problems += [
+        f"arm {options.name}: no synthetic images of the source {name}; make them first"
+        for name in arm.sources
+        if count and not any(len(shard) for shard in synthetic if shard.source == name)
+    ]
     problems += [
         f"{file.path}: its classes are {', '.join(file.class_names)}, those of the study {', '.join(names)}; make the"
         " file again"

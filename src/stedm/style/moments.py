@@ -23,11 +23,16 @@ import torch
 from scipy.fft import dct
 from torch import Tensor
 
+from stedm.images import to_images
+from stedm.store import PatchFile
+
 BANDS = 4
 MOMENTS = 3 + 6 * BANDS
 MIN_SD = 0.003
 """Lower bound of the standard deviation in any direction of a band, about that of rounding to 8 bits, so that an empty
 style image does not amplify the others."""
+PATCHES = 256
+"""Of a slide, at most, whose moments are averaged."""
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -69,6 +74,13 @@ def set_moments(embeddings: Tensor) -> tuple[Tensor, Tensor]:
     for place, (i, j) in enumerate(PAIRS):
         correlations[..., i, j] = correlations[..., j, i] = pairs[..., place]
     return mean.mean(1), (correlations * deviations[..., None] * deviations[..., None, :]).mean(1)
+
+
+def slide_moments(file: PatchFile) -> tuple[Tensor, Tensor]:
+    """Mean and covariance per band of a slide: (1, 3) and (1, 4, 3, 3), averages over up to 256 patches of it, evenly
+    spaced."""
+    chosen = np.unique(np.linspace(0, len(file) - 1, min(len(file), PATCHES)).round().astype(int))
+    return set_moments(torch.stack([image_moments(to_images(file.image(int(index)))) for index in chosen])[None])
 
 
 def remove_moments(images: Tensor, mean: Tensor, covariances: Tensor) -> Tensor:

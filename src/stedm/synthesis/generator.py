@@ -1,0 +1,88 @@
+"""Images of a generator: a layout and a style set, and what the diffusion model makes of both."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stedm import config
+from stedm.device import device
+from stedm.diffusion.pipeline import load_pipeline
+from stedm.images import to_pixels
+from stedm.shards import Generated
+from stedm.store import PatchFile
+from stedm.style.bank import StyleBank
+from stedm.synthesis.plan import Row, layout_of
+from stedm.synthesis.shard import batches
+
+Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Images (B, P, P, 3) uint8 and their layouts (B, P, P) uint8 → (B,) IoU in [0, 1] of what a network sees; NaN where
+the layout says nothing."""
+
+
+def generate(
+    rows: Sequence[Row],
+    files: Mapping[str, PatchFile],
+    *,
+    generator: Path,
+    style_bank: Path | None = None,
+    chosen: config.Filter | None = None,
+    agreement: Agreement | None = None,
+) -> Iterator[Generated]:
+    """The images of rows of a plan.
+
+    Args:
+        rows: of the plan.
+        files: patch files of the slides in it.
+        generator: folder of the pipeline.
+        style_bank: folder of embeddings; None for a generator without style.
+        chosen: least agreement that an image must have, and how often it is generated again; None keeps all.
+        agreement: of images with their layouts, by a network; needed with a filter.
+    """
+    pipeline = load_pipeline(generator).to(device())
+    pipeline.set_progress_bar_config(disable=True)
+    bank = StyleBank(style_bank) if style_bank is not None else None
+
+    def attempt(some: Sequence[Row], redraw: int) -> tuple[np.ndarray, np.ndarray]:
+        layouts = np.stack([layout_of(row, files) for row in some])
+        images = pipeline(
+            layout=torch.from_numpy(layouts),
+            style_embeddings=bank and torch.stack([style_set(bank, row, files) for row in some]),
+            generator=[torch.Generator().manual_seed(int(row["seed"]) + redraw) for row in some],
+        ).images
+        return to_pixels(images), layouts
+
+    for some in batches(rows, pipeline.config.batch_size):
+        yield from agreeing(some, attempt, chosen, agreement)
+
+
+def style_set(bank: StyleBank, row: Row, files: Mapping[str, PatchFile]) -> torch.Tensor:
+    """(n, D) embeddings of the style set of a row of the plan."""
+    return bank.embeddings(files[row["style_slide"]], [int(index) for index in row["style_patches"].split()])
+
+
+def agreeing(
+    rows: Sequence[Row],
+    attempt: Callable[[Sequence[Row], int], tuple[np.ndarray, np.ndarray]],
+    chosen: config.Filter | None,
+    agreement: Agreement | None,
+) -> Iterator[Generated]:
+    """The images of rows of the plan, without those that never agree with their layout.
+
+    Args:
+        rows: of the plan.
+        attempt: images and layouts of rows, at a redraw.
+        chosen: as of `generate`.
+        agreement: as of `generate`.
+    """
+    for redraw in range(1 + (chosen.redraws if chosen else 0)):
+        images, layouts = attempt(rows, redraw)
+        fails = np.zeros(len(rows), bool)
+        if chosen and agreement:
+            fails = agreement(images, layouts) < chosen.iou  # NaN, where nothing can be told, is no failure
+        for place in np.flatnonzero(~fails).tolist():
+            yield Generated(int(rows[place]["image"]), images[place], layouts[place], redraw)
+        rows = [row for row, failed in zip(rows, fails, strict=True) if failed]
+        if not rows:
+            return

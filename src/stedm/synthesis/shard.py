@@ -1,0 +1,80 @@
+"""Shards of a plan, and the manifest: what became of each image."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from stedm.config import ShardOptions
+from stedm.errors import UserError
+from stedm.files import written_whole
+from stedm.shards import Generated, Shards, write_shard
+from stedm.store import PatchFile, patch_file
+from stedm.synthesis.plan import Row
+from stedm.tables import MANIFEST, PLAN
+
+Source = Callable[[Sequence[Row], Mapping[str, PatchFile]], Iterator[Generated]]
+"""What makes images with layouts of rows of a plan and the patch files of the slides in them, by name."""
+log = logging.getLogger(__name__)
+
+
+def make_shard(options: ShardOptions, source: Source, plan: Path, shard: int, patches: Path, *, out: Path) -> None:
+    """Make the images of one shard of a plan.
+
+    Args:
+        options: the source's name, whether it reads styles, and names of the classes.
+        source: makes the images.
+        plan: CSV of `plan_images`.
+        shard: number of the shard.
+        patches: folder of patch files.
+        out: the shard, see `stedm.shards`.
+    """
+    table = PLAN.read(plan)
+    rows = [row for _, row in table[table["shard"] == shard].iterrows()]
+    files = {name: patch_file(patches, name) for row in rows for name in (row["layout_slide"], row["style_slide"])}
+    size = next(iter(files.values())).patch_size
+    attributes = {"source": options.source_name, "styled": options.source.styled}
+    kept = write_shard(out, source(rows, files), size, options.class_names, attributes)
+    log.info("kept %d of %d", kept, len(rows))
+
+
+def batches(rows: Sequence[Row], size: int = 64) -> Iterator[Sequence[Row]]:
+    """So many rows at a time; progress is shown and logged."""
+    for start in tqdm(range(0, len(rows), size), unit="batch", disable=None):
+        yield rows[start : start + size]
+        log.info("made %d of %d", min(start + size, len(rows)), len(rows))
+
+
+def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataFrame:
+    """Write the plan with what became of it.
+
+    Args:
+        plan: CSV of `plan_images`.
+        shards: files of `make_shard`.
+        out: the manifest's file (CSV): the plan's columns, seed being that of the image; kept, whether it passed the
+            filter (pseudo-labels: whether a pixel was labelled; else True); redraws, how often it was generated again
+            (empty where it is not kept).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: the shards are of another plan; no image was kept.
+    """
+    table = PLAN.read(plan)
+    redraws = Shards(shards).redraws
+    if not set(redraws) <= set(table["image"]):
+        raise UserError(f"{plan}: has not the images of {shards[0].parent}; generate the shards again")
+    if not redraws:
+        raise UserError(
+            f"{plan}: not one image was kept; lower synthesis.filter.iou or, for pseudo-labels, the source's confidence"
+        )
+    table["kept"] = table["image"].isin(redraws)
+    table["redraws"] = table["image"].map(redraws).astype("Int64")
+    table["seed"] += table["redraws"].fillna(0).astype("int64")
+    log.info("%d of %d images kept, %d after a redraw", table["kept"].sum(), len(table), (table["redraws"] > 0).sum())
+    with written_whole(out) as temporary:
+        MANIFEST.write(table, temporary)
+    return table
