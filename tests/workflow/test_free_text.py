@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import yaml
 
-from stedm.config import PatchesOptions  # noqa: F401 (the options that patch files carry)
 from stedm.phantom.files import render_slide, write_geojson, write_pyramid
 from stedm.phantom.style import sample_style
 from stedm.tables import ARMS, PATIENTS
@@ -95,7 +94,7 @@ def write_study(folder):
 
 
 @pytest.fixture(scope="module")
-def study(make_folder, tmp_path_factory):
+def hostile_study(make_folder, tmp_path_factory):
     folder = make_folder(tmp_path_factory.mktemp("study"))
     write_study(folder)
     folder.run()
@@ -103,7 +102,8 @@ def study(make_folder, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_study_of_hostile_texts_ends_and_its_report_shows_them(study):
+def test_a_study_of_hostile_texts_ends_and_its_report_shows_them(hostile_study):
+    study = hostile_study
     done = study.snakemake("--configfile", "study.yaml", "--report", "report.html", "--quiet", "all")
     assert done.returncode == 0, done.stdout + done.stderr
     results = study.path / "results/small"
@@ -123,6 +123,18 @@ def test_a_study_of_hostile_texts_ends_and_its_report_shows_them(study):
     assert set(PATIENTS.read(results / "tables/patients.csv")["patient"]) == {"T1", "T2"}
 
 
+def test_no_text_can_end_the_script_that_the_report_has_it_in(study):
+    """The study's stages are played by a stub; what the report shows of its jobs is what Snakemake keeps of them."""
+    config = study.config
+    for arm, label in zip(config["arms"].values(), LABELS[:2], strict=False):
+        arm["label"] = label
+    study.write(config, [row | {"group": GROUP} for row in study.rows])
+    plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds")
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert r"\u003cscript>alert" in plan.stdout
+    assert "<script" not in plan.stdout
+
+
 @pytest.mark.slow
-def test_nothing_of_it_is_done_again(study):
-    assert not study.jobs()
+def test_nothing_of_it_is_done_again(hostile_study):
+    assert not hostile_study.jobs()

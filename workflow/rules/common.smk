@@ -45,9 +45,15 @@ ENVIRONMENT = os.path.join(workflow.basedir, "envs/stedm.yaml")
 IMAGE = os.path.join(workflow.basedir, "envs/stedm.sif")
 
 
+def argument(text):
+    """JSON as an argument of a command, the same values without `<`: Snakemake's report has parameters in a `<script>`,
+    which a label could end."""
+    return text.replace("<", "\\u003c")
+
+
 def options(kind):
     """The options of a stage as the JSON argument of its command; a job reruns when they change."""
-    return lambda wildcards: kind.of(STUDY, **dict(wildcards.items())).model_dump_json()
+    return lambda wildcards: argument(kind.of(STUDY, **dict(wildcards.items())).model_dump_json())
 
 
 def needs(find):
@@ -57,12 +63,12 @@ def needs(find):
 
 def row(wildcards):
     """A slide's row of the sheet, so that a changed row reruns what is made of that slide alone."""
-    return json.dumps(SLIDES[wildcards.slide].record(), sort_keys=True)
+    return argument(json.dumps(SLIDES[wildcards.slide].record(), sort_keys=True))
 
 
 def rows(wildcards):
     """All rows of the sheet."""
-    return json.dumps([slide.record() for slide in SLIDES.values()], sort_keys=True)
+    return argument(json.dumps([slide.record() for slide in SLIDES.values()], sort_keys=True))
 
 
 def patch_files():
@@ -79,8 +85,9 @@ def slide_files(*slides):
 
 
 def slide_inputs(*slides):
-    """Those of the files that can be inputs: Snakemake takes braces in a path for a wildcard, and knows no escape."""
-    return [file for file in slide_files(*slides) if not set("{}") & set(str(file))]
+    """Those of the files that can be inputs: Snakemake takes braces in a path for a wildcard, and knows no escape; nor
+    does its report escape `<`. What the others hold is among the parameters."""
+    return [file for file in slide_files(*slides) if not set("{}<") & set(str(file))]
 
 
 def content_of(*slides):
