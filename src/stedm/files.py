@@ -143,10 +143,10 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: this folder cannot be made ({error.strerror}); mend that and run again") from error
+        raise UserError(f"{path}: this folder cannot be made ({error.strerror}); fix that and run again") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(
-            f"{path}: this folder cannot be written to (a read-only disk, or another's folder); mend its permissions"
+            f"{path}: this folder cannot be written to (a read-only disk, or another's folder); fix its permissions"
             " and run again"
         )
 

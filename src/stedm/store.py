@@ -89,7 +89,7 @@ def write_patches(
             maxshape=(None, size, size),
             chunks=(1, size, size),
             fillvalue=IGNORE_INDEX,
-            compression=None if jpeg_quality is None else GZIP,  # beside JPEGs, labels would take the most space
+            compression=None if jpeg_quality is None else GZIP,  # next to JPEGs, labels would take the most space
         )
         coords: list[tuple[int, int]] = []
         tissue: list[float] = []

@@ -160,7 +160,7 @@ def absent_classes(scores: pd.DataFrame) -> pd.DataFrame:
 def summarise(
     wide: pd.DataFrame, comparisons: pd.DataFrame, arms: Mapping[str, Arm], options: Comparison, seed: int
 ) -> pd.DataFrame:
-    """One row an arm: mean, deviation and worst over patients, and the difference to the reference.
+    """One row per arm: mean, deviation and worst over patients, and the difference to the reference.
 
     Args:
         wide: scores, patients × (arm, training).

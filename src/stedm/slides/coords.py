@@ -39,7 +39,7 @@ def read_coords(path: Path, dimensions: tuple[int, int], side: float) -> np.ndar
     if abs(theirs / side - 1) > TOLERANCE:
         raise UserError(
             f"{path}: its patches are {theirs:.0f} level-0 pixels a side, those of patches.size and patches.mpp are"
-            f" {side:.0f}; set these to what the file was made with, or make it anew with these"
+            f" {side:.0f}; set these to what the file was made with, or make it again with these"
         )
     corners = np.rint(coords).astype(np.int64)
     if len(corners) and ((corners < 0) | (corners >= dimensions)).any():

@@ -27,7 +27,7 @@ BLOCK = 2048**2
 """Pixels decoded at once, at most: memory does not grow with the slide."""
 SMALLEST_PART = 256
 """Pixels of a level: in parts so small what is broken is told from what is not."""
-JUDGED = 3
+COMPARED = 3
 """Patches of each slide that OpenSlide reads too, before the fast path is trusted with the others."""
 SHIFTED = 12.0
 """Mean difference in grey levels that OpenSlide may have from the fast path where a patch lies between a level's
@@ -98,7 +98,7 @@ class OpenedSlide:
         if given and not is_microscopes(given):
             raise UserError(
                 f"{named(self.slide)}: {given:g} µm/px are given, which no microscope has ({FINEST:g} to {COARSEST:g});"
-                " mend the number (nm or mm?), or leave it out and set patches.level instead of patches.mpp"
+                " correct the number (nm or mm?), or leave it out and set patches.level instead of patches.mpp"
             )
         if self.file_mpp is None or not all(map(is_microscopes, self.file_mpp)):
             return given, "sheet" if given else "none"
@@ -249,8 +249,8 @@ class OpenedSlide:
         downsample = self.level_downsamples[self.level]
         if self.level > 0 and not tiles.counts.all():
             return "tiles are left out of a level below the first, which OpenSlide fills from the finer one"
-        judged = 0
-        for x, y in corners[: 10 * JUDGED].tolist():
+        compared = 0
+        for x, y in corners[: 10 * COMPARED].tolist():
             place = self._place(x, y)
             try:
                 expected = self._read(x, y, self.level, side, side).astype(np.int16)
@@ -260,10 +260,10 @@ class OpenedSlide:
             between = np.abs(np.subtract((x, y), np.multiply(place, downsample))).max() > 1e-3
             if difference.mean() > SHIFTED if between else difference.any():
                 return f"at x {x}, y {y} pixels differ from OpenSlide's by up to {difference.max()}"
-            judged += 1
-            if judged == JUDGED:
+            compared += 1
+            if compared == COMPARED:
                 break
-        return "" if judged else "none of the patches tried can be read"
+        return "" if compared else "none of the patches tried can be read"
 
     def _read(self, x0: int, y0: int, level: int, w: int, h: int) -> np.ndarray:
         """A region of a level, (h, w, 3) uint8; x0, y0 in level-0 pixels."""

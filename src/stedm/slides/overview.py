@@ -32,7 +32,7 @@ TISSUE = "#007a33"
 GRID = "#1a1a1a"
 
 
-def draw_overview(
+def plot_overview(
     path: Path,
     opened: OpenedSlide,
     patches: Patches,
@@ -41,7 +41,7 @@ def draw_overview(
     classes: Sequence[TissueClass],
     corners: np.ndarray,
 ) -> None:
-    """Draw a slide's overview as PNG; the slide's name is in the file's name alone.
+    """Plot a slide's overview as PNG; the slide's name is in the file's name alone.
 
     Args:
         path: the picture.
@@ -61,12 +61,12 @@ def draw_overview(
     axes.imshow(np.dstack([picture, opaque]), interpolation="none")  # with alpha matplotlib takes 30 MB less
     handles: list[Artist] = []
     if labels is not None:
-        handles += draw_classes(axes, labels, classes)
+        handles += plot_classes(axes, labels, classes)
     if patches.tissue is not None:
-        handles.append(draw_tissue(axes, tissue, downsample))
-    handles.append(draw_grid(axes, corners, patches.size * opened.downsample, downsample))
+        handles.append(plot_tissue(axes, tissue, downsample))
+    handles.append(plot_grid(axes, corners, patches.size * opened.downsample, downsample))
     if opened.mpp is not None:
-        draw_scale_bar(axes, width, height, opened.mpp * downsample)
+        plot_scale_bar(axes, width, height, opened.mpp * downsample)
     unit = f"level {opened.level}, no scale" if opened.patch_mpp is None else f"{opened.patch_mpp:.4g} µm/px"
     count = f"{len(corners):,} patch" + ("" if len(corners) == 1 else "es")
     axes.set_title(f"{count} of {patches.size} px at {unit}", fontsize=9)
@@ -74,7 +74,7 @@ def draw_overview(
     save(path, axes)
 
 
-def draw_empty(path: Path, text: str) -> None:
+def plot_message(path: Path, text: str) -> None:
     """A picture that says why there is none."""
     axes = canvas(900, 300)
     axes.text(450, 150, text, ha="center", va="center", fontsize=9)
@@ -111,7 +111,7 @@ def tinted(image: np.ndarray, labels: np.ndarray, classes: Sequence[TissueClass]
     return np.where((labels == IGNORE_INDEX)[:, :, None], image, mixed)
 
 
-def draw_classes(axes: Axes, labels: np.ndarray, classes: Sequence[TissueClass]) -> list[Patch]:
+def plot_classes(axes: Axes, labels: np.ndarray, classes: Sequence[TissueClass]) -> list[Patch]:
     """Outlines of the classes, and their entries of the legend."""
     handles = []
     for label, item in enumerate(classes):
@@ -129,7 +129,7 @@ def draw_classes(axes: Axes, labels: np.ndarray, classes: Sequence[TissueClass])
     return handles
 
 
-def draw_tissue(axes: Axes, tissue: TissueMask, downsample: float) -> Line2D:
+def plot_tissue(axes: Axes, tissue: TissueMask, downsample: float) -> Line2D:
     mask, scale = tissue.mask, tissue.downsample / downsample
     if scale < 1:  # finer than the picture
         mask = cv2.resize(mask.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) > 0
@@ -139,7 +139,7 @@ def draw_tissue(axes: Axes, tissue: TissueMask, downsample: float) -> Line2D:
     return Line2D([], [], color=TISSUE, linewidth=1.2, label=f"tissue ({tissue.share:.0%} of the slide)")
 
 
-def draw_grid(axes: Axes, corners: np.ndarray, side: float, downsample: float) -> Line2D:
+def plot_grid(axes: Axes, corners: np.ndarray, side: float, downsample: float) -> Line2D:
     """Patches as squares, in lines thin enough to see what is under them."""
     shown = side / downsample
     squares = [Rectangle((x - 0.5, y - 0.5), shown, shown) for x, y in corners / downsample]
@@ -151,7 +151,7 @@ def draw_grid(axes: Axes, corners: np.ndarray, side: float, downsample: float) -
 def contours(mask: np.ndarray, scale: float) -> list[np.ndarray]:
     """Closed outlines of a mask along its pixels' edges, each (n, 2) x, y in pixels `1/scale` as large.
 
-    Drawn on a mask twice as large, so that outlines lie on the edge and not on the middle of the outer pixels.
+    Plotted on a mask twice as large, so that outlines lie on the edge and not on the middle of the outer pixels.
     """
     twice = cv2.copyMakeBorder(
         mask.astype(np.uint8).repeat(2, 0).repeat(2, 1), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
@@ -160,7 +160,7 @@ def contours(mask: np.ndarray, scale: float) -> list[np.ndarray]:
     return [np.vstack([item[:, 0], item[:1, 0]]) * (scale / 2) - 0.25 * scale - 0.5 for item in found]
 
 
-def draw_scale_bar(axes: Axes, width: int, height: int, mpp: float) -> None:
+def plot_scale_bar(axes: Axes, width: int, height: int, mpp: float) -> None:
     """A bar of a round length, about a fifth of the width, in the lower right corner."""
     most = width / 5 * mpp
     power = 10 ** np.floor(np.log10(most))

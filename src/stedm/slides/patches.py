@@ -18,7 +18,7 @@ from stedm.sheet import Slide, coords_file, tissue_file
 from stedm.slides.annotations import Annotation, read_annotation
 from stedm.slides.coords import read_coords
 from stedm.slides.open import OpenedSlide, UnreadableSlide, named, open_slide
-from stedm.slides.overview import draw_empty, draw_overview
+from stedm.slides.overview import plot_message, plot_overview
 from stedm.slides.tissue import TissueMask, tissue_mask
 from stedm.store import Patch, PatchFile, write_patches
 
@@ -59,7 +59,7 @@ def extract_patches(options: PatchesOptions, slide: Slide, *, out: Path, overvie
     except UnreadableSlide as error:
         log.warning("%s: quarantined: %s", slide.slide, error)
         attributes |= {"status": "quarantined", "problem": str(error)}
-        draw_empty(overview, "quarantined: cannot be read; check.csv or the log says why")
+        plot_message(overview, "quarantined: cannot be read; check.csv or the log says why")
         return write_patches(out, [], options.patches.size, options.class_names, attributes)
 
 
@@ -99,7 +99,7 @@ def extract_readable(
             coords_attributes(opened, patches, out),
             patches.jpeg_quality if patches.storage == "jpeg" else None,
         )
-        draw_overview(overview, opened, patches, tissue, annotation, options.classes, PatchFile(out).coords)
+        plot_overview(overview, opened, patches, tissue, annotation, options.classes, PatchFile(out).coords)
     log.info("%s: %d patches", slide.slide, count)
     return count
 
@@ -200,7 +200,7 @@ def outcome(slide: Slide, asked: int, count: int) -> dict[str, str]:
     problem = f"{asked - count:,} of {asked:,} patches dropped: broken tiles"
     log.warning("%s: %s", slide.slide, problem)
     if not count:
-        raise UnreadableSlide(f"{named(slide)}: {problem}; copy it anew from its source, or take it out of the sheet")
+        raise UnreadableSlide(f"{named(slide)}: {problem}; copy it again from its source, or take it out of the sheet")
     return {"status": "incomplete", "problem": problem}
 
 
@@ -229,7 +229,7 @@ def source_fingerprint(slide: Slide) -> str:
         return file_fingerprint(slide.path) if slide.path.is_file() else ""
     except OSError as error:
         raise UnreadableSlide(
-            f"{named(slide)}: cannot be read ({error}); mend its permissions, copy it anew from its source, or take it"
+            f"{named(slide)}: cannot be read ({error}); fix its permissions, copy it again from its source, or take it"
             " out of the sheet"
         ) from error
 

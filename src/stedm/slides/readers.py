@@ -46,7 +46,7 @@ def open_file(slide: Slide) -> Found:
     if path.exists() and not path.is_file():
         raise UnreadableSlide(f"{named(slide)}: is no regular file; correct the path in the sheet")
     if not path.exists():
-        raise UnreadableSlide(f"{named(slide)}: there is no such file; mend the path in the sheet, or set slides.root")
+        raise UnreadableSlide(f"{named(slide)}: there is no such file; fix the path in the sheet, or set slides.root")
     try:
         vendor = openslide.OpenSlide.detect_format(path)
         if tiff.is_tiff(path):
