@@ -2,7 +2,7 @@
 
 import pytest
 import segmentation_models_pytorch as smp
-from tiny import options, train
+from tiny import options, save_network, train
 
 from stedm.config import (
     Device,
@@ -57,9 +57,8 @@ def test_generator_bank_and_synthesis(tiny_study, opened):
     manifest = tiny_study / "manifest.csv"
     write_manifest(tiny_study / "plan.csv", [shard], out=manifest)
     evaluator = tiny_study / "evaluator"
-    smp.Unet(
-        "tu-resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2
-    ).save_pretrained(evaluator)
+    unet = smp.Unet("tu-resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2)
+    save_network(unet, evaluator)
     run = GeneratorRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, generator="styled")
     how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
     evaluate_images(how, manifest, [shard], split, patches, out=tiny_study / "quality", evaluator=evaluator)

@@ -1,7 +1,9 @@
-"""A generator that trains in a second, for the tests that need one."""
+"""A generator that trains in a second, and what a segmentation network was trained on, for tests that need one."""
 
-from stedm.config import Device, Generator, GeneratorOptions, NoFirstStage, merge
+from stedm.config import Device, Generator, GeneratorOptions, NoFirstStage, Patches, TissueClass, merge
 from stedm.diffusion.training import train_generator
+from stedm.files import write_json
+from stedm.segmentation.network import Dataset, Moments, Normalisation
 
 CLASSES = ["stroma", "tumour"]
 TINY = {
@@ -35,3 +37,19 @@ def train(study, chosen, name="model", work="work", folders=None, **over):
     inputs = study / "split.csv", study / "patches"
     train_generator(generator_options(chosen, **over), *inputs, work=study / work, out=out, **folders or {})
     return out
+
+
+def dataset(patches=None, classes=None, normalisation=None, reference=None):
+    """What a segmentation network was trained on."""
+    return Dataset(
+        classes=classes or [TissueClass(name=name, color="#e8a0bf") for name in CLASSES],
+        patches=patches or Patches(size=32, level=0),
+        normalisation=normalisation or Normalisation(),
+        reference=reference or Moments(mean=(0, 0, 0), covariances=[((1, 0, 0), (0, 1, 0), (0, 0, 1))] * 4),
+    )
+
+
+def save_network(unet, folder, **about):
+    """Save a segmentation network as its training does."""
+    unet.save_pretrained(folder)
+    write_json(folder / "dataset.json", dataset(**about).model_dump(mode="json"))

@@ -21,7 +21,8 @@ def study(tmp_path):
 
     def make(count):
         slides = [
-            Slide(f"S{number}", f"P{number // 2}", tmp_path / f"none{number}.svs", group="solid") for number in range(count)
+            Slide(f"S{number}", f"P{number // 2}", tmp_path / f"none{number}.svs", group="solid")
+            for number in range(count)
         ]
         write_sheet(tmp_path / "slides.csv", slides)
         (tmp_path / "overviews").mkdir()

@@ -28,7 +28,11 @@ def extract(tmp_path, classes):
         out, overview = tmp_path / "out/s1.h5", tmp_path / "out/s1.png"
         options = PatchesOptions(classes=classes, annotations=annotations, patches=patches)
         count = extract_patches(options, slide, out=out, overview=overview)
-        assert {item.name for item in out.parent.iterdir()} == {"s1.h5", "s1.png", ".stedm"}  # nothing half-written stays
+        assert {item.name for item in out.parent.iterdir()} == {
+            "s1.h5",
+            "s1.png",
+            ".stedm",
+        }  # nothing half-written stays
         assert count == len(PatchFile(out))
         return PatchFile(out)
 

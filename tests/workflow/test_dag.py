@@ -113,7 +113,7 @@ def test_another_number_of_annotated_patients_leaves_the_first_alone(finished):
 
 
 def test_a_new_arm_retrains_no_other(finished):
-    finished.change("arms.stain", {"label": "stain", "stain_augmentation": True})
+    finished.change("arms.stain", {"label": "stain", "augmentation": "stain"})
     assert finished.jobs()["train_segmentation"] == 1
 
 
