@@ -55,7 +55,7 @@ def test_an_encoder_starts_from_a_folder_of_timm_s_format(options, timm_folder, 
 
 def test_weights_of_another_encoder_are_refused_by_name(options, timm_folder):
     with pytest.raises(UserError, match=r"are weights of test_resnet; set segmentation\.encoder to tu-test_resnet"):
-        build_network(weighted(options, timm_folder[0], "tu-test_vit"), 2)
+        build_network(weighted(options, timm_folder[0], "tu-resnet18"), 2)
     with pytest.raises(UserError, match=r"it is 'resnet18'"):
         build_network(weighted(options, timm_folder[0], "resnet18"), 2)
 

@@ -15,6 +15,7 @@ from stedm.cli import main
 from stedm.config import Annotations, Patches, Tissue, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.segmentation import predict
+from stedm.segmentation.application import slide_moments
 from stedm.segmentation.label_map import TILE
 from stedm.segmentation.network import Normalisation, TrainedNetwork, load_dataset
 from stedm.segmentation.predict import label_strips, predict_slides
@@ -124,6 +125,26 @@ def test_results_cover_what_qupath_shows_of_a_slide_that_was_scanned_in_part(mod
         for value in range(3):
             overlap = ((again == value) & (on_canvas == value)).sum() / ((again == value) | (on_canvas == value)).sum()
             assert overlap > 0.95
+
+
+def test_a_slide_of_other_colours_is_recoloured_first_where_asked(model, tmp_path):
+    """The colours of the slide are an affine function of those that the network knows."""
+    rng = np.random.default_rng(0)
+    labels = phantom(320, 320)
+    known = COLOURS[labels] + rng.normal(0, 6, (320, 320, 3))
+    matrix = np.array([[0.7, 0.1, 0.0], [0.0, 0.8, 0.1], [0.1, 0.0, 0.6]])
+    path = write_slide(tmp_path / "S1.tif", np.rint(known @ matrix + 60).clip(0, 255).astype(np.uint8), 0.5)
+    windows = np.rint(known).astype(np.uint8).reshape(10, 32, 10, 32, 3).swapaxes(1, 2).reshape(100, 32, 32, 3)
+    folder = model(slide_moments([windows]), mpp=0.5)
+    right = {}
+    for application in ("as_is", "normalise"):
+        out = tmp_path / application
+        options = ["--application", application, "--overlap", "0.25", "--out", str(out)]
+        assert main(["predict", "--model", str(folder), *options, str(path)]) == 0
+        right[application] = (tifffile.imread(out / "S1.prediction.tif") == labels).mean()
+        assert json.loads((out / "S1.prediction.json").read_text())["options"]["application"] == application
+    assert right["as_is"] < 0.7
+    assert right["normalise"] > 0.95
 
 
 def test_glass_is_neither_predicted_nor_outlined(model, tmp_path):

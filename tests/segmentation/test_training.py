@@ -1,7 +1,7 @@
 import json
 import os
-import signal
 import shutil
+import signal
 from pathlib import Path
 
 import h5py
@@ -182,7 +182,7 @@ def test_network_from_published_weights_needs_them_no_more_and_expects_their_col
     inputs = json.loads((folder / "provenance.json").read_text())["inputs"]
     shutil.rmtree(published)
     network = load_network(folder)
-    assert torch.allclose(network.unet.encoder.model.conv1.weight, model.conv1.weight, atol=1e-6)
+    assert torch.allclose(network.unet.encoder.model.conv1[0].weight, model.conv1[0].weight, atol=1e-6)
     images = store.PatchFile(tiny_study / "patches/T1.h5").file["imgs"][:3]
     scaled = torch.from_numpy((images / 255 - np.array((0.7, 0.5, 0.6))) / np.array((0.2, 0.25, 0.3))).float()
     with torch.no_grad():

@@ -117,6 +117,12 @@ def test_a_new_arm_retrains_no_other(finished):
     assert finished.jobs()["train_segmentation"] == 1
 
 
+def test_an_arm_that_applies_a_network_in_another_way_trains_none(finished):
+    finished.change("arms.adabn", {"label": "AdaBN", "application": "adabn"})
+    jobs = finished.jobs()
+    assert (jobs["train_segmentation"], jobs["score_slides"]) == (0, 1)
+
+
 def test_a_new_label_of_an_arm_trains_nothing(finished):
     finished.change("arms.real.label", "real only")
     jobs = finished.jobs()
