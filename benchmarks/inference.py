@@ -28,9 +28,11 @@ from stedm.config import Evaluation, Patches, Segmentation, TissueClass, Trainin
 from stedm.device import device
 from stedm.phantom.files import render_slide
 from stedm.phantom.style import sample_style
-from stedm.segmentation import predict
-from stedm.segmentation.training import build_network
+from stedm.segmentation import application
+from stedm.segmentation.network import Dataset, Moments, Normalisation, TrainedNetwork, build_network
+from stedm.segmentation.predict import predict_slide
 from stedm.sheet import Slide
+from stedm.style.moments import BANDS
 
 TILE = 240
 BLOCK = 16 * TILE
@@ -98,12 +100,14 @@ def encode(tile: np.ndarray) -> bytes:
 def measure(slide: Path, mpp: float, size: int, unet: nn.Module | None, batch_size: int, out: Path) -> dict[str, float]:
     """Predict the slide and time it."""
     torch.set_num_threads(1)  # more would not be seen in the CPU time of the thread that calls the network
-    dataset = predict.Dataset(classes=CLASSES, patches=Patches(size=size, mpp=mpp))
-    network = Network(unet).to(device(), memory_format=torch.channels_last).eval()
+    moments = Moments(mean=(0, 0, 0), covariances=[((1, 0, 0), (0, 1, 0), (0, 0, 1))] * BANDS)
+    patches = Patches(size=size, mpp=mpp)
+    dataset = Dataset(classes=CLASSES, patches=patches, normalisation=Normalisation(), reference=moments)
+    network = TrainedNetwork(Network(unet).to(device(), memory_format=torch.channels_last).eval(), dataset)
     spent = {"wall": 0.0, "cpu": 0.0, "windows": 0}
-    inner = predict.predict_probabilities
+    inner = application.predict_probabilities
 
-    def timed(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    def timed(network: TrainedNetwork, images: np.ndarray) -> np.ndarray:
         wall, cpu = time.perf_counter(), time.thread_time()
         result = inner(network, images)
         spent["wall"] += time.perf_counter() - wall
@@ -111,13 +115,13 @@ def measure(slide: Path, mpp: float, size: int, unet: nn.Module | None, batch_si
         spent["windows"] += len(images)
         return result
 
-    predict.predict_probabilities = timed
+    application.predict_probabilities = timed
     wall, cpu = time.perf_counter(), time.process_time()
     options = Evaluation(overlap=0.5, batch_size=batch_size)
-    predict.predict_slide(options, network, dataset, Slide("slide", "slide", slide), out)
+    predict_slide(options, network, "as_is", Slide("slide", "slide", slide), "bounds", out)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    features = (out / "slide.geojson").read_text().count('"Feature"')
-    with tifffile.TiffFile(out / "slide.tif") as file:
+    features = (out / "slide.prediction.geojson").read_text().count('"Feature"')
+    with tifffile.TiffFile(out / "slide.prediction.tif") as file:
         pixels = int(np.prod(file.pages.first.shape))
     return {
         "map_megapixels": pixels / 1e6,
@@ -146,7 +150,7 @@ def main() -> None:
         options = Segmentation(
             encoder="tu-resnet18", encoder_depth=4, decoder_channels=[64, 32, 16, 8], training=Training(steps=1)
         )
-        unet = build_network(options, len(CLASSES))
+        unet, _ = build_network(options, len(CLASSES))
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "slide.tiff"
         make_slide(slide, arguments.blocks)

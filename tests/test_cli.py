@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -113,6 +114,11 @@ def test_a_study_names_what_it_lacks(capsys):
 def test_without_a_study_all_that_is_needed_must_be_given(capsys):
     status, _, messages = stedm(capsys, "synthesis", "grid", "--out", "x.csv")
     assert (status, messages) == (2, "stedm synthesis grid: --plan must be given\n")
+
+
+def test_predict_applies_a_network_in_all_ways_that_an_arm_can():
+    (argument,) = (item for item in COMMANDS["predict"].arguments if item.flag == "--application")
+    assert argument.details["choices"] == list(get_args(config.Application))
 
 
 def test_version(capsys):

@@ -16,7 +16,7 @@ from stedm.files import written_whole
 from stedm.first_stage import FIRST_STAGES, load_autoencoder
 from stedm.models import load_pretrained
 from stedm.seals import SUMS
-from stedm.segmentation.predict import load_network
+from stedm.segmentation.network import load_network
 from stedm.style.encoder import load_encoder
 
 
@@ -46,7 +46,7 @@ def network_folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "network"
     network.config["encoder_weights"] = "imagenet"  # as a network has that began with ImageNet's weights
     with written_whole(path) as temporary:
-        network.save_pretrained(temporary)
+        tiny.save_network(network, temporary)
     return path
 
 
@@ -73,7 +73,7 @@ def test_what_we_save_is_loaded_and_nobody_is_asked(generator, network):
     assert type(load_pipeline(generator).unet).__name__ == "StyleLayoutUNet"
     assert load_encoder(generator).embedding_dim == load_pipeline(generator).style_encoder.embedding_dim
     expected = load_file(network / "model.safetensors")
-    for name, value in load_network(network).state_dict().items():
+    for name, value in load_network(network).unet.state_dict().items():
         torch.testing.assert_close(value, expected[name])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stedm.config import Study, load
+from stedm.config import ScoreOptions, Study, load
 from stedm.results import Results, call_with
 
 DEMO = Path(__file__).parents[1] / "config.yaml"
@@ -40,6 +40,18 @@ def test_there_is_one_network_for_each_arm_split_and_seed(demo):
     networks = changed(splits={"annotated_patients": [1, 3], "repeats": 2}).all_networks()
     assert len(networks) == len(set(networks)) == len(demo.study.arms) * 4 * len(demo.study.segmentation.seeds)
     assert Path("results/demo/segmentation/styled/n1-r1/seed0") in networks
+
+
+def test_arms_that_differ_in_how_their_network_is_applied_share_it(demo):
+    arms = demo.study.model_dump(mode="json")["arms"]
+    arms["adabn"] = arms["stain"] | {"label": "AdaBN", "application": "adabn"}
+    both = changed(arms=arms)
+    assert both.applied_network("adabn", "n3-r0", "1") == both.applied_network("stain", "n3-r0", "1")
+    assert both.applied_network("stain", "n3-r0", "1") == both.network("stain", "n3-r0", "1")
+    assert both.all_networks() == demo.all_networks()
+    assert len(both.all_scores()) == len(demo.all_scores()) * len(arms) / (len(arms) - 1)
+    scored = ScoreOptions.of(both.study, arm="adabn", split="n3-r0", seed="0")
+    assert (scored.application, scored.run.arm) == ("adabn", "adabn")
 
 
 def test_pixels_need_no_autoencoder_and_latents_need_it(demo):

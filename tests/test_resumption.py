@@ -51,7 +51,7 @@ def segmentation(study, workers, out):
     )
     options = config.SegmentationOptions(
         segmentation=network,
-        arm=config.ArmData(stain_augmentation=True),
+        arm=config.ArmData(augmentation="strong"),
         arm_name="stain",
         class_names=tiny.CLASSES,
         device=config.Device(),

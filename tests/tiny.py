@@ -1,4 +1,4 @@
-"""A plan, and a generator that trains in a second, for the tests that need one."""
+"""What many tests need: a plan, a generator that trains in a second, and what a segmentation network was trained on."""
 
 from functools import partial
 
@@ -8,12 +8,16 @@ from stedm.config import (
     Generator,
     GeneratorOptions,
     NoFirstStage,
+    Patches,
     Plan,
     PlanOptions,
     ShardOptions,
+    TissueClass,
     merge,
 )
 from stedm.diffusion.training import train_generator
+from stedm.files import write_json
+from stedm.segmentation.network import Dataset, Moments, Normalisation
 from stedm.shards import Shard
 from stedm.synthesis.generator import generate
 from stedm.synthesis.plan import plan_images
@@ -73,3 +77,19 @@ def generated(study, generator, style_bank=None, chosen=None, agreement=None, **
     return shard(
         study, partial(generate, generator=generator, style_bank=style_bank, chosen=chosen, agreement=agreement), **more
     )
+
+
+def dataset(patches=None, classes=None, normalisation=None, reference=None):
+    """What a segmentation network was trained on."""
+    return Dataset(
+        classes=classes or [TissueClass(name=name, color="#e8a0bf") for name in CLASSES],
+        patches=patches or Patches(size=32, level=0),
+        normalisation=normalisation or Normalisation(),
+        reference=reference or Moments(mean=(0, 0, 0), covariances=[((1, 0, 0), (0, 1, 0), (0, 0, 1))] * 4),
+    )
+
+
+def save_network(unet, folder, **about):
+    """Save a segmentation network as its training does."""
+    unet.save_pretrained(folder)
+    write_json(folder / "dataset.json", dataset(**about).model_dump(mode="json"))

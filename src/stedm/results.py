@@ -75,6 +75,10 @@ class Results:
     def network(self, arm: str, split: str, seed: str) -> Path:
         return self.root / f"segmentation/{arm}/{split}/seed{seed}"
 
+    def applied_network(self, arm: str, split: str, seed: str) -> Path:
+        """The network that an arm applies: arms that are trained on the same share that of the first of them."""
+        return self.network(self.study.trained_arm(arm), split, seed)
+
     def scores(self, arm: str, split: str, seed: str) -> Path:
         return self.root / f"evaluation/{arm}/{split}/seed{seed}"
 
@@ -106,13 +110,13 @@ class Results:
         return [self.image_quality(name, split) for name in self.study.all_sources for split in self.study.splits.all]
 
     def all_networks(self) -> list[Path]:
-        return [self.network(*run) for run in self.runs()]
+        return list(dict.fromkeys(self.applied_network(*run) for run in self.runs()))
 
     def all_scores(self) -> list[Path]:
         return [self.scores(*run) for run in self.runs()]
 
     def runs(self) -> list[tuple[str, str, str]]:
-        """Arm, split and seed of each network."""
+        """Arm, split and seed of each network as it is applied."""
         seeds = [str(seed) for seed in self.study.segmentation.seeds]
         return [(arm, split, seed) for arm in self.study.arms for split in self.study.splits.all for seed in seeds]
 
@@ -164,7 +168,7 @@ class Results:
         return [] if arm is None else [self.first_network(arm, split)]
 
     def first_network(self, arm: str, split: str) -> Path:
-        return self.network(arm, split, str(self.study.segmentation.seeds[0]))
+        return self.applied_network(arm, split, str(self.study.segmentation.seeds[0]))
 
     def source_figures(self) -> list[Path]:
         """Tables and figures of synthetic images; none where the study has no source. Pseudo-labelled patches are not

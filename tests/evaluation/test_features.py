@@ -7,9 +7,11 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from tiny import save_network
 
 from stedm.errors import UserError
 from stedm.evaluation.features import feature_extractor, features_of
+from stedm.segmentation.network import Normalisation
 
 
 @pytest.fixture
@@ -26,8 +28,8 @@ def test_a_segmenter_s_features_are_the_means_of_its_deepest_maps(images, tmp_pa
     network = smp.Unet(
         "tu-resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[16, 8, 8], classes=2
     ).eval()
-    network.save_pretrained(tmp_path)
-    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    mean, deviation = np.array([0.6, 0.5, 0.4]), np.array([0.1, 0.2, 0.3])
+    save_network(network, tmp_path, normalisation=Normalisation(mean=tuple(mean), std=tuple(deviation)))
     prepared = torch.from_numpy((images / 255 - mean) / deviation).movedim(-1, 1).float()
     with torch.no_grad():
         expected = network.encoder(prepared)[-1].mean((2, 3)).numpy()

@@ -8,11 +8,15 @@ import pytest
 import torch
 from PIL import Image
 from scn import write_scn
+from tiny import dataset
 
 from stedm.config import Annotations, NetworkRun, Patches, ScoreOptions, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.evaluation import scoring
 from stedm.evaluation.scoring import region, score_slide, score_slides
+from stedm.segmentation import application as applying
+from stedm.segmentation.application import slide_moments
+from stedm.segmentation.network import TrainedNetwork
 from stedm.sheet import Slide, write_sheet
 from stedm.slides import OpenedSlide
 
@@ -43,9 +47,11 @@ def study(tmp_path, monkeypatch):
         tumour = (images[..., 2] > images[..., 0]).astype(np.float32)
         return np.stack([1 - tumour, tumour], 1)
 
-    monkeypatch.setattr(scoring, "load_network", lambda folder: torch.nn.Identity())
-    monkeypatch.setattr(scoring, "predict_probabilities", predict)
+    monkeypatch.setattr(scoring, "load_network", lambda folder: TrainedNetwork(torch.nn.Identity(), reference))
+    monkeypatch.setattr(applying, "predict_probabilities", predict)
     slides, rows = [], []
+    red = np.random.default_rng(0).integers((160, 0, 0), (240, 80, 80), (9, 32, 32, 3)).astype(np.uint8)
+    reference = dataset(Patches(size=32, mpp=0.5, tissue=None), reference=slide_moments([red]))
 
     def add(name, patient, role, size, square, features, labelled=True):
         image = np.full((size[1], size[0], 3), (200, 40, 40), np.uint8)
@@ -57,13 +63,15 @@ def study(tmp_path, monkeypatch):
         slides.append(Slide(name, patient, tmp_path / f"{name}.png", annotation, "", 0.5))
         rows.append((name, patient, "", role, labelled))
 
-    def score(patches):
+    def score(patches, application="as_is"):
         write_sheet(tmp_path / "slides.csv", slides)
         split = pd.DataFrame(rows, columns=["slide", "patient", "group", "role", "labelled"])
         split.to_csv(tmp_path / "split.csv", index=False)
         fill = Annotations(fill="stroma")
         out = tmp_path / "out"
-        options = ScoreOptions(classes=CLASSES, annotations=fill, patches=patches, windows=WINDOWS, run=RUN)
+        options = ScoreOptions(
+            classes=CLASSES, annotations=fill, patches=patches, windows=WINDOWS, application=application, run=RUN
+        )
         score_slides(options, tmp_path, tmp_path / "split.csv", tmp_path / "slides.csv", out=out)
         table = pd.read_csv(out / "confusion.csv")
         return table, {name: Image.open(out / "maps" / f"{name}.png") for name in table["slide"].unique()}
@@ -119,6 +127,18 @@ def test_the_patches_resolution_is_used(study):
     assert counts(table, "S1")["tumour", "tumour"] == 32 * 16
     assert sum(counts(table, "S1").values()) == 80 * 60
     assert maps["S1"].text["downsample"] == "2.0"
+
+
+def test_a_slide_of_other_colours_is_recoloured_first_where_the_arm_asks_for_it(study, tmp_path):
+    """The network calls tumour what is bluer than red: of a blue slide everything, as it is."""
+    add, score = study
+    add("S1", "A", "test", (320, 320), (0, 0, 1, 1), [feature("Region*", box(0, 0, 320, 320))])
+    image = np.random.default_rng(1).integers((0, 0, 160), (80, 80, 240), (320, 320, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "S1.png")
+    patches = Patches(size=32, mpp=0.5, tissue=None)
+    for application, tumour in (("as_is", 320 * 320), ("normalise", 0)):
+        table, _ = score(patches, application)
+        assert counts(table, "S1")["stroma", "tumour"] == tumour
 
 
 def test_an_image_smaller_than_a_window_is_padded(study):

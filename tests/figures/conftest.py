@@ -15,7 +15,7 @@ from stedm.evaluation.statistics import compare_pairs, summarise
 NONE_ABSENT = {"absent_patients": 0, "absent_false_positive_rate": np.nan}
 ARMS = {
     "real": Arm(label="real only"),
-    "stain": Arm(label="real + stain augmentation", stain_augmentation=True),
+    "stain": Arm(label="real + stain augmentation", augmentation="stain"),
     "unstyled": Arm(label="real + synthetic without style"),
     "styled": Arm(label="real + styled synthetic"),
     "all": Arm(label="all annotations (upper bound)", annotations="all"),

@@ -1,16 +1,17 @@
 import pickle
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms.v2 import functional
 
 from stedm import config
-from stedm.segmentation.data import MEAN, STD, Batches, normalised
+from stedm.segmentation import data
+from stedm.segmentation.data import Batches
 
 REAL = config.ArmData()
 SYNTHETIC = config.ArmData(sources=["styled"])
-STAINED = config.ArmData(stain_augmentation=True)
+STAINED = config.ArmData(augmentation="stain")
 
 
 @pytest.fixture
@@ -28,12 +29,6 @@ def drawn(make_slide):
 def corners(batch):
     """Red and green of each image: which slide and patch it is."""
     return batch["image"][:, 0, 0, :2].tolist()
-
-
-def test_input_is_that_of_imagenet_encoders():
-    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    scaled = functional.to_dtype(images.movedim(-1, 1), torch.float32, scale=True)
-    assert torch.allclose(normalised(images), functional.normalize(scaled, list(MEAN), list(STD)), atol=1e-6)
 
 
 def test_synthetic_images_come_on_top_of_the_real_patches_in_the_asked_ratio(real, drawn, options):
@@ -74,6 +69,25 @@ def test_arms_see_the_same_real_patches_at_each_step(real, drawn, options):
                 assert torch.equal(arm[step][key][:8], batch[key])
         assert torch.equal(stained[step]["label"], batch["label"])
         assert not torch.equal(stained[step]["image"], batch["image"])
+
+
+def test_each_augmentation_gets_the_same_real_patches(real, options, monkeypatch):
+    seen = {}
+    for how in get_args(config.Augmentation):
+        images = seen.setdefault(how, [])
+        monkeypatch.setattr(data, "augment", lambda image, *rest, images=images: images.append(image) or (image,) * 2)
+        Batches(real, [], options(), config.ArmData(augmentation=how), seed=3)[5]
+    assert all(np.array_equal(images, seen["flips"]) for images in seen.values())
+
+
+def test_strong_batches_are_a_function_of_seed_and_step(real, options):
+    strong = Batches(real, [], options(), config.ArmData(augmentation="strong"), seed=1)
+    torch.manual_seed(0)
+    first = strong[7]
+    torch.manual_seed(1)
+    assert torch.equal(strong[7]["image"], first["image"])
+    assert torch.equal(strong[7]["label"], first["label"])
+    assert not torch.equal(strong[8]["image"], first["image"])
 
 
 def test_batches_are_a_function_of_seed_and_step(real, options):

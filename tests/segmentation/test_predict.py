@@ -9,13 +9,16 @@ import tifffile
 import torch
 from PIL import Image
 from scn import write_scn
+from tiny import dataset
 
 from stedm.cli import main
 from stedm.config import Annotations, Patches, Tissue, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.segmentation import predict
+from stedm.segmentation.application import slide_moments
 from stedm.segmentation.label_map import TILE
-from stedm.segmentation.predict import Dataset, label_strips, predict_slides
+from stedm.segmentation.network import Normalisation, TrainedNetwork, load_dataset
+from stedm.segmentation.predict import label_strips, predict_slides
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
 
@@ -33,7 +36,7 @@ class Nearest(torch.nn.Module):
     """Scores of the pixel's own colour alone: the nearest class wins."""
 
     def forward(self, images):
-        colours = predict.normalised(torch.from_numpy(COLOURS)[:, None, None]).to(images)
+        colours = Normalisation().apply(torch.from_numpy(COLOURS)[:, None, None]).to(images)
         return -100 * ((images[:, None] - colours) ** 2).sum(2)
 
 
@@ -57,13 +60,13 @@ def model(tmp_path, monkeypatch):
             seen.append(len(images))
             return super().forward(images)
 
-    monkeypatch.setattr(predict, "load_network", lambda folder: Counted())
+    monkeypatch.setattr(predict, "load_network", lambda folder: TrainedNetwork(Counted(), load_dataset(folder)))
 
-    def make(**patches):
+    def make(reference=None, **patches):
         folder = tmp_path / "model"
         folder.mkdir(exist_ok=True)
-        dataset = Dataset(classes=CLASSES, patches=Patches(**{"size": 32, "tissue": None} | patches))
-        (folder / "dataset.json").write_text(dataset.model_dump_json())
+        about = dataset(Patches(**{"size": 32, "tissue": None} | patches), CLASSES, reference=reference)
+        (folder / "dataset.json").write_text(about.model_dump_json())
         (folder / "model.safetensors").write_bytes(str(patches).encode())
         return folder
 
@@ -122,6 +125,26 @@ def test_results_cover_what_qupath_shows_of_a_slide_that_was_scanned_in_part(mod
         for value in range(3):
             overlap = ((again == value) & (on_canvas == value)).sum() / ((again == value) | (on_canvas == value)).sum()
             assert overlap > 0.95
+
+
+def test_a_slide_of_other_colours_is_recoloured_first_where_asked(model, tmp_path):
+    """The colours of the slide are an affine function of those that the network knows."""
+    rng = np.random.default_rng(0)
+    labels = phantom(320, 320)
+    known = COLOURS[labels] + rng.normal(0, 6, (320, 320, 3))
+    matrix = np.array([[0.7, 0.1, 0.0], [0.0, 0.8, 0.1], [0.1, 0.0, 0.6]])
+    path = write_slide(tmp_path / "S1.tif", np.rint(known @ matrix + 60).clip(0, 255).astype(np.uint8), 0.5)
+    windows = np.rint(known).astype(np.uint8).reshape(10, 32, 10, 32, 3).swapaxes(1, 2).reshape(100, 32, 32, 3)
+    folder = model(slide_moments([windows]), mpp=0.5)
+    right = {}
+    for application in ("as_is", "normalise"):
+        out = tmp_path / application
+        options = ["--application", application, "--overlap", "0.25", "--out", str(out)]
+        assert main(["predict", "--model", str(folder), *options, str(path)]) == 0
+        right[application] = (tifffile.imread(out / "S1.prediction.tif") == labels).mean()
+        assert json.loads((out / "S1.prediction.json").read_text())["options"]["application"] == application
+    assert right["as_is"] < 0.7
+    assert right["normalise"] > 0.95
 
 
 def test_glass_is_neither_predicted_nor_outlined(model, tmp_path):
@@ -240,7 +263,7 @@ def test_each_slide_is_opened_once_and_the_commit_looked_up_once(model, tmp_path
 def test_nothing_is_left_of_a_slide_that_fails_in_the_middle(model, tmp_path, monkeypatch):
     write_slide(tmp_path / "S1.tif", COLOURS[phantom(900, 64)], 0.5)
     folder = model(mpp=0.5)
-    monkeypatch.setattr(predict, "load_network", lambda folder: Failing())
+    monkeypatch.setattr(predict, "load_network", lambda folder: TrainedNetwork(Failing(), load_dataset(folder)))
     with pytest.raises(UserError, match="third batch"):
         predict_slides(OPTIONS, folder, [tmp_path / "S1.tif"], out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

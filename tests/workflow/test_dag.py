@@ -115,8 +115,14 @@ def test_another_number_of_annotated_patients_leaves_the_first_alone(finished):
 
 
 def test_a_new_arm_retrains_no_other(finished):
-    finished.change("arms.stain", {"label": "stain", "stain_augmentation": True})
+    finished.change("arms.stain", {"label": "stain", "augmentation": "stain"})
     assert finished.jobs()["train_segmentation"] == 1
+
+
+def test_an_arm_that_applies_a_network_in_another_way_trains_none(finished):
+    finished.change("arms.adabn", {"label": "AdaBN", "application": "adabn"})
+    jobs = finished.jobs()
+    assert (jobs["train_segmentation"], jobs["score_slides"]) == (0, 1)
 
 
 def test_a_new_label_of_an_arm_trains_nothing(finished):

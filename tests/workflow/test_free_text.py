@@ -47,7 +47,7 @@ segmentation:
   training: {steps: 2, batch_size: 4}
 arms:
   real: {}
-  strong: {stain_augmentation: true}
+  strong: {augmentation: stain}
   styled: {generator: styled}
   all: {annotations: all}
 evaluation: {evaluator_arm: real, bootstrap: 50}

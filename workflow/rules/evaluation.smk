@@ -3,7 +3,7 @@
 
 rule score_slides:
     input:
-        model=RESULTS.network("{arm}", "{split}", "{seed}"),
+        model=needs(RESULTS.applied_network),
         split=RESULTS.split("{split}"),
         sheet=RESULTS.sheet,
     output:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         "--model",
         "DIR",
         "segmentation network (smp folder)",
-        lambda results, arm, split, seed: results.network(arm, split, seed),
+        lambda results, arm, split, seed: results.applied_network(arm, split, seed),
     ),
     SPLIT,
     SHEET,

@@ -60,6 +60,15 @@ def train_network(options: "SegmentationOptions", args: argparse.Namespace) -> N
         choices=["bounds", "canvas"],
         default="bounds",
     ),
+    argument(
+        "--application",
+        "HOW",
+        "as_is; normalise: recolour the slide to the training slides; adabn: batch normalisation with its statistics",
+        needed=False,
+        type=str,
+        choices=["as_is", "normalise", "adabn"],
+        default="as_is",
+    ),
     flag("--redo", "predict those slides again that are done"),
 )
 def predict(args: argparse.Namespace) -> None:
@@ -74,4 +83,13 @@ def predict(args: argparse.Namespace) -> None:
         windows = Windows(overlap=args.overlap, batch_size=args.batch_size)
     except ValidationError as error:
         raise UserError([f"--{line.replace('_', '-')}" for line in messages(error, Windows)]) from None
-    predict_slides(windows, args.model, args.slides, out=args.out, mpp=args.mpp, origin=args.origin, redo=args.redo)
+    predict_slides(
+        windows,
+        args.model,
+        args.slides,
+        out=args.out,
+        application=args.application,
+        mpp=args.mpp,
+        origin=args.origin,
+        redo=args.redo,
+    )

@@ -31,7 +31,7 @@ from stedm.config.generator import (
 )
 from stedm.config.messages import choices, messages
 from stedm.config.presets import PRESETS
-from stedm.config.segmentation import Arm, ArmData, Loss, Network, Segmentation
+from stedm.config.segmentation import Application, Arm, ArmData, Augmentation, Loss, Network, Segmentation
 from stedm.config.slides import (
     Annotations,
     Origin,
@@ -81,8 +81,10 @@ __all__ = [
     "Affine",
     "Annotations",
     "AnySource",
+    "Application",
     "Arm",
     "ArmData",
+    "Augmentation",
     "CheckOptions",
     "ClassesOptions",
     "Comparison",

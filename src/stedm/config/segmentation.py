@@ -4,10 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stedm.config.base import Count, Name, Section, Seed, Text, once
+from stedm.config.base import Count, Name, PathName, Section, Seed, Text, once
 from stedm.config.training import Training
 
 Ratio = Annotated[float, Field(ge=0)]
+Augmentation = Literal["none", "flips", "stain_light", "stain", "strong"]
+Application = Literal["as_is", "normalise", "adabn"]
 
 
 class Loss(Section):
@@ -27,7 +29,9 @@ class Network(Section):
     """The network and its training."""
 
     encoder: str = "resnet18"
-    encoder_weights: str | None = None
+    encoder_weights: PathName | None = None
+    """What the encoder starts from: a name that smp has for it, a hub id (`hf-hub:owner/name`) or a folder that timm
+    reads; null: random weights."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     decoder_channels: list[Count] = [256, 128, 64, 32, 16]
     loss: Loss = Loss()
@@ -55,7 +59,8 @@ class ArmData(Section):
     """Sources of synthetic images, each with an equal share of them."""
     annotations: Literal["annotated", "all"] = "annotated"
     """`all`: the annotations of the unannotated patients too, where the sheet has them: the upper bound."""
-    stain_augmentation: bool = False
+    augmentation: Augmentation = "flips"
+    """How images are changed at each step; `stedm.segmentation.augmentation` says what each does."""
     synthetic_ratio: Ratio | None = None
     """Synthetic images for each real patch of a batch (default: the segmentation section's)."""
     synthetic_images: Count | None = None
@@ -75,3 +80,11 @@ class Arm(ArmData):
 
     label: Text
     """Its name in tables and figures."""
+    application: Application = "as_is"
+    """How the network is applied to a test slide: `as_is`; `normalise`, the slide recoloured to the training slides;
+    `adabn`, the statistics of batch normalisation taken from the slide."""
+
+    @property
+    def data(self) -> ArmData:
+        """What its network is trained on: arms in which it is the same share one network."""
+        return ArmData(**self.model_dump(include=set(ArmData.model_fields)))

@@ -22,7 +22,7 @@ from stedm.config.generator import (
     TrainedFirstStage,
 )
 from stedm.config.messages import messages
-from stedm.config.segmentation import Arm, ArmData, Network
+from stedm.config.segmentation import Application, Arm, ArmData, Network
 from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
 from stedm.config.sources import AnySource, FromGenerator
 from stedm.config.study import Study
@@ -235,12 +235,13 @@ def columns_of(study: Study, split: str) -> dict[str, Any]:
 
 class ScoreOptions(PatchesOptions):
     windows: Windows
+    application: Application
     run: NetworkRun
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         run = NetworkRun(**columns_of(study, names["split"]), arm=names["arm"], seed=int(names["seed"]))
-        return {"windows": study.evaluation, "run": run}
+        return {"windows": study.evaluation, "application": study.arms[names["arm"]].application, "run": run}
 
 
 class ImageEvaluationOptions(StageOptions):

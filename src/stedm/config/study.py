@@ -196,6 +196,10 @@ class Study(Section):
     def class_names(self) -> list[str]:
         return [item.name for item in self.classes]
 
+    def trained_arm(self, name: str) -> str:
+        """The first arm that is trained on the same as this one, which differs in how the network is applied."""
+        return next(other for other, arm in self.arms.items() if arm.data == self.arms[name].data)
+
     @property
     def scored_classes(self) -> list[str]:
         return self.evaluation.classes or self.class_names[1:]

@@ -11,8 +11,7 @@ import torch
 from stedm.device import device
 from stedm.errors import UserError
 from stedm.images import to_images
-from stedm.segmentation.data import normalised
-from stedm.segmentation.predict import load_network
+from stedm.segmentation.network import load_network
 
 Extract = Callable[[np.ndarray], np.ndarray]
 """Images (B, P, P, 3) uint8 → features (B, D) float32."""
@@ -43,11 +42,12 @@ def feature_extractor(name: str, evaluator: Path | None) -> Extract | None:
 
 
 def segmenter_features(folder: Path) -> Extract:
-    encoder: Any = load_network(folder).encoder
+    network = load_network(folder)
+    encoder: Any = network.unet.encoder
 
     @torch.inference_mode()
     def extract(images: np.ndarray) -> np.ndarray:
-        maps = encoder(normalised(torch.from_numpy(images).to(device())))[-1]
+        maps = encoder(network.dataset.normalisation.apply(torch.from_numpy(images).to(device())))[-1]
         return maps.mean((2, 3)).float().cpu().numpy()
 
     return extract

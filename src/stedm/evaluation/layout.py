@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stedm.evaluation.metrics import confusion, iou
-from stedm.segmentation.predict import load_network, predict_probabilities
+from stedm.segmentation.network import load_network, predict_probabilities
 from stedm.segmentation.windows import Predict
 
 

@@ -19,11 +19,14 @@ from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
-from stedm.segmentation.predict import load_network, predict_probabilities
-from stedm.segmentation.windows import Predict, gaussian_weights, stitch
-from stedm.sheet import Slide, slides_by_name
+from stedm.segmentation.application import applied
+from stedm.segmentation.network import TrainedNetwork, load_network
+from stedm.segmentation.windows import gaussian_weights, stitch
+from stedm.sheet import Slide, slides_by_name, tissue_file
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
+from stedm.slides.patches import places
+from stedm.slides.tissue import tissue_mask
 from stedm.splits import read_split
 from stedm.tables import CONFUSION
 from stedm.training import weights_fingerprint
@@ -36,7 +39,7 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
 
     Args:
         options: overlap and batch size of the windows, their size and resolution; classes, whose order gives the
-            labels; how annotation files are read; the run, for the table.
+            labels; how annotation files are read; how the network is applied; the run, for the table.
         model: folder of the segmentation network.
         split: the split's table.
         sheet: sheet that `write_sheet` wrote.
@@ -63,12 +66,7 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
     with written_whole(out) as folder:
         (folder / "maps").mkdir(parents=True)
         for row in tqdm(table.to_dict("records"), disable=None):
-            matrix = score_slide(
-                options,
-                lambda images: predict_probabilities(network, images),
-                slides[row["slide"]],
-                folder / "maps" / f"{row['slide']}.png",
-            )
+            matrix = score_slide(options, network, slides[row["slide"]], folder / "maps" / f"{row['slide']}.png")
             rows += [
                 {name: row[name] for name in ("slide", "patient", "role")}
                 | {"true": true, "predicted": predicted, "pixels": pixels}
@@ -78,12 +76,12 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
         result = pd.DataFrame(rows).assign(**options.run.model_dump())
         CONFUSION.write(result, folder / "confusion.csv")
         inputs = {slide: file_fingerprint(slides[slide].path) for slide in table["slide"]}
-        inputs["model"] = weights_fingerprint(network)
+        inputs["model"] = weights_fingerprint(network.unet)
         write_json(folder / "provenance.json", provenance(options.model_dump(mode="json"), inputs, None, device_name()))
     return result
 
 
-def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file: Path) -> np.ndarray:
+def score_slide(options: ScoreOptions, network: TrainedNetwork, slide: Slide, map_file: Path) -> np.ndarray:
     """Predict one slide's annotated region, write the map, and return its (C, C) confusion matrix."""
     if slide.annotation is None:
         raise UserError(f"slide {slide.slide!r}: the sheet lists no annotation; extract its patches again")
@@ -106,6 +104,11 @@ def score_slide(options: ScoreOptions, predict: Predict, slide: Slide, map_file:
         def annotated(corners: np.ndarray) -> np.ndarray:
             return np.array([known[y : y + patches.size, x : x + patches.size].any() for x, y in corners])
 
+        def with_tissue() -> np.ndarray:
+            tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
+            return places(opened, patches, tissue)[0]
+
+        predict = applied(network, options.application, opened, with_tissue)
         predicted = np.full((height, width), IGNORE_INDEX, np.uint8)
         weights = gaussian_weights(patches.size)
         for top, probabilities in stitch(

@@ -1,8 +1,9 @@
-"""Batches of the segmentation network: which patches meet at a step, and how each is turned and stained.
+"""Batches of the segmentation network: which patches meet at a step, and how each is augmented.
 
 What stands at a position of a batch is a function of (seed, step, position). Real patches come first, and synthetic
-images on top of them, so that all arms with the same annotations see the same real patches at each step, turned alike:
-an arm with synthetic images sees more than one without, and takes longer for a step.
+images on top of them, so that all arms with the same annotations see the same real patches at each step, and those with
+the same augmentation see them changed alike: an arm with synthetic images sees more than one without, and takes longer
+for a step.
 """
 
 from collections.abc import Sequence
@@ -13,25 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stedm import config
-from stedm.images import dihedral
-from stedm.segmentation.augmentation import draw_stains, perturb_stains
+from stedm.segmentation.augmentation import augment
 from stedm.store import ImageFile, PatchFile
 from stedm.training_set import PatchSampler
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""Of ImageNet, in [0, 1]: what encoders with published weights were trained with."""
-
 Place = tuple[ImageFile, int]
-
-
-def normalised(images: Tensor) -> Tensor:
-    """What the network is fed: (B, P, P, 3) uint8 RGB → (B, 3, P, P) float32, ImageNet's mean and deviation removed.
-
-    The memory stays channels last, which the convolutions here are a fifth faster with.
-    """
-    mean, std = (255 * torch.tensor(value, device=images.device) for value in (MEAN, STD))
-    return ((images - mean) / std).movedim(-1, 1)
 
 
 def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
@@ -51,7 +38,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         real: patch files of the slides trained on; their patches without annotated pixels are left out.
         synthetic: shards of each source's images; unused by an arm without sources.
         options: real patches in a batch, and synthetic images for each of them.
-        arm: whether there are synthetic images, how many, how many for each real patch; and stain augmentation.
+        arm: whether there are synthetic images, how many, how many for each real patch; and the augmentation.
         seed: of everything random.
     """
 
@@ -68,7 +55,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         self.synthetic_count = synthetic_count(options, arm)
         self.real_count = options.training.batch_size
         self.steps = options.training.steps
-        self.stain_augmentation = arm.stain_augmentation
+        self.augmentation = arm.augmentation
         self.seed = seed
 
     def __len__(self) -> int:
@@ -83,11 +70,7 @@ class Batches(Dataset[dict[str, Tensor]]):
         """Image (P, P, 3) and labels (P, P) at a position of the batch of a step."""
         rng = np.random.default_rng([self.seed, step, position])
         file, index = self.place(rng, step, position - self.real_count)
-        turn = int(rng.integers(8))
-        image, labels = dihedral(file.image(index), turn), dihedral(file.labels(index), turn)
-        if self.stain_augmentation:  # sampled last, so that patches and turns are those of the arm without
-            image = perturb_stains(image, *draw_stains(rng))
-        return image, labels
+        return augment(file.image(index), file.labels(index), self.augmentation, rng)
 
     def place(self, rng: np.random.Generator, step: int, synthetic: int) -> Place:
         """A real patch or, from 0 on, the synthetic image of that number in the batch."""

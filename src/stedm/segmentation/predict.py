@@ -1,31 +1,22 @@
-"""Predictions of a trained segmentation network: of patches, and of whole slides as a label map and as polygons."""
+"""Predictions of a trained segmentation network for whole slides, as a label map and as polygons."""
 
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import segmentation_models_pytorch as smp
-import timm
-import torch
-from numpy.typing import NDArray
-from pydantic import Field, ValidationError
-from safetensors.torch import load_file
-from segmentation_models_pytorch.encoders import get_encoder_names
-from torch import nn
 from tqdm import tqdm
 
-from stedm.config import IGNORE_INDEX, Origin, Patches, Section, TissueClass, Windows
-from stedm.device import device, device_name
+from stedm.config import IGNORE_INDEX, Application, Origin, Patches, Windows
+from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, provenance, refuse_to_replace, write_json, written_whole
-from stedm.models import check_model_folder, loading
-from stedm.seals import is_ours, read_json
-from stedm.segmentation.data import normalised
+from stedm.seals import is_ours
+from stedm.segmentation.application import applied
 from stedm.segmentation.label_map import TILE, write_label_map
+from stedm.segmentation.network import TrainedNetwork, load_network
 from stedm.segmentation.outlines import Outlines, write_geojson
 from stedm.segmentation.windows import gaussian_weights, stitch
 from stedm.sheet import Slide
@@ -55,81 +46,13 @@ SUFFIXES = {
 log = logging.getLogger(__name__)
 
 
-class Dataset(Section):
-    """What a network was trained on, and so what it wants to see: `dataset.json` of its folder."""
-
-    classes: list[TissueClass]
-    patches: Patches
-
-
-class NetworkSettings(Section):
-    """What we choose of a network, within what can be built: from `config.json` of its folder."""
-
-    encoder_name: str
-    encoder_depth: Annotated[int, Field(ge=3, le=5)]
-    decoder_channels: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=5)]
-    classes: Annotated[int, Field(ge=1, le=255)]
-
-
-def load_network(folder: Path) -> nn.Module:
-    """The network that `train_network` wrote, on the device, in eval mode.
-
-    It is built from the few settings that we choose; its class, weights and encoder are none that a stranger names.
-
-    Raises:
-        UserError: there is no such network in the folder, or it is damaged.
-    """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: holds no segmentation network (config.json is missing); train it first")
-    check_model_folder(folder)
-    found = read_json(folder / "config.json")
-    with loading(folder, "a segmentation network"):
-        settings = NetworkSettings.model_validate({key: found[key] for key in NetworkSettings.model_fields})
-        name = settings.encoder_name
-        known = timm.is_model(name.removeprefix("tu-")) if name.startswith("tu-") else name in get_encoder_names()
-        if found["_model_class"] != "Unet" or not known:
-            raise ValueError(f"it is a {found['_model_class']} with encoder {name!r}, not a Unet with a known one")
-        network = smp.Unet(encoder_weights=None, **settings.model_dump())
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-    return network.to(device(), memory_format=torch.channels_last).eval()
-
-
-def load_dataset(folder: Path) -> Dataset:
-    """What the network of a folder was trained on.
-
-    Raises:
-        UserError: the folder does not say.
-    """
-    path = folder / "dataset.json"
-    try:
-        return Dataset.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            f"{path}: does not say the network's classes and resolution ({error}); train it again with this version"
-        ) from error
-
-
-@torch.inference_mode()
-def predict_probabilities(network: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Class probabilities of patches.
-
-    Args:
-        network: from `load_network`.
-        images: (B, P, P, 3) uint8 RGB; P a multiple of 2 to the power of the encoder's depth.
-
-    Returns:
-        (B, C, P, P) float32, summing to 1 over C.
-    """
-    scores = network(normalised(torch.from_numpy(images).to(device())))
-    return scores.float().softmax(1).cpu().numpy()
-
-
 def predict_slides(
     options: Windows,
     model: Path,
     paths: Sequence[Path],
     *,
     out: Path,
+    application: Application = "as_is",
     mpp: float | None = None,
     origin: Origin = "bounds",
     redo: bool = False,
@@ -144,6 +67,7 @@ def predict_slides(
         model: folder that `train_network` wrote.
         paths: slides, and folders of slides.
         out: folder for the results.
+        application: how the network is applied to each slide.
         mpp: µm per level-0 pixel of the slides, whatever their files say.
         origin: what map and polygons cover of slides that were scanned in part, as in `annotations.origin`: the
             scanned area, which is what QuPath shows, or the canvas.
@@ -152,11 +76,11 @@ def predict_slides(
     Raises:
         UserError: the model or the slides cannot be read; what went wrong with each.
     """
-    dataset = load_dataset(model)
     slides = find_slides(paths, out, mpp)
     network = load_network(model)
+    asked = {"overlap": options.overlap, "application": application, "mpp": mpp, "origin": origin}
     run = provenance(
-        {"overlap": options.overlap, "mpp": mpp, "origin": origin, **dataset.model_dump(mode="json")},
+        asked | network.dataset.model_dump(mode="json"),
         {"model": file_fingerprint(model / "model.safetensors")},
         device=device_name(),
     )
@@ -172,7 +96,7 @@ def predict_slides(
             for path in results_of(out, slide.slide):
                 refuse_to_replace(path)
             results_of(out, slide.slide)[0].unlink(missing_ok=True)  # it would speak for what comes now
-            predict_slide(options, network, dataset, slide, origin, out)
+            predict_slide(options, network, application, slide, origin, out)
             write_json(results_of(out, slide.slide)[0], made_from)
         except (UserError, OSError) as error:
             log.error("%s: failed: %s", place, error)
@@ -225,20 +149,23 @@ def is_done(out: Path, name: str, made_from: dict[str, Any]) -> bool:
 
 
 def predict_slide(
-    options: Windows, network: nn.Module, dataset: Dataset, slide: Slide, origin: Origin, out: Path
+    options: Windows, network: TrainedNetwork, application: Application, slide: Slide, origin: Origin, out: Path
 ) -> None:
     """Write a slide's label map and polygons; at no time is more than a few rows of windows in memory."""
-    size = dataset.patches.size
+    patches = network.dataset.patches
+    size = patches.size
     with open_slide(slide) as opened:
-        choose_level(opened, dataset.patches)
+        choose_level(opened, patches)
         downsample = opened.downsample
         for note in opened.notes:
             log.warning("%s: %s", slide.slide, note)
         left0, top0, *sides = area_of(origin, "geojson", opened.dimensions, opened.bounds)
         width, height = (max(1, int(side / downsample + 1e-6)) for side in sides)
-        tissue = tissue_mask(opened, dataset.patches.tissue)
-        corners = grid(opened, dataset.patches)
-        opened.choose_reader(corners[tissue.fractions(corners, size * downsample) > 0], size)
+        tissue = tissue_mask(opened, patches.tissue)
+        corners = grid(opened, patches)
+        shares = tissue.fractions(corners, size * downsample)
+        opened.choose_reader(corners[shares > 0], size)
+        predict = applied(network, application, opened, lambda: corners[shares >= patches.min_tissue])
 
         def wanted(corners: np.ndarray) -> np.ndarray:
             return tissue.fractions(corners * downsample + (left0, top0), size * downsample) > 0
@@ -252,7 +179,6 @@ def predict_slide(
                 )
             return image, broken
 
-        predict = partial(predict_probabilities, network)
         shape = max(height, size), max(width, size)
         bands = stitch(shape, wanted, gaussian_weights(size), options.overlap, options.batch_size, read, predict)
         strips = on_tissue(label_strips(bands, height, width), tissue, (left0, top0), downsample)
@@ -260,8 +186,8 @@ def predict_slide(
         outlines = Outlines()
         _, label_map, polygons = results_of(out, slide.slide)
         with written_whole(label_map) as tiff, written_whole(polygons) as text:
-            write_label_map(tiff, outlines.watch(shown), (height, width), dataset.classes, opened.patch_mpp)
-            write_geojson(text, outlines.polygons(), dataset.classes, downsample)
+            write_label_map(tiff, outlines.watch(shown), (height, width), network.dataset.classes, opened.patch_mpp)
+            write_geojson(text, outlines.polygons(), network.dataset.classes, downsample)
 
 
 def choose_level(opened: OpenedSlide, patches: Patches) -> None:

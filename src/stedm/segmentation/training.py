@@ -1,11 +1,9 @@
 """Training of the segmentation network, one arm at a time."""
 
-import difflib
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -15,18 +13,17 @@ from stedm import config
 from stedm.errors import UserError
 from stedm.files import write_json
 from stedm.processes import BatchRng, all_items, world_size
-from stedm.segmentation.data import MEAN, STD, Batches, normalised, synthetic_count
+from stedm.segmentation.application import reference_moments
+from stedm.segmentation.data import Batches, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
+from stedm.segmentation.network import Dataset, Normalisation, build_network
 from stedm.shards import Shard
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile
-from stedm.training import Batch, train_and_save
+from stedm.training import Batch, train_and_save, weights_fingerprint
 from stedm.training_set import files_of, fingerprints
 
 ROLES = {"annotated": ("annotated",), "all": ("annotated", "unannotated")}
-WRONG_NAME = (KeyError, ValueError, RuntimeError, TypeError, IndexError, AssertionError)
-"""What smp and timm raise for encoders, depths and weights that they do not have."""
-
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +48,7 @@ def train_network(
         synthetic: shards of the images of its sources; empty for an arm without.
         work: folder for checkpoints, shared by all trainings.
         out: folder to write: `smp.from_pretrained(out)` loads it; with README.md, history.csv, provenance.json, and
-            dataset.json, from which `stedm predict` knows classes and patches.
+            dataset.json, from which predictions know classes, patches and colours.
 
     Raises:
         UserError: nothing to train on, inputs of other classes, or an encoder or weights that cannot be had.
@@ -67,17 +64,20 @@ def train_network(
     check_inputs(options, split, real, shards)
 
     torch.manual_seed(options.seed)
-    model = build_network(network, len(options.class_names)).to(memory_format=torch.channels_last)
+    model, normalisation = build_network(network, len(options.class_names))
+    model.to(memory_format=torch.channels_last)
     inputs = fingerprints(real) | {f"{shard.source}/{shard.path.name}": shard.fingerprint for shard in shards}
+    if network.encoder_weights is not None:
+        inputs["encoder_weights"] = weights_fingerprint(model.encoder)
 
     def objective(model: nn.Module, batch: Batch, rng: BatchRng) -> Tensor:
-        scores = model(normalised(batch["image"]))
+        scores = model(normalisation.apply(batch["image"]))
         return segmentation_loss(all_items(scores), all_items(batch["label"]), network.loss)  # Dice is of the batch
 
     def save(trained: smp.Unet, folder: Path) -> None:
         trained.cpu().to(memory_format=torch.contiguous_format).save_pretrained(folder)
-        write_json(folder / "dataset.json", dataset(real[0]))
-        (folder / "README.md").write_text(model_card(options, real[0]), encoding="utf-8")
+        write_json(folder / "dataset.json", dataset(real, normalisation).model_dump(mode="json"))
+        (folder / "README.md").write_text(model_card(options, real[0], normalisation), encoding="utf-8")
 
     batches = Batches(real, sources, network, arm, options.seed)
     train_and_save("segmentation", options, model, objective, batches, split, inputs, save, work=work, out=out)
@@ -128,49 +128,18 @@ def check_inputs(
     log.info("%d annotated patches of %d slides, %d synthetic images", patches, len(real), images)
 
 
-def build_network(options: config.Network, classes: int) -> smp.Unet:
-    """The U-Net of the options, with random weights or the encoder's published ones.
-
-    Raises:
-        UserError: no such encoder, depth or weights, or the weights cannot be downloaded.
-    """
-    try:
-        return smp.Unet(
-            encoder_name=options.encoder,
-            encoder_depth=options.encoder_depth,
-            encoder_weights=options.encoder_weights,
-            decoder_channels=options.decoder_channels,
-            classes=classes,
-        )
-    except Exception as error:  # smp, timm and the hub raise a dozen types
-        asked = f"{options.encoder!r} with encoder_weights {options.encoder_weights!r}"
-        if isinstance(error, OSError) or (options.encoder_weights and not isinstance(error, WRONG_NAME)):
-            message = (
-                f"segmentation.encoder_weights: the weights of {asked} cannot be downloaded ({first_line(error)}). Go"
-                " online once, or copy the hub's cache here; null starts from random weights"
-            )
-        else:
-            close = difflib.get_close_matches(options.encoder, smp.encoders.get_encoder_names(), 1)
-            hint = f"Did you mean {close[0]!r}? " if close and close[0] != options.encoder else ""
-            message = (
-                f"segmentation.encoder: {asked} and encoder_depth {options.encoder_depth} cannot be built"
-                f" ({first_line(error)}). {hint}Encoders: https://smp.readthedocs.io/en/latest/encoders.html, or"
-                " tu-<any timm model>"
-            )
-        raise UserError(message) from error
+def dataset(files: Sequence[PatchFile], normalisation: Normalisation) -> Dataset:
+    """Classes, and size, resolution and tissue of the patches, as the configuration says them; colours of the input."""
+    made_with = json.loads(files[0].attributes["options"])
+    return Dataset(
+        classes=made_with["classes"],
+        patches=made_with["patches"],
+        normalisation=normalisation,
+        reference=reference_moments(files),
+    )
 
 
-def first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error.args[0] if error.args else error).splitlines()[0][:160]}"
-
-
-def dataset(file: PatchFile) -> dict[str, Any]:
-    """Classes, and size, resolution and tissue of the patches, as the configuration says them."""
-    options = json.loads(file.attributes["options"])
-    return {key: options[key] for key in ("classes", "patches")}
-
-
-def model_card(options: config.SegmentationOptions, file: PatchFile) -> str:
+def model_card(options: config.SegmentationOptions, file: PatchFile, normalisation: Normalisation) -> str:
     """README of the folder: how to load the network and what to feed it."""
     labels = ", ".join(f"{label} = {name}" for label, name in enumerate(options.class_names))
     mpp = file.attributes.get("mpp")
@@ -184,11 +153,11 @@ import segmentation_models_pytorch as smp
 network = smp.from_pretrained("<this folder>").eval()
 ```
 
-Input: RGB patches{scale}, (B, 3, H, W) float32, `(rgb / 255 - mean) / std` with ImageNet's mean {MEAN} and
-std {STD}. Trained on {file.patch_size} px; H and W are multiples of {2**network.encoder_depth}.
+Input: RGB patches{scale}, (B, 3, H, W) float32, `(rgb / 255 - mean) / std` with mean {normalisation.mean} and std
+{normalisation.std}. Trained on {file.patch_size} px; H and W are multiples of {2**network.encoder_depth}.
 Output: (B, {classes}, H, W) logits of {labels}.
 
-`stedm predict --model <this folder> --out <folder> <slides>` applies it to slides; `dataset.json` has the classes and
-the resolution of its patches. `provenance.json` has the options, inputs and versions it was made from, `history.csv`
-the loss.
+`stedm predict --model <this folder> --out <folder> <slides>` applies it to slides; `dataset.json` has the classes, the
+resolution of its patches, mean and std, and the colours of the training slides. `provenance.json` has the options,
+inputs and versions it was made from, `history.csv` the loss.
 """
