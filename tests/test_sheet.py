@@ -303,3 +303,12 @@ def test_rendered_phantoms_are_rendered_again_but_not_over_an_edited_annotation(
     slide.annotation.write_text(slide.annotation.read_text() + " ")
     with pytest.raises(UserError, match=r"^phantoms: .*A\.geojson"):
         read_study_sheet(study)
+
+
+def test_the_sheet_of_a_study_is_not_taken_with_fewer_rows(tmp_path):
+    write_sheet(tmp_path / "slides.csv", [Slide(name, name, tmp_path / name) for name in "AB"])
+    assert list(slides_by_name(tmp_path / "slides.csv")) == ["A", "B"]
+    lines = (tmp_path / "slides.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "slides.csv").write_text("".join(lines[:2]))
+    with pytest.raises(UserError, match=r"slides\.csv: is not what was written"):
+        slides_by_name(tmp_path / "slides.csv")

@@ -14,7 +14,7 @@ from stedm.config import Patches, Slides, Study, choices
 from stedm.config.base import unshowable
 from stedm.errors import UserError
 from stedm.files import check_regular, written_whole
-from stedm.seals import is_ours
+from stedm.seals import check_unchanged, is_ours
 from stedm.spreadsheet import Row, read_csv
 from stedm.tables import changed_texts, plain, safe_for_spreadsheets
 
@@ -278,5 +278,10 @@ def write_sheet(path: Path, slides: list[Slide]) -> None:
 
 
 def slides_by_name(path: Path) -> dict[str, Slide]:
-    """The rows of a sheet that `write_sheet` wrote, by slide."""
+    """The rows of a sheet that `write_sheet` wrote, by slide.
+
+    Raises:
+        UserError: it was changed or cut short since.
+    """
+    check_unchanged(path)
     return {slide.slide: slide for slide in read_sheet(Slides(sheet=str(path), root="."), made_here=True)}
