@@ -16,7 +16,6 @@ from stedm.config import (
     merge,
 )
 from stedm.diffusion.training import train_generator
-from stedm.files import write_json
 from stedm.segmentation.network import Dataset, Moments, Normalisation
 from stedm.shards import Shard
 from stedm.synthesis.generator import generate
@@ -92,4 +91,4 @@ def dataset(patches=None, classes=None, normalisation=None, reference=None):
 def save_network(unet, folder, **about):
     """Save a segmentation network as its training does."""
     unet.save_pretrained(folder)
-    write_json(folder / "dataset.json", dataset(**about).model_dump(mode="json"))
+    (folder / "dataset.json").write_text(dataset(**about).model_dump_json(), encoding="utf-8")

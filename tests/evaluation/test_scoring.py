@@ -213,7 +213,7 @@ def test_the_region_holds_the_annotation_and_stays_on_the_slide(bounds, dimensio
     assert region(bounds, dimensions, downsample, 64) == expected
 
 
-def test_a_slide_that_was_scanned_in_part_is_scored_where_it_was_annotated(tmp_path):
+def test_a_slide_that_was_scanned_in_part_is_scored_where_it_was_annotated(tmp_path, monkeypatch):
     image = np.full((200, 260, 3), (200, 40, 40), np.uint8)
     image[40:100, 60:150] = BLUE
     slide = write_scn(tmp_path / "S1.scn", image, (170, 90), (600, 500))
@@ -224,11 +224,14 @@ def test_a_slide_that_was_scanned_in_part_is_scored_where_it_was_annotated(tmp_p
         annotations=Annotations(),
         patches=Patches(size=32, mpp=0.5, tissue=None),
         windows=Windows(overlap=0.5, batch_size=7),
+        application="as_is",
     )
 
-    def predict(images):
+    def predict(network, images):
         tumour = (images[..., 2] > images[..., 0]).astype(np.float32)
         return np.moveaxis(np.stack([1 - tumour, tumour]), 0, 1)
 
-    matrix = score_slide(options, predict, Slide("S1", "A", slide, tmp_path / "S1.geojson"), tmp_path / "map.png")
+    monkeypatch.setattr(applying, "predict_probabilities", predict)
+    network = TrainedNetwork(torch.nn.Identity(), dataset())
+    matrix = score_slide(options, network, Slide("S1", "A", slide, tmp_path / "S1.geojson"), tmp_path / "map.png")
     np.testing.assert_array_equal(matrix, [[0, 0], [0, 90 * 60]])

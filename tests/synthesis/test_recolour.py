@@ -7,6 +7,7 @@ import tiny
 from tiny import CLASSES, plan
 
 from stedm.config import Recolour
+from stedm.files import written_whole
 from stedm.store import PatchFile, write_patches
 from stedm.synthesis.plan import layout_of, matrix_of, warp
 from stedm.synthesis.recolour import recolour
@@ -54,7 +55,9 @@ def test_recoloured_patches_have_the_mean_and_covariance_of_the_styles_slide(noi
 
 def test_in_the_style_of_its_own_slide_a_patch_is_itself_moved_as_the_plan_says(noise):
     table = plan(noise, images=8, shards=1)
-    PLAN.write(table.assign(style_slide=table["layout_slide"]), noise / "plan.csv")
+    (noise / "plan.csv").unlink()
+    with written_whole(noise / "plan.csv") as temporary:
+        PLAN.write(table.assign(style_slide=table["layout_slide"]), temporary)
     made = shard(noise)
     for index, row in table.iterrows():
         patch = PatchFile(noise / f"patches/{row['layout_slide']}.h5").image(row["layout_patch"])
