@@ -46,7 +46,7 @@ def opened(monkeypatch):
 def network(tmp_path):
     """An untrained segmentation network."""
     architecture = {"encoder_depth": 3, "decoder_channels": [8, 8, 8], "classes": 2}
-    smp.Unet("tu-resnet18", encoder_weights=None, **architecture).save_pretrained(tmp_path / "network")
+    tiny.save_network(smp.Unet("tu-resnet18", encoder_weights=None, **architecture), tmp_path / "network")
     return tmp_path / "network"
 
 
