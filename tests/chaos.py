@@ -138,13 +138,20 @@ class Study:
         return hit or ["between jobs"]
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file that tells nothing of how it was made; of histories without their seconds."""
+        """SHA-256 of each file that tells nothing of how it was made; of histories without their seconds, and so without
+        the digests of these in the seals of their folders."""
         results = self.path / "results/chaos"
         found = {}
         for path in sorted(results.rglob("*")):
             name = path.relative_to(results)
             if path.is_file() and name.parts[0] not in VARYING:
-                content = without_seconds(path) if path.name == "history.csv" else path.read_bytes()
+                match path.name:
+                    case "history.csv":
+                        content = without_seconds(path)
+                    case "SHA256SUMS":
+                        content = b"".join(line for line in path.open("rb") if b"history.csv" not in line)
+                    case _:
+                        content = path.read_bytes()
                 found[str(name)] = hashlib.sha256(content).hexdigest()
         return found
 
