@@ -62,7 +62,7 @@ arms:
 evaluation: {evaluator_arm: real, bootstrap: 50}
 """
 STAGES = (
-    *("demo slide", "check", "patches extract", "splits make", "first-stage train", "first-stage encode"),
+    *("phantom render", "check", "patches extract", "splits make", "first-stage train", "first-stage encode"),
     *("generator train", "style-bank embed", "synthesis plan", "synthesis generate", "synthesis manifest"),
     *("segmentation train", "evaluation score", "evaluation images", "statistics arms", "statistics images", "figures"),
 )
@@ -138,8 +138,8 @@ class Study:
         return hit or ["between jobs"]
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file that tells nothing of how it was made; of histories without their seconds, and so without
-        the digests of these in the seals of their folders."""
+        """SHA-256 of each file that says nothing of how it was made; of histories without their seconds, and of seals
+        without the digests of histories."""
         results = self.path / "results/chaos"
         found = {}
         for path in sorted(results.rglob("*")):
