@@ -151,7 +151,6 @@ def plot(study, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Text, "draw", record)
     monkeypatch.chdir(study.path)
-    job = {"source": "styled", "split": "n2-r0"}
 
     def run(command, out, *more, **names):
         named = [text for name, value in names.items() for text in (f"--{name}", value)]
@@ -160,10 +159,13 @@ def plot(study, monkeypatch, tmp_path):
     def plot():
         texts.clear()
         run(["figures", "pseudonyms"], results(study) / "pseudonyms.csv")
-        for command in COMMANDS:
-            if command.words[0] == "figures" and command.words[1] not in ("pseudonyms", "table"):
-                stem = "-".join([command.words[1].replace("-", "_"), *(["styled"] if command.names else [])])
-                run(command.words, tmp_path / f"{stem}.png", **{name: job[name] for name in command.names})
+        figures = [command for command in COMMANDS if command.words[0] == "figures"]
+        for command in figures:
+            for source in ("styled", "recolour", "labels") if command.names else (None,):
+                stem = "-".join(filter(None, [command.words[1].replace("-", "_"), source]))
+                if (results(study) / f"figures/{stem}.png").exists():
+                    names = {"source": source, "split": "n2-r0"} if source else {}
+                    run(command.words, tmp_path / f"{stem}.png", **names)
         for slide in ("Slide-A1", "Slide-T2"):
             overview = str(tmp_path / "overviews" / f"{slide}.png")
             run(["patches", "extract"], tmp_path / "patches.h5", "--overview", overview, slide=slide)
