@@ -48,7 +48,7 @@ segmentation:
 arms:
   real: {}
   strong: {augmentation: stain}
-  styled: {generator: styled}
+  styled: {sources: [styled]}
   all: {annotations: all}
 evaluation: {evaluator_arm: real, bootstrap: 50}
 """
