@@ -5,6 +5,18 @@ SPLIT = RESULTS.first_split
 PSEUDONYMS = RESULTS.shown_pseudonyms()
 
 
+localrules:  # which rules do not inherit
+    plot_differences,
+    plot_maps,
+    plot_histories,
+    plot_contact_sheet,
+    plot_examples,
+    plot_closest,
+    plot_grid,
+    plot_arms_table,
+    plot_quality_table,
+
+
 rule make_pseudonyms:
     input:
         sheet=RESULTS.sheet,
