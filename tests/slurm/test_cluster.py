@@ -17,7 +17,8 @@ import testbed
 
 pytestmark = pytest.mark.slurm
 
-QUERY = ["sacct", "-n", "-P", "-X", "-o", "JobID,Partition,State,AllocTRES,Timelimit,Comment"]
+# Without -S, sacct leaves out what ended before midnight; the test bed's accounts hold nothing but these tests.
+QUERY = ["sacct", "-n", "-P", "-X", "-S", "now-2days", "-o", "JobID,Partition,State,AllocTRES,Timelimit,Comment"]
 STEPS = {"cancelled": 500, "overtime": 1500, "unpowered": 1000}  # differ, or two trainings would be one
 
 
