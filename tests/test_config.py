@@ -24,6 +24,7 @@ STUDY = {
     "segmentation": {"training": {"steps": 10}},
     "generators": {"styled": {"preset": "demo"}},
     "arms": {"real": {"label": "real only"}, "styled": {"label": "with style", "sources": ["styled"]}},
+    "evaluation": {"reference_arm": "real"},
 }
 
 

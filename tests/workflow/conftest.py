@@ -118,7 +118,7 @@ def tiny_config() -> dict[str, Any]:
         "synthesis": {"images": 4, "shards": 2},
         "segmentation": {"training": {"steps": 1}},
         "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "sources": ["styled"]}},
-        "evaluation": {"evaluator_arm": "real"},
+        "evaluation": {"reference_arm": "real", "evaluator_arm": "real"},
     }
 
 

@@ -38,13 +38,13 @@ class QualitySummary(Section):
 class Comparison(Section):
     """How arms are compared."""
 
-    reference_arm: Name = "real"
-    """Arm that the others are compared to."""
+    reference_arm: Name = "strong"
+    """Arm that the others are compared to: the best that needs no unannotated patients."""
     bootstrap: Count = 10_000
 
 
 class ScoredClasses(Section):
-    reference_arm: Name = "real"
+    reference_arm: Name = "strong"
     classes: list[Name] | None = None
     """Classes whose mean Dice is the score of an arm (default: all but the first)."""
 

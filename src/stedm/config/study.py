@@ -10,11 +10,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from stedm.config.base import IGNORE_INDEX, Name, Section, Seed
 from stedm.config.evaluation import Evaluation
-from stedm.config.generator import FirstStage, Generator, NoFirstStage, Synthesis, latent_factor
+from stedm.config.generator import FirstStage, Generator, NoFirstStage, Synthesis, latent_factor, merge
 from stedm.config.messages import choices, messages
 from stedm.config.segmentation import Arm, Segmentation
 from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
 from stedm.config.sources import AnySource, FromGenerator, PseudoLabels, Source
+from stedm.config.standard import STANDARD
 from stedm.config.training import Device
 from stedm.errors import UserError
 from stedm.files import check_regular
@@ -42,7 +43,13 @@ class Study(Section):
     synthesis: Synthesis = Synthesis()
     segmentation: Segmentation
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
+    """What is compared; a file without any gets the standard arms, with their generator and sources."""
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def standard_arms(cls, value: Any) -> Any:
+        return merge(STANDARD, value) if isinstance(value, dict) and "arms" not in value else value
 
     @model_validator(mode="after")
     def references(self) -> Self:

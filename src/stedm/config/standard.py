@@ -1,0 +1,45 @@
+"""The standard arms: what a study compares when its file names no arms.
+
+They are the ways to use unannotated patients that a reviewer would ask for, each with the augmentation that needs none.
+"""
+
+from typing import Any
+
+STANDARD: dict[str, Any] = {
+    "generators": {"styled": {}},
+    "sources": {
+        "recolour": {"kind": "recolour"},
+        "pseudo_labels": {"kind": "pseudo_labels", "arm": "strong"},
+    },
+    "arms": {
+        "real": {"label": "real only"},
+        "strong": {"label": "real + strong augmentation", "augmentation": "strong"},
+        "recolour_strong": {
+            "label": "real + recoloured + strong augmentation",
+            "sources": ["recolour"],
+            "augmentation": "strong",
+        },
+        "pseudo_labels_strong": {
+            "label": "real + pseudo-labels + strong augmentation",
+            "sources": ["pseudo_labels"],
+            "augmentation": "strong",
+        },
+        "styled_strong": {
+            "label": "real + styled synthetic + strong augmentation",
+            "sources": ["styled"],
+            "augmentation": "strong",
+        },
+        "everything_strong": {
+            "label": "real + all three sources + strong augmentation",
+            "sources": ["recolour", "pseudo_labels", "styled"],
+            "augmentation": "strong",
+        },
+        "all_strong": {
+            "label": "all annotations + strong augmentation (upper bound)",
+            "annotations": "all",
+            "augmentation": "strong",
+        },
+    },
+    "evaluation": {"evaluator_arm": "all_strong"},
+}
+"""Merged under the file, section by section."""
