@@ -47,7 +47,7 @@ generators:
   styled:
     preset: demo
     unet: {channels: [16, 32], attention: [false, true]}
-    style: {whiten: false}
+    style: {canonical: false}
     training: {steps: 12, batch_size: 2, checkpoint_minutes: 0.001}
     sampling: {steps: 2}
 synthesis: {images: 4, shards: 1, style_images: 2}

@@ -38,7 +38,7 @@ def changed_demo(values) -> Study:
     """The demo with other values, without the generators that they do not fit."""
     demo = load(ROOT / "config.yaml").model_dump(mode="json")
     for generator in demo["generators"].values():
-        generator["style"]["whiten"] = False
+        generator["style"]["canonical"] = False
     return Study.model_validate(demo | values)
 
 

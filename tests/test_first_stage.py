@@ -30,11 +30,11 @@ from stedm.first_stage import (
     load_autoencoder,
     pixel_first_stage,
     prepare_first_stage,
-    sample_images,
     train_first_stage,
 )
 from stedm.images import dihedral, to_images, to_pixels
 from stedm.style.bank import StyleBank, embed_patches
+from stedm.style.canonical import Canonical, prepared, sample_images
 from stedm.style.encoder import StyleEncoder
 from stedm.style.moments import MOMENTS
 from stedm.training_set import files_of
@@ -50,19 +50,22 @@ def inputs(study):
     return study / "split.csv", study / "patches"
 
 
-def trained(study):
-    options = FirstStageOptions(first_stage=TRAINED, device=Device(), seed=0)
+def trained(study, canonical=False):
+    options = FirstStageOptions(first_stage=TRAINED, canonical=canonical, device=Device(), seed=0)
     train_first_stage(options, *inputs(study), work=study / "work", out=study / "stage")
     return study / "stage"
 
 
-def encode_all(study):
-    encode_latents(LatentsOptions(device=Device()), study / "stage", *inputs(study), out=study / "latents")
+def encode_all(study, canonical=False):
+    encode_latents(
+        LatentsOptions(canonical=canonical, device=Device()), study / "stage", *inputs(study), out=study / "latents"
+    )
 
 
 def embed(study, chosen, **generator):
     """Fill a style bank."""
-    embed_patches(StyleBankOptions(encoder=chosen.style.encoder), *inputs(study), out=study / "bank", **generator)
+    options = StyleBankOptions(encoder=chosen.style.encoder, canonical=chosen.style.canonical)
+    embed_patches(options, *inputs(study), out=study / "bank", **generator)
 
 
 def test_pixels_survive_the_way_to_images_and_back():
@@ -71,15 +74,15 @@ def test_pixels_survive_the_way_to_images_and_back():
     np.testing.assert_array_equal(to_pixels(to_images(pixels)), pixels)
 
 
-@pytest.mark.parametrize("whiten", [False, True])
-def test_folded_pixels_have_unit_variance_and_decode_to_the_image(tiny_study, whiten):
+@pytest.mark.parametrize("canonical", [False, True])
+def test_folded_pixels_have_unit_variance_and_decode_to_the_image(tiny_study, canonical):
     files = files_of(*inputs(tiny_study))
-    stage = pixel_first_stage(NoFirstStage(unshuffle=4), files, whiten)
-    images = sample_images(files)
+    made = Canonical(files) if canonical else None
+    stage = pixel_first_stage(NoFirstStage(unshuffle=4), files, made)
+    images = sample_images(files, made)
     latents = stage.encode(images)
     assert latents.shape[1:] == (stage.channels, 32 // stage.factor, 32 // stage.factor) == (48, 8, 8)
-    if not whiten:
-        assert latents.var((0, 2, 3)).mean().item() == pytest.approx(1, abs=1e-3)
+    assert latents.var((0, 2, 3)).mean().item() == pytest.approx(1, abs=1e-3)
     torch.testing.assert_close(stage.decode(latents), images, atol=1e-4, rtol=0)
 
 
@@ -93,7 +96,7 @@ def test_a_block_is_folded_into_its_cosines():
 def test_a_trained_autoencoder_has_latents_of_unit_variance_and_loads_in_diffusers(tiny_study):
     folder = trained(tiny_study)
     stage = first_stage_of(AutoencoderKL.from_pretrained(folder))
-    images = sample_images(files_of(*inputs(tiny_study)))
+    images = sample_images(files_of(*inputs(tiny_study)), None)
     with torch.no_grad():
         latents = stage.encode(images)
         assert latents.shape[1:] == (4, 8, 8)
@@ -102,15 +105,17 @@ def test_a_trained_autoencoder_has_latents_of_unit_variance_and_loads_in_diffuse
         assert (stage.decode(latents) - images).abs().mean() < (images.mean() - images).abs().mean()
 
 
-def test_cached_latents_are_those_of_the_turned_images(tiny_study):
-    folder = trained(tiny_study)
-    encode_all(tiny_study)
+@pytest.mark.parametrize("canonical", [False, True])
+def test_cached_latents_are_those_of_the_turned_images(tiny_study, canonical):
+    folder = trained(tiny_study, canonical)
+    encode_all(tiny_study, canonical)
     assert {path.stem for path in (tiny_study / "latents").glob("*.h5")} == {"A1", "A2", "U1", "U2"}  # none of the test
-    file, stage = files_of(*inputs(tiny_study))[0], first_stage_of(load_autoencoder(folder))
+    files, stage = files_of(*inputs(tiny_study)), first_stage_of(load_autoencoder(folder))
+    file, made = files[0], Canonical(files) if canonical else None
     with h5py.File(tiny_study / f"latents/{file.slide}.h5") as cached, torch.no_grad():
         assert cached["latents"].dtype == np.float16
         for which in range(8):
-            expected = stage.encode(to_images(dihedral(file.image(5), which))[None])[0].numpy()
+            expected = stage.encode(prepared(dihedral(file.image(5), which)[None], file, made))[0].numpy()
             np.testing.assert_allclose(cached["latents"][5, which], expected, atol=0.01)
 
 
@@ -139,12 +144,13 @@ def test_any_autoencoder_of_diffusers_is_a_first_stage(tiny_study, kind):
     original = kind(latent_channels=4, **AUTOENCODERS[kind])
     original.save_pretrained(tiny_study / "published")
     options = PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "published"))
-    prepare_first_stage(PretrainedFirstStageOptions(first_stage=options), *inputs(tiny_study), out=tiny_study / "stage")
+    chosen = PretrainedFirstStageOptions(first_stage=options, canonical=False)
+    prepare_first_stage(chosen, *inputs(tiny_study), out=tiny_study / "stage")
     module = load_autoencoder(tiny_study / "stage")
     assert type(module) is kind
     stage = first_stage_of(module)
     assert (stage.factor, stage.channels) == (4, 4)
-    images = sample_images(files_of(*inputs(tiny_study)))
+    images = sample_images(files_of(*inputs(tiny_study)), None)
     with torch.no_grad():
         latents = stage.encode(images)
         assert latents.shape == (len(images), 4, 8, 8)
@@ -163,11 +169,11 @@ def test_a_pipeline_saves_and_loads_its_autoencoder_in_its_own_format(tiny_study
     torch.manual_seed(0)
     module = kind(latent_channels=4, **AUTOENCODERS[kind]).eval()
     module.register_to_config(scaling_factor=2.0, shift_factor=0.5)
-    networks = GeneratorNetworks(options(style={"whiten": False}), 2, first_stage_of(module))
-    pipeline_of(options(style={"whiten": False}), networks, module).save_pretrained(tiny_study / "model")
+    networks = GeneratorNetworks(options(style={"canonical": False}), 2, first_stage_of(module))
+    pipeline_of(options(style={"canonical": False}), networks, module).save_pretrained(tiny_study / "model")
     assert type(kind.from_pretrained(tiny_study / "model/first_stage")) is kind
     pipelines = [
-        pipeline_of(options(style={"whiten": False}), networks, module),
+        pipeline_of(options(style={"canonical": False}), networks, module),
         StyleLayoutPipeline.from_pretrained(tiny_study / "model"),
     ]
     found = []
@@ -182,7 +188,7 @@ def test_a_model_that_is_no_autoencoder_is_named(tiny_study):
     blocks = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
     UNet2DModel(block_out_channels=[8, 8], norm_num_groups=4, **blocks).save_pretrained(tiny_study / "unet")
     stage = PretrainedFirstStageOptions(
-        first_stage=PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "unet"))
+        first_stage=PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "unet")), canonical=False
     )
     with pytest.raises(UserError, match=r"is of class UNet2DModel; give one of AutoencoderKL, VQModel, .*DC"):
         prepare_first_stage(stage, *inputs(tiny_study), out=tiny_study / "stage")
@@ -204,9 +210,11 @@ def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study):
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
     AutoencoderKL(block_out_channels=[8, 8], norm_num_groups=4, **blocks).save_pretrained(tiny_study / "vae")
     stage = PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "vae"))
-    prepare_first_stage(PretrainedFirstStageOptions(first_stage=stage), *inputs(tiny_study), out=tiny_study / "stage")
+    prepare_first_stage(
+        PretrainedFirstStageOptions(first_stage=stage, canonical=False), *inputs(tiny_study), out=tiny_study / "stage"
+    )
     encode_all(tiny_study)
-    chosen = options(style={"whiten": False}, training={"steps": 1})
+    chosen = options(style={"canonical": False}, training={"steps": 1})
     folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
     pipeline = StyleLayoutPipeline.from_pretrained(train(tiny_study, chosen, folders=folders, first_stage=stage))
     assert isinstance(pipeline.first_stage, AutoencoderKL)
@@ -220,7 +228,9 @@ def test_an_autoencoder_that_is_not_there_is_named_with_the_remedy(tiny_study, m
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     stage = PretrainedFirstStage(kind="pretrained", path="nobody/nothing")
     with pytest.raises(UserError, match=r"first_stage\.path: 'nobody/nothing' cannot be loaded"):
-        prepare_first_stage(PretrainedFirstStageOptions(first_stage=stage), *inputs(tiny_study), out=tiny_study / "x")
+        prepare_first_stage(
+            PretrainedFirstStageOptions(first_stage=stage, canonical=False), *inputs(tiny_study), out=tiny_study / "x"
+        )
 
 
 def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(tiny_study, monkeypatch):
@@ -250,12 +260,13 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     pipeline = StyleLayoutPipeline.from_pretrained(train(tiny_study, chosen, folders={"style_bank": bank}))
     pipeline.set_progress_bar_config(disable=True)
     sets = StyleBank(bank).embeddings(file, [0, 3])[None]
-    images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style_embeddings=sets).images
+    moments = StyleBank(bank).moments(file)
+    images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style_embeddings=sets, style_moments=moments).images
     assert torch.isfinite(images).all()
 
     folders = {"style_bank": bank, "first_stage": trained(tiny_study), "latents": tiny_study / "latents"}
     encode_all(tiny_study)
-    chosen = options(style=style | {"whiten": False}, training={"steps": 1})
+    chosen = options(style=style | {"canonical": False}, training={"steps": 1})
     on_latents = train(tiny_study, chosen, "on_latents", folders=folders, first_stage=TRAINED)
     made_from = json.loads((on_latents / "provenance.json").read_text())["inputs"]
     assert made_from.keys() == {"A1", "A2", "U1", "U2", "first_stage", "encoder"}
@@ -266,7 +277,7 @@ def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_stud
     generator = train(tiny_study, chosen)
     embed(tiny_study, chosen, generator=generator)
     made_from = json.loads((tiny_study / "bank/provenance.json").read_text())
-    assert made_from["options"] == {"encoder": chosen.style.encoder.model_dump(mode="json")}
+    assert made_from["options"] == {"encoder": chosen.style.encoder.model_dump(mode="json"), "canonical": True}
     with edited(tiny_study / "patches/A1.h5") as file:
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):

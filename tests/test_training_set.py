@@ -63,7 +63,7 @@ def test_every_training_samples_by_the_same_rule(tiny_study):
     files = [file for file in everything if file.slide != "A1"]  # of A2, and of U with two slides
     training = {"steps": 1, "batch_size": 1000}
     images = ImageBatches(files, 1000, 0)[0]["images"].mean((1, 2, 3))
-    style = {"sampler": "none", "whiten": False}
+    style = {"sampler": "none", "canonical": False}
     generator = GeneratorBatches(options(style=style, training=training, data="zero_shot"), files, [], 0)
     network = Network(encoder="tu-test_resnet", encoder_depth=3, decoder_channels=[8] * 3, training=training)
     segmentation = Batches(files, [], network, ArmData(), 0)[0]["image"].float().mean((1, 2, 3)) / 127.5 - 1

@@ -65,7 +65,7 @@ def plan(study, kind="generator", **over):
 
 def shard(study, function, source=None, number=0, out="0.h5", plan="plan.csv"):
     """A shard of a plan of a tiny study, made by a function of rows and files."""
-    source = source or FromGenerator(styled=True, filter=None)
+    source = source or FromGenerator(generator="styled", styled=True, filter=None)
     options = ShardOptions(source=source, source_name="some", class_names=CLASSES)
     make_shard(options, function, study / plan, number, study / "patches", out=study / out)
     return Shard(study / out)

@@ -25,15 +25,14 @@ from stedm import config
 from stedm.device import autocast, device, device_name
 from stedm.files import provenance, readable, write_json, written_whole
 from stedm.hdf5 import new_file
-from stedm.images import dihedral, to_images
+from stedm.images import dihedral
 from stedm.models import check_model_folder, load_diffusers_model, load_pretrained
 from stedm.processes import BatchRng
 from stedm.store import PatchFile
-from stedm.style.moments import BANDS, filtered, image_moments, remove_moments, root, set_moments
+from stedm.style.canonical import Canonical, prepared, sample_images
 from stedm.training import Batch, train_and_save, weights_fingerprint
 from stedm.training_set import PatchSampler, files_of, fingerprints
 
-SCALE_PATCHES = 256
 log = logging.getLogger(__name__)
 
 
@@ -65,7 +64,6 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
     Args:
         factor: pixels along each side of a block.
         mean: of each colour channel of the training images in [-1, 1].
-        spectrum: (4, 3, 3), what the colours of each band are multiplied by first (`stedm.style.moments.filtered`).
         deviation: what each of the 3 · factor² coefficients (channel, vertical and horizontal frequency) is divided by.
     """
 
@@ -74,7 +72,6 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
         self,
         factor: int,
         mean: list[float] = [0, 0, 0],  # noqa: B006
-        spectrum: list[list[list[float]]] | None = None,
         deviation: list[float] | None = None,
     ):
         super().__init__()
@@ -82,22 +79,19 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
         cosines = torch.from_numpy(dct(np.eye(factor), axis=0, norm="ortho"))
         self.register_buffer("cosines", torch.kron(cosines, cosines).float())
         self.register_buffer("shift", torch.tensor(mean, dtype=torch.float32)[:, None, None])
-        white = torch.eye(3).expand(1, BANDS, 3, 3)
-        self.register_buffer("matrices", white.clone() if spectrum is None else torch.tensor([spectrum]))
         scale = torch.ones(self.channels) if deviation is None else torch.tensor(deviation, dtype=torch.float32)
         self.register_buffer("scale", scale[:, None, None])
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 3 · f², H/f, W/f)."""
-        filtered_images = filtered(images - self.shift, self.matrices)
-        blocks = F.pixel_unshuffle(filtered_images, self.factor).unflatten(1, (3, -1))
+        blocks = F.pixel_unshuffle(images - self.shift, self.factor).unflatten(1, (3, -1))
         return torch.einsum("ij,bcjhw->bcihw", self.cosines, blocks).flatten(1, 2) / self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Inverse of `encode`."""
         coefficients = (latents * self.scale).unflatten(1, (3, -1))
         blocks = torch.einsum("ji,bcjhw->bcihw", self.cosines, coefficients).flatten(1, 2)
-        return filtered(F.pixel_shuffle(blocks, self.factor), self.matrices, inverse=True) + self.shift
+        return F.pixel_shuffle(blocks, self.factor) + self.shift
 
 
 class Autoencoder:
@@ -142,63 +136,31 @@ def first_stage_of(module: nn.Module) -> FirstStage:
     return FIRST_STAGES[type(module)](module)
 
 
-def pixel_first_stage(options: config.NoFirstStage, files: list[PatchFile], whiten: bool) -> PixelFirstStage:
-    """Pixels with the statistics of the training patches; of patches whitened by their own slide if asked for.
-
-    White images get the spectrum of an average slide, or the network would work as hard on noise, which is nearly all
-    that there is in the finest band and in the direction that no stain absorbs in, as on tissue.
-    """
-    if not whiten:
-        images = sample_images(files)
-        return scaled(PixelFirstStage(options.unshuffle, images.mean((0, 2, 3)).tolist()), images)
-    white, roots = [], []
-    files = evenly_spaced(files)
-    for file in files:
-        images = to_images(np.stack(spaced_images(file, SCALE_PATCHES // len(files))))
-        mean, covariances = set_moments(image_moments(images)[None])
-        white.append(remove_moments(images, mean, covariances))
-        roots.append(root(covariances[0], 1))
-    average = torch.stack(roots).mean(0)
-    return scaled(PixelFirstStage(options.unshuffle, spectrum=average.tolist()), torch.cat(white))
-
-
-def scaled(stage: PixelFirstStage, images: Tensor) -> PixelFirstStage:
-    """The same with coefficients scaled half-way to one deviation, and of unit variance over images (N, 3, P, P)."""
-    deviation = stage.encode(images).std((0, 2, 3))
-    settings = dict(stage.config) | {"deviation": (deviation * deviation.mean()).sqrt().tolist()}
-    return PixelFirstStage(**{name: settings[name] for name in ("factor", "mean", "spectrum", "deviation")})
-
-
-def evenly_spaced(files: list[PatchFile]) -> list[PatchFile]:
-    """At most some hundred files."""
-    return files[:: -(-len(files) // SCALE_PATCHES)]
-
-
-def sample_images(files: list[PatchFile]) -> Tensor:
-    """At most some hundred images (N, 3, P, P), evenly from slides that are evenly spaced."""
-    files = evenly_spaced(files)
-    return to_images(np.stack([image for file in files for image in spaced_images(file, SCALE_PATCHES // len(files))]))
-
-
-def spaced_images(file: PatchFile, count: int) -> list[np.ndarray]:
-    """Images of at most so many patches of a file, evenly spaced."""
-    return [file.image(int(index)) for index in np.unique(np.linspace(0, len(file) - 1, count).astype(int))]
+def pixel_first_stage(
+    options: config.NoFirstStage, files: list[PatchFile], canonical: Canonical | None
+) -> PixelFirstStage:
+    """Pixels with the statistics of the training patches, canonical if asked for: coefficients are scaled half-way to
+    one deviation, and latents have unit variance."""
+    images = sample_images(files, canonical)
+    mean = images.mean((0, 2, 3)).tolist()
+    deviation = PixelFirstStage(options.unshuffle, mean).encode(images).std((0, 2, 3))
+    return PixelFirstStage(options.unshuffle, mean, (deviation * deviation.mean()).sqrt().tolist())
 
 
 class ImageBatches(Dataset[Batch]):
-    """Item i is the batch of step i: images of all patients alike, turned at random."""
+    """Item i is the batch of step i: images of all patients alike, turned at random; canonical if asked for."""
 
-    def __init__(self, files: list[PatchFile], batch_size: int, seed: int):
+    def __init__(self, files: list[PatchFile], batch_size: int, seed: int, canonical: Canonical | None):
         self.patches = PatchSampler(files, lambda file: np.ones(len(file), bool))
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.canonical = batch_size, seed, canonical
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
         images = []
         for _ in range(self.batch_size):
             file, index = self.patches.sample(rng)
-            images.append(dihedral(file.image(index), int(rng.integers(8))))
-        return {"images": to_images(np.stack(images))}
+            images.append(prepared(dihedral(file.image(index), int(rng.integers(8)))[None], file, self.canonical))
+        return {"images": torch.cat(images)}
 
 
 def train_first_stage(options: config.FirstStageOptions, split: Path, patches: Path, *, work: Path, out: Path) -> None:
@@ -213,6 +175,7 @@ def train_first_stage(options: config.FirstStageOptions, split: Path, patches: P
     """
     stage = options.first_stage
     files = files_of(split, patches)
+    canonical = Canonical(files) if options.canonical else None
     torch.manual_seed(options.seed)
     model = AutoencoderKL(
         block_out_channels=stage.channels,
@@ -231,9 +194,10 @@ def train_first_stage(options: config.FirstStageOptions, split: Path, patches: P
         return F.l1_loss(images, batch["images"]) + stage.kl_weight * posterior.kl().mean()
 
     def save(trained: nn.Module, folder: Path) -> None:
-        save_scaled(trained, files, folder)
+        save_scaled(trained, sample_images(files, canonical), folder)
 
-    batches, inputs = ImageBatches(files, stage.training.batch_size, options.seed), fingerprints(files)
+    batches = ImageBatches(files, stage.training.batch_size, options.seed, canonical)
+    inputs = fingerprints(files)
     train_and_save("first_stage", options, model, objective, batches, split, inputs, save, work=work, out=out)
 
 
@@ -247,18 +211,20 @@ def prepare_first_stage(options: config.PretrainedFirstStageOptions, split: Path
     model = load_pretrained(stage.path, stage.subfolder, [kind for kind in FIRST_STAGES if kind is not PixelFirstStage])
     files = files_of(split, patches)
     with written_whole(out) as folder:
-        save_scaled(model.to(device()).eval(), files, folder)
+        images = sample_images(files, Canonical(files) if options.canonical else None)
+        save_scaled(model.to(device()).eval(), images, folder)
         readable(folder)
         made_from = provenance(options.model_dump(mode="json"), fingerprints(files), None, device_name())
         write_json(folder / "provenance.json", made_from)
 
 
 @torch.no_grad()
-def save_scaled(module: Any, files: list[PatchFile], folder: Path) -> None:
-    """Save an autoencoder with the shift and scale that bring its latents of the files to mean 0 and variance 1."""
+def save_scaled(module: Any, images: Tensor, folder: Path) -> None:
+    """Save an autoencoder with the shift and scale that bring its latents of images (N, 3, P, P) to mean 0 and variance
+    1."""
     module.register_to_config(scaling_factor=1.0, shift_factor=0.0)
     first_stage = first_stage_of(module)
-    latents = torch.cat([first_stage.encode(batch.to(device())) for batch in sample_images(files).split(16)])
+    latents = torch.cat([first_stage.encode(batch.to(device())) for batch in images.split(16)])
     module.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
     module.save_pretrained(folder)
 
@@ -281,6 +247,7 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
     """
     module = load_autoencoder(model)
     first_stage, files = first_stage_of(module), files_of(split, patches)
+    canonical = Canonical(files) if options.canonical else None
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
@@ -289,7 +256,7 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(options.device):
-                        latents = first_stage.encode(to_images(views).to(device())).half().cpu().numpy()
+                        latents = first_stage.encode(prepared(views, file, canonical).to(device())).half().cpu().numpy()
                     if "latents" not in cache:
                         shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
                         cache.create_dataset("latents", shape, "f2", chunks=chunk, fletcher32=True)

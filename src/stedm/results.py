@@ -51,6 +51,9 @@ class Results:
     def style_bank(self, generator: str, split: str) -> Path:
         return self.root / f"style_bank/{generator}/{split}"
 
+    def predicted_layouts(self, generator: str, split: str) -> Path:
+        return self.root / f"predicted_layouts/{generator}/{split}"
+
     def synthesis(self, source: str, split: str) -> Path:
         return self.root / f"synthesis/{source}/{split}"
 
@@ -143,13 +146,26 @@ class Results:
         trainable = self.study.generators[generator].style.encoder.trainable
         return [self.generator(generator, split)] if trainable else []
 
+    def unannotated_layouts(self, generator: str, split: str) -> list[Path]:
+        """Predicted layouts of the unannotated patches that a generator learns from."""
+        used = self.study.generators[generator].unannotated_layouts is not None
+        return [self.predicted_layouts(generator, split)] if used else []
+
+    def labeller(self, generator: str, split: str) -> Path:
+        """The network that predicts them."""
+        layouts = self.study.generators[generator].unannotated_layouts
+        assert layouts is not None
+        return self.first_network(layouts.arm, split)
+
     def generator_of(self, source: str, split: str) -> list[Path]:
         """The generator that a source is."""
-        return [self.generator(source, split)] if source in self.study.generators else []
+        found = self.study.all_sources[source]
+        return [self.generator(found.generator, split)] if isinstance(found, FromGenerator) else []
 
     def style_bank_of(self, source: str, split: str) -> list[Path]:
         """The style bank that a source reads: none for a generator without style, or what is no generator."""
-        return self.style_embeddings(source, split) if source in self.study.generators else []
+        found = self.study.all_sources[source]
+        return self.style_embeddings(found.generator, split) if isinstance(found, FromGenerator) else []
 
     def network_of(self, source: str, split: str) -> list[Path]:
         """The network that gives a source's pseudo-labels, or that a generator's images must agree with."""
@@ -176,7 +192,7 @@ class Results:
         sources = self.study.all_sources
         compared = self.study.evaluation.features != "segmenter" or self.study.evaluation.evaluator_arm is not None
         made = [name for name in sources if name not in self.study.pseudo_labels]
-        styled = [name for name in self.study.generators if sources[name].styled]
+        styled = [name for name, one in sources.items() if isinstance(one, FromGenerator) and one.styled]
         return [
             *(self.figure(f"examples-{name}") for name in sources),
             *(self.figure(f"grid-{name}") for name in styled),

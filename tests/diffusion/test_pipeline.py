@@ -5,11 +5,14 @@ from diffusers import DDIMScheduler
 
 from stedm.config import Generator, Objective, Sampling
 from stedm.diffusion.model import StyleLayoutUNet
-from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
+from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler, set_times
 from stedm.first_stage import PixelFirstStage
 from stedm.style.aggregators import StyleAggregator
+from stedm.style.canonical import as_lists, from_lists
 from stedm.style.encoder import StyleEncoder
-from stedm.style.moments import image_moments
+from stedm.style.moments import average, joined, moments_of, recolour
+
+REFERENCE = as_lists(average(moments_of(torch.randn(8, 3, 32, 32, generator=torch.manual_seed(1)) * 0.2)))
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def pipeline():
         scheduler=sampler(Sampling(), Objective(prediction="sample")),
         first_stage=PixelFirstStage(4),
         style_encoder=encoder,
-        whiten=True,
+        canonical={"reference": REFERENCE, "decoded": REFERENCE},
         num_inference_steps=3,
     )
     made.set_progress_bar_config(disable=True)
@@ -41,6 +44,15 @@ def seeds(*numbers):
     return [torch.Generator().manual_seed(number) for number in numbers]
 
 
+@torch.no_grad()
+def embedded(pipeline, sets):
+    """Embeddings and moments of style sets, as a style bank would have them."""
+    moments = [average(moments_of(one)) for one in sets]
+    reference = from_lists(REFERENCE)
+    embeddings = [pipeline.style_encoder(recolour(one, own, reference)) for one, own in zip(sets, moments, strict=True)]
+    return embeddings, joined(moments)
+
+
 def test_an_image_does_not_depend_on_the_others_of_its_batch(pipeline):
     together = pipeline(layouts(3), styles(3), generator=seeds(1, 2, 3)).images
     alone = pipeline(layouts(3)[1:2], styles(3)[1:2], generator=seeds(2)).images
@@ -48,11 +60,10 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(pipeline):
 
 
 def test_embeddings_give_the_images_that_their_style_images_give(pipeline):
-    with torch.no_grad():
-        embeddings = pipeline.style_encoder(styles(2).flatten(0, 1)).unflatten(0, (2, 3))
+    embeddings, moments = embedded(pipeline, list(styles(2)))
     one = pipeline(layouts(2), styles(2), generator=seeds(1, 2)).images
-    other = pipeline(layouts(2), style_embeddings=embeddings, generator=seeds(1, 2)).images
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    other = pipeline(layouts(2), style_embeddings=embeddings, style_moments=moments, generator=seeds(1, 2)).images
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
 def test_a_pipeline_that_is_saved_and_loaded_generates_the_same(pipeline, tmp_path):
@@ -85,10 +96,9 @@ def test_a_batch_mixes_style_sets_of_different_sizes(pipeline, kind):
     for index, one in enumerate(sets):
         alone = pipeline(layouts(2)[index : index + 1], one[None], generator=seeds(index + 1)).images
         torch.testing.assert_close(together[index : index + 1], alone, atol=1e-4, rtol=0)
-    with torch.no_grad():
-        embeddings = [pipeline.style_encoder(one) for one in sets]
-    embedded = pipeline(layouts(2), style_embeddings=embeddings, generator=seeds(1, 2)).images
-    torch.testing.assert_close(embedded, together, atol=1e-4, rtol=0)
+    embeddings, moments = embedded(pipeline, sets)
+    found = pipeline(layouts(2), style_embeddings=embeddings, style_moments=moments, generator=seeds(1, 2)).images
+    torch.testing.assert_close(found, together, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("style_scale", "layout_scale"), [(2.5, 1), (1, 2.5), (1.5, 3)])
@@ -96,7 +106,7 @@ def test_guidance_is_the_formula_of_classifier_free_guidance(pipeline, style_sca
     """One DDIM step from pure noise, worked out by hand from the branches (Ho & Salimans 2022, eq. 6)."""
     objective = Objective(prediction="sample")
     pipeline.scheduler = DDIMScheduler(**noise_schedule(objective), clip_sample=False, timestep_spacing="trailing")
-    pipeline.register_to_config(whiten=False)
+    pipeline.register_to_config(canonical=None)
     scales = {"guidance_scale": style_scale, "layout_guidance_scale": layout_scale}
     found = pipeline(layouts(1), styles(1), num_inference_steps=1, **scales, generator=seeds(1)).images
     noise = torch.randn(1, 48, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -127,7 +137,55 @@ def test_the_colour_of_the_style_set_is_put_back(pipeline):
     torch.nn.init.zeros_(pipeline.unet.unet.conv_out.bias)
     style = torch.full((1, 3, 3, 32, 32), 0.25)
     image = pipeline(layouts(1), style, generator=seeds(1)).images
-    torch.testing.assert_close(image_moments(image)[:, :3], torch.full((1, 3), 0.25), atol=0.02, rtol=0)
+    torch.testing.assert_close(image.mean((2, 3)), torch.full((1, 3), 0.25), atol=0.05, rtol=0)
+
+
+def test_generated_images_get_the_moments_of_the_styles_slide(pipeline):
+    blue = average(moments_of(styles(1)[0] * 0.2 + torch.tensor([-0.3, 0, 0.4])[:, None, None], 5))
+    plain = pipeline(layouts(1), styles(1), style_moments=from_lists(REFERENCE), generator=seeds(1)).images
+    moved = pipeline(layouts(1), styles(1), style_moments=blue, generator=seeds(1)).images
+    assert not torch.equal(plain, moved)  # style images are canonical by other moments, too
+    pipeline.register_to_config(styled=False)
+    unstyled = pipeline(layouts(1), generator=seeds(1)).images
+    styled = recolour(unstyled, from_lists(REFERENCE), blue)
+    assert (styled.mean((2, 3)) - moved.mean((2, 3))).abs().max() < 0.1
+
+
+def test_without_moments_embeddings_are_not_enough(pipeline):
+    embeddings, _ = embedded(pipeline, list(styles(1)))
+    with pytest.raises(ValueError, match="style_moments"):
+        pipeline(layouts(1), style_embeddings=embeddings)
+
+
+def test_the_less_the_strength_the_more_of_the_image_is_left(pipeline, monkeypatch):
+    """A network that takes all it sees for image leaves the noise that was added."""
+    rates = pipeline.scheduler.alphas_cumprod.sqrt()
+    monkeypatch.setattr(pipeline, "predict", lambda inputs, time, branches: [inputs / rates[time]])
+    image = torch.randn(1, 3, 32, 32, generator=torch.manual_seed(3)) * 0.2
+    moments = from_lists(REFERENCE)
+    arguments = {"image": image, "image_moments": moments, "style_moments": moments, "num_inference_steps": 25}
+    found = [
+        pipeline(layouts(1), styles(1), **arguments, strength=strength, generator=seeds(1)).images
+        for strength in (0.05, 0.5, 1)
+    ]
+    distances = [(one - image.clamp(-1, 1)).abs().mean().item() for one in found]
+    assert distances == sorted(distances)
+    from_noise = pipeline(layouts(1), styles(1), style_moments=moments, num_inference_steps=25, generator=seeds(1))
+    torch.testing.assert_close(found[2], from_noise.images)
+    with pytest.raises(ValueError, match="strength"):
+        pipeline(layouts(1), styles(1), **arguments, strength=0)
+
+
+def test_times_are_uniform_in_the_log_of_the_signal_to_noise_ratio():
+    scheduler = sampler(Sampling(), Objective())
+    set_times(scheduler, 15, torch.device("cpu"))
+    rates = scheduler.alphas_cumprod[scheduler.timesteps].double()
+    ratios = 0.5 * (rates / (1 - rates)).log()
+    torch.testing.assert_close(ratios, torch.linspace(-4, 3, 15, dtype=torch.float64), atol=0.08, rtol=0)
+    everything = len(scheduler.timesteps)
+    set_times(scheduler, 15, torch.device("cpu"), strength=0.5)
+    assert scheduler.timesteps[0] < 500
+    assert len(scheduler.timesteps) < everything
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_training_that_is_killed_and_resumed_ends_with_the_same_weights(tiny_stu
 
 @pytest.mark.parametrize("sampler", ["none", "augmented", "nearby", "multi_patch"])
 def test_every_sampler_trains_and_generates(tiny_study, sampler):
-    style = {"sampler": sampler, "images": 2 if sampler == "multi_patch" else 1, "whiten": sampler != "none"}
+    style = {"sampler": sampler, "images": 2 if sampler == "multi_patch" else 1, "canonical": sampler != "none"}
     folder = train(tiny_study, options(style=style, training={"steps": 1}))
     pipeline = StyleLayoutPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)

@@ -23,7 +23,7 @@ def test_slides_may_be_called_by_numbers(tiny_study):
     for old, new in (("A1", "001"), ("A2", "2"), ("U1", "3"), ("U2", "NA")):
         split = split.replace(old, new)
     (tiny_study / "split.csv").write_text(split)
-    chosen = options(style={"sampler": "none", "whiten": False}, training={"steps": 1}, sampling={"steps": 1})
+    chosen = options(style={"sampler": "none", "canonical": False}, training={"steps": 1}, sampling={"steps": 1})
     generator = train(tiny_study, chosen)
     plan(tiny_study, shards=1)
     plan_grid(tiny_study / "plan.csv", out=tiny_study / "grid.csv", rows=2, columns=2)
@@ -37,7 +37,7 @@ def generated(tiny_study):
     generator = train(tiny_study, chosen)
     bank = tiny_study / "bank"
     embed_patches(
-        StyleBankOptions(encoder=chosen.style.encoder),
+        StyleBankOptions(encoder=chosen.style.encoder, canonical=True),
         tiny_study / "split.csv",
         tiny_study / "patches",
         out=bank,

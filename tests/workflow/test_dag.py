@@ -228,7 +228,7 @@ def test_pseudo_labels_that_need_themselves_are_named_before_anything_runs(study
 
 
 def test_a_generator_without_style_has_no_style_bank(study):
-    study.change("generators.styled.style", {"sampler": "none", "whiten": False})
+    study.change("generators.styled.style", {"sampler": "none", "canonical": False})
     jobs = study.jobs()
     assert jobs["train_generator"] == 1
     assert jobs["embed_styles"] == jobs["plot_grid"] == 0
@@ -240,7 +240,7 @@ def test_a_generator_without_style_has_no_style_bank(study):
 )
 def test_a_first_stage_comes_before_latents_and_they_before_the_generator(study, first_stage, rule):
     study.change("first_stage", first_stage)
-    study.change("generators.styled.style", {"whiten": False})
+    study.change("generators.styled.style", {"canonical": False})
     assert {(rule, "encode_latents"), (rule, "train_generator"), ("encode_latents", "train_generator")} <= study.edges()
 
 
@@ -284,7 +284,7 @@ def test_masks_and_coordinates_are_inputs_of_their_slides_patches(study):
 def test_every_command_of_the_rules_is_one_that_stedm_takes(study):
     """Also that the rule hands over the sections that the command says it takes."""
     study.change("first_stage", {"kind": "trained"})
-    study.change("generators.styled.style", {"whiten": False})
+    study.change("generators.styled.style", {"canonical": False})
     plan = study.snakemake("--configfile", "study.yaml", "--dry-run", "--printshellcmds").stdout
     texts = re.findall(r"^Shell command: \(?(stedm .*) > \S+ 2>&1$", plan, re.M)
     lines = [line for text in texts for line in text.split(" && ")]

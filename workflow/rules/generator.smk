@@ -1,12 +1,39 @@
 # Generator: the diffusion model, one for each entry of `generators` and each split.
 
 
+rule predict_layouts:
+    input:
+        split=RESULTS.split("{split}"),
+        network=needs(RESULTS.labeller),
+    output:
+        layouts=directory(RESULTS.predicted_layouts("{generator}", "{split}")),
+    log:
+        LOGS / "predict_layouts/{generator}-{split}.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=growing(4_000),
+        runtime=growing(120),
+    params:
+        options=options(stages.PredictedLayoutsOptions),
+        patches=RESULTS.patches,
+        version=VERSIONS["predicted_layouts"],
+    message:
+        "Predicting layouts of unannotated patches: generator {wildcards.generator}, split {wildcards.split}"
+    shell:
+        "stedm generator predict-layouts --options {params.options:q} --network {input.network} --split {input.split}"
+        " --patches {params.patches} --out {output.layouts} > {log} 2>&1"
+
+
 rule train_generator:
     input:
         split=RESULTS.split("{split}"),
         first_stage=needs(RESULTS.autoencoder),
         latents=needs(RESULTS.cached_latents),
         style_bank=needs(RESULTS.frozen_embeddings),
+        layouts=needs(RESULTS.unannotated_layouts),
     output:
         model=directory(RESULTS.generator("{generator}", "{split}")),
     log:
@@ -31,7 +58,7 @@ rule train_generator:
     shell:
         "stedm generator train --options {params.options:q} --split {input.split} --patches {params.patches}"
         " --first-stage {input.first_stage} --latents {input.latents} --style-bank {input.style_bank}"
-        " --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
+        " --layouts {input.layouts} --processes {resources.gpu} --work {params.work} --out {output.model} > {log} 2>&1"
 
 
 rule generators:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from stedm.cli.command import PATCHES, PROCESSES, SPLIT, argument, command, first, optional, out, stage, work
 
 if TYPE_CHECKING:
-    from stedm.config import GeneratorOptions, StyleBankOptions
+    from stedm.config import GeneratorOptions, PredictedLayoutsOptions, StyleBankOptions
 
 
 @command(
@@ -58,6 +58,12 @@ def describe_preset(args: argparse.Namespace) -> None:
         "style embeddings {slide}.h5 of a frozen style encoder",
         lambda results, generator, split: first(results.frozen_embeddings(generator, split)),
     ),
+    optional(
+        "--layouts",
+        "DIR",
+        "predicted layouts {slide}.h5 of the unannotated patches",
+        lambda results, generator, split: first(results.unannotated_layouts(generator, split)),
+    ),
     work("generator"),
     PROCESSES,
     out(
@@ -80,6 +86,44 @@ def train_generator(options: "GeneratorOptions", args: argparse.Namespace) -> No
         first_stage=args.first_stage,
         latents=args.latents,
         style_bank=args.style_bank,
+        layouts=args.layouts,
+    )
+
+
+@stage(
+    "generator predict-layouts",
+    "PredictedLayoutsOptions",
+    argument(
+        "--network",
+        "DIR",
+        "segmentation network that predicts",
+        lambda results, generator, split: results.labeller(generator, split),
+    ),
+    SPLIT,
+    PATCHES,
+    out(
+        "DIR",
+        "layouts {slide}.h5: (N, P, P) uint8, 255 where the network is unsure",
+        lambda results, generator, split: results.predicted_layouts(generator, split),
+    ),
+    names=["generator", "split"],
+)
+def predict_layouts(options: "PredictedLayoutsOptions", args: argparse.Namespace) -> None:
+    """Predict layouts of the unannotated patches, for a generator to learn from."""
+    from functools import partial
+
+    from stedm.segmentation.network import load_network, predict_probabilities
+    from stedm.synthesis.pseudo_labels import predict_layouts
+    from stedm.training import weights_fingerprint
+
+    network = load_network(args.network)
+    predict_layouts(
+        options,
+        args.split,
+        args.patches,
+        predict=partial(predict_probabilities, network),
+        network=weights_fingerprint(network.unet),
+        out=args.out,
     )
 
 

@@ -97,7 +97,7 @@ def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":
             return partial(pseudo_labels, predict=network_predictor(args.network), thresholds=thresholds)
         case "generator":
             agreement = network_agreement(args.network) if args.network else None
-            images_of = {"generator": args.generator, "style_bank": args.style_bank}
+            images_of = {"generator": args.generator, "style_bank": args.style_bank, "strength": source.strength}
             return partial(generate, **images_of, chosen=source.filter, agreement=agreement)
 
 

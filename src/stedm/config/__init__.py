@@ -20,6 +20,7 @@ from stedm.config.generator import (
     NoFirstStage,
     Objective,
     Plan,
+    PredictedLayouts,
     PretrainedFirstStage,
     Sampling,
     Style,
@@ -45,7 +46,7 @@ from stedm.config.slides import (
     TissueClass,
     mask_range,
 )
-from stedm.config.sources import AnySource, FromGenerator, PseudoLabels, Recolour, Source
+from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Recolour, Source
 from stedm.config.stages import (
     CheckOptions,
     ClassesOptions,
@@ -61,6 +62,7 @@ from stedm.config.stages import (
     PatchesOptions,
     PhantomOptions,
     PlanOptions,
+    PredictedLayoutsOptions,
     PretrainedFirstStageOptions,
     QualitySummaryOptions,
     ScoreOptions,
@@ -95,6 +97,7 @@ __all__ = [
     "FirstStage",
     "FirstStageOptions",
     "FromGenerator",
+    "Generated",
     "Generator",
     "GeneratorOptions",
     "GridOptions",
@@ -115,6 +118,8 @@ __all__ = [
     "Phantoms",
     "Plan",
     "PlanOptions",
+    "PredictedLayouts",
+    "PredictedLayoutsOptions",
     "PretrainedFirstStage",
     "PretrainedFirstStageOptions",
     "PseudoLabels",

@@ -69,8 +69,9 @@ class Style(Section):
     """What stands for no style: a learned vector, or the embedding of a grey image (the paper)."""
     exclude_overlap: bool = True
     """Never show pixels of the target in its own style set."""
-    whiten: bool = False
-    """Train on images freed of their style set's colours and power spectrum, and put these back after sampling."""
+    canonical: bool = False
+    """Learn from images recoloured from the colours and spectrum of their slide to the mean of all training slides, and
+    give generated ones those of the style's slide."""
 
     @model_validator(mode="after")
     def one_image(self) -> Self:
@@ -82,8 +83,6 @@ class Style(Section):
             )
         if not self.encoder.trainable and self.null == "constant_image":
             raise ValueError("a frozen style encoder is not loaded to embed a constant image: set null to learned")
-        if self.sampler == "none" and self.whiten:
-            raise ValueError("whiten takes colours and spectrum from the style set, and the sampler none has none")
         return self
 
 
@@ -117,15 +116,31 @@ class Objective(Section):
     """Of `scaled_linear`, as `beta_start`."""
 
 
+Strength = Annotated[float, Field(gt=0, le=1)]
+
+
 class Sampling(Section):
     sampler: Literal["ddim", "dpm_solver"] = "dpm_solver"
     steps: Count = 20
+    strength: Strength = 1.0
+    """1: images start from noise; below, from annotated patches (SDEdit, Meng et al. 2022), moved as their layouts are,
+    with so much of the way to pure noise added. There are as many steps fewer."""
     guidance_scale: Annotated[float, Field(ge=1)] = 1.5
     """Of style."""
     layout_guidance_scale: Annotated[float, Field(ge=1)] = 1.0
     guidance_interval: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = (0.0, 1.0)
     """Guide only at times in this interval of [0, 1], 1 being pure noise (Kynkäänniemi et al. 2024)."""
     batch_size: Count = 32
+
+
+class PredictedLayouts(Section):
+    """Layouts of unannotated patches, predicted by the network of an arm."""
+
+    arm: Name
+    confidence: Fraction = 0.8
+    """Pixels whose class is less probable are left open."""
+    share: Fraction = 0.5
+    """Of the unannotated patches; the others have a null layout."""
 
 
 class Generator(Section):
@@ -137,6 +152,8 @@ class Generator(Section):
     annotated_fraction: Fraction = 0.5
     """Share of annotated patches in a batch of semi-supervised training."""
     layout_dropout: Fraction = 0.1
+    unannotated_layouts: PredictedLayouts | None = None
+    """null: unannotated patches have a null layout, so that layouts are learned in annotated styles alone."""
     style: Style = Style()
     unet: UNet = UNet()
     objective: Objective = Objective()
@@ -167,6 +184,8 @@ class Generator(Section):
             raise ValueError(
                 "sampling.layout_guidance_scale needs layout_dropout above 0, or training never shows a null layout"
             )
+        if self.data == "zero_shot" and self.unannotated_layouts is not None:
+            raise ValueError("unannotated_layouts are for data: semi_supervised; zero_shot sees no unannotated patch")
         if self.data == "semi_supervised" and not self.annotated_items:
             raise ValueError(
                 f"annotated_fraction {self.annotated_fraction:g} of training.batch_size {self.training.batch_size} is"

@@ -43,6 +43,7 @@ IMPROVED: dict[str, Any] = {
         "aggregator": "set_transformer",
         "tokens": 4,
         "dropout": 0.25,
+        "canonical": True,
     },
     "training": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-4, "warmup_steps": 1000},
 }
@@ -55,7 +56,7 @@ DEMO: dict[str, Any] = {
         "encoder": {"name": "conv", "trainable": True, "dim": 128},
         "aggregator": "mean",
         "tokens": 4,
-        "whiten": True,
+        "canonical": True,
     },
     "unet": {
         "channels": [32, 48, 64, 96],

@@ -5,11 +5,22 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from stedm.config.base import Fraction, Name, Section
-from stedm.config.generator import Filter
+from stedm.config.generator import Filter, Strength
 
 
-class FromGenerator(Section):
-    """Images of a generator. A study file does not say so: each generator is a source, by its own name."""
+class Generated(Section):
+    """Images of a generator, made otherwise than those of the source that has the generator's own name."""
+
+    kind: Literal["generator"]
+    generator: Name
+    strength: Strength = 1.0
+    """Below 1, images start from annotated patches (SDEdit, Meng et al. 2022), moved as their layouts are, with so much
+    of the way to pure noise added."""
+
+
+class FromGenerator(Generated):
+    """All that the source needs to know: what a study file says, or the generator's own name and strength, and whether
+    it has style."""
 
     kind: Literal["generator"] = "generator"
     styled: bool
@@ -38,5 +49,5 @@ class PseudoLabels(Section):
         return [self.confidence[name] if isinstance(self.confidence, dict) else self.confidence for name in class_names]
 
 
-Source = Annotated[Recolour | PseudoLabels, Field(discriminator="kind")]
+Source = Annotated[Generated | Recolour | PseudoLabels, Field(discriminator="kind")]
 AnySource = Annotated[FromGenerator | Recolour | PseudoLabels, Field(discriminator="kind")]

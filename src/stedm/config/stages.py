@@ -17,6 +17,7 @@ from stedm.config.generator import (
     FirstStage,
     Generator,
     Plan,
+    PredictedLayouts,
     PretrainedFirstStage,
     StyleEncoder,
     TrainedFirstStage,
@@ -114,6 +115,7 @@ class TrainingOptions(StageOptions):
 
 class FirstStageOptions(TrainingOptions):
     first_stage: TrainedFirstStage
+    canonical: bool
 
     @property
     def name(self) -> str:
@@ -126,9 +128,11 @@ class FirstStageOptions(TrainingOptions):
 
 class PretrainedFirstStageOptions(StageOptions):
     first_stage: PretrainedFirstStage
+    canonical: bool
 
 
 class LatentsOptions(StageOptions):
+    canonical: bool
     device: Device
 
 
@@ -153,10 +157,12 @@ class GeneratorOptions(TrainingOptions):
 
 class StyleBankOptions(StageOptions):
     encoder: StyleEncoder
+    canonical: bool
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"encoder": study.generators[names["generator"]].style.encoder}
+        style = study.generators[names["generator"]].style
+        return {"encoder": style.encoder, "canonical": style.canonical}
 
 
 class PlanOptions(StageOptions):
@@ -178,6 +184,14 @@ class ShardOptions(StageOptions):
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         return {"source": study.all_sources[names["source"]], "source_name": names["source"]}
+
+
+class PredictedLayoutsOptions(StageOptions):
+    layouts: PredictedLayouts
+
+    @classmethod
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"layouts": study.generators[names["generator"]].unannotated_layouts}
 
 
 class GridOptions(ShardOptions):

@@ -14,7 +14,7 @@ from stedm.config.generator import FirstStage, Generator, NoFirstStage, Synthesi
 from stedm.config.messages import choices, messages
 from stedm.config.segmentation import Arm, Segmentation
 from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
-from stedm.config.sources import AnySource, FromGenerator, PseudoLabels, Source
+from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Source
 from stedm.config.standard import STANDARD
 from stedm.config.training import Device
 from stedm.errors import UserError
@@ -93,21 +93,25 @@ class Study(Section):
             for name in self.sources
             if name in self.generators
         ]
+        known = [*self.generators, *self.sources]
         problems += [
-            f"arms.{name}.sources: there is no source {source!r}; {choices(source, self.all_sources)}"
+            f"arms.{name}.sources: there is no source {source!r}; {choices(source, known)}"
             for name, arm in self.arms.items()
             for source in arm.sources
-            if source not in self.all_sources
+            if source not in known
         ]
+        problems += [
+            f"sources.{name}.generator: there is no generator {source.generator!r};"
+            f" {choices(source.generator, self.generators)}"
+            for name, source in self.sources.items()
+            if isinstance(source, Generated) and source.generator not in self.generators
+        ]
+        for name, generator in self.generators.items():
+            if generator.unannotated_layouts is not None:
+                key = f"generators.{name}.unannotated_layouts.arm"
+                problems += self.labeller_problems(key, generator.unannotated_layouts.arm)
         for name, source in self.pseudo_labels.items():
-            arm = self.arms.get(source.arm)
-            if arm is None:
-                problems.append(f"sources.{name}.arm: there is no arm {source.arm!r}; {choices(source.arm, self.arms)}")
-            elif arm.annotations == "all":
-                problems.append(
-                    f"sources.{name}.arm: the arm {source.arm!r} learns from annotations that the other arms do not"
-                    " have; name an arm with annotations: annotated"
-                )
+            problems += self.labeller_problems(f"sources.{name}.arm", source.arm)
             if source.arm == self.evaluation.evaluator_arm:
                 problems.append(
                     f"evaluation.evaluator_arm: the network of {source.arm!r} has labelled the patches of the source"
@@ -119,9 +123,31 @@ class Study(Section):
                 )
         return problems + self.cycles()
 
+    def labeller_problems(self, key: str, name: str) -> list[str]:
+        """An arm whose network labels patches must exist, and know no more than the arms that learn from them."""
+        arm = self.arms.get(name)
+        if arm is None:
+            return [f"{key}: there is no arm {name!r}; {choices(name, self.arms)}"]
+        if arm.annotations == "all":
+            return [
+                f"{key}: the arm {name!r} learns from annotations that the other arms do not have; name an arm with"
+                " annotations: annotated"
+            ]
+        return []
+
     def cycles(self) -> list[str]:
-        """Pseudo-labels that need a network that learns from them."""
+        """Networks that need labels or images that need these networks."""
         needs = {f"source {name}": [f"arm {source.arm}"] for name, source in self.pseudo_labels.items()}
+        needs |= {
+            f"source {name}": [f"source {source.generator}"]
+            for name, source in self.sources.items()
+            if isinstance(source, Generated)
+        }
+        needs |= {
+            f"source {name}": [f"arm {generator.unannotated_layouts.arm}"]
+            for name, generator in self.generators.items()
+            if generator.unannotated_layouts is not None
+        }
         needs |= {f"arm {name}": [f"source {source}" for source in arm.sources] for name, arm in self.arms.items()}
         try:
             graphlib.TopologicalSorter(needs).prepare()
@@ -177,8 +203,11 @@ class Study(Section):
                     f"generators.{name}.unet.channels: {len(generator.unet.channels)} levels need patches.size to be a"
                     f" multiple of {needed}; it is {self.patches.size}"
                 )
-            if generator.style.whiten and self.first_stage.kind != "none":
-                problems.append(f"generators.{name}.style.whiten works with first_stage.kind none only")
+        if self.first_stage.kind != "none" and len({one.style.canonical for one in self.generators.values()}) > 1:
+            problems.append(
+                f"generators: all learn from the latents of one first stage (kind {self.first_stage.kind}); set"
+                " style.canonical to the same in each, or first_stage.kind to none"
+            )
         if self.patches.size % 2**self.segmentation.encoder_depth:
             problems.append(
                 f"segmentation.encoder_depth: {self.segmentation.encoder_depth} needs patches.size to be a multiple of"
@@ -189,15 +218,27 @@ class Study(Section):
     @property
     def all_sources(self) -> dict[str, AnySource]:
         """The sources of synthetic images: each generator, and those of the section `sources`."""
-        generators: dict[str, AnySource] = {
-            name: FromGenerator(styled=generator.style.sampler != "none", filter=self.synthesis.filter)
+        own = {
+            name: Generated(kind="generator", generator=name, strength=generator.sampling.strength)
             for name, generator in self.generators.items()
         }
-        return generators | self.sources
+        return {
+            name: self.from_generator(source) if isinstance(source, Generated) else source
+            for name, source in (own | self.sources).items()
+        }
+
+    def from_generator(self, source: Generated) -> FromGenerator:
+        styled = self.generators[source.generator].style.sampler != "none"
+        return FromGenerator(**source.model_dump(), styled=styled, filter=self.synthesis.filter)
 
     @property
     def pseudo_labels(self) -> dict[str, PseudoLabels]:
         return {name: source for name, source in self.sources.items() if isinstance(source, PseudoLabels)}
+
+    @property
+    def canonical(self) -> bool:
+        """Are latents those of canonical images?"""
+        return any(generator.style.canonical for generator in self.generators.values())
 
     @property
     def class_names(self) -> list[str]:

@@ -30,8 +30,10 @@ class GeneratorBatches(Dataset[Batch]):
         seed: of everything random.
         latents: folder of cached latents; None: the batch carries images.
         bank: folder of cached style embeddings (frozen encoder); None: the batch carries style images.
+        layouts: folder of predicted layouts of the unannotated patches.
 
     Items:
+        slide (B,), its number among the annotated and, behind them, the unannotated files;
         images (B, 3, P, P) in [-1, 1], or latents (B, C, h, w); layout (B, P, P) uint8;
         style_images (B, n, 3, P, P) or style_embeddings (B, n, D), unless the sampler is `none`.
     """
@@ -44,8 +46,11 @@ class GeneratorBatches(Dataset[Batch]):
         seed: int,
         latents: Path | None = None,
         bank: Path | None = None,
+        layouts: Path | None = None,
     ):
+        self.layouts = layouts
         self.options, self.seed, self.latents, self.bank = options, seed, latents, bank
+        self.number = {file.slide: number for number, file in enumerate((*annotated, *unannotated))}
         semi_supervised = options.data == "semi_supervised"
         self.annotated = PatchSampler(annotated, lambda file: file.annotated & has_style(options.style, file))
         self.unannotated = PatchSampler(
@@ -69,11 +74,11 @@ class GeneratorBatches(Dataset[Batch]):
 
     def item(self, file: PatchFile, index: int, with_layout: bool, rng: np.random.Generator) -> Batch:
         which = int(rng.integers(8))
-        if with_layout and rng.random() >= self.options.layout_dropout:
-            layout = dihedral(file.labels(index), which)
-        else:
-            layout = np.full((int(file.attributes["patch_size"]),) * 2, IGNORE_INDEX, np.uint8)
-        item = {"layout": torch.from_numpy(np.ascontiguousarray(layout))}
+        layout = dihedral(self.layout(file, index, with_layout, rng), which)
+        item = {
+            "layout": torch.from_numpy(np.ascontiguousarray(layout)),
+            "slide": torch.tensor(self.number[file.slide]),
+        }
         if self.latents is None:
             item["images"] = to_images(dihedral(file.image(index), which))
         else:
@@ -89,3 +94,13 @@ class GeneratorBatches(Dataset[Batch]):
                 chosen = multi_patch(style, file, index, rng)
                 item["style_embeddings"] = torch.from_numpy(np.stack([bank["embeddings"][int(one)] for one in chosen]))
         return item
+
+    def layout(self, file: PatchFile, index: int, annotated: bool, rng: np.random.Generator) -> np.ndarray:
+        """(P, P) uint8: the patch's labels, those that a network predicted, or a null layout."""
+        predicted = self.options.unannotated_layouts
+        if annotated and rng.random() >= self.options.layout_dropout:
+            return file.labels(index)
+        if not annotated and self.layouts is not None and predicted is not None and rng.random() < predicted.share:
+            with open_cache(self.layouts, file.slide) as layouts:
+                return layouts["labels"][index]
+        return np.full((file.patch_size,) * 2, IGNORE_INDEX, np.uint8)

@@ -17,9 +17,10 @@ from stedm.diffusion.model import StyleLayoutUNet
 from stedm.first_stage import FIRST_STAGES, first_stage_of
 from stedm.models import check_model_folder, load_diffusers_model, loading, read_config
 from stedm.style.aggregators import StyleAggregator
+from stedm.style.canonical import from_lists
 from stedm.style.conditioner import StyleConditioner
 from stedm.style.encoder import StyleEncoder, load_encoder
-from stedm.style.moments import restore_moments, set_moments
+from stedm.style.moments import Moments, average, joined, moments_of, recolour
 
 StyleSets = Tensor | Sequence[Tensor]
 SCHEDULERS: dict[str, Any] = {kind.__name__: kind for kind in (DDIMScheduler, DPMSolverMultistepScheduler)}
@@ -47,7 +48,9 @@ class StyleLayoutPipeline(DiffusionPipeline):
         style_encoder: embeds style images; None for a generator without style, or one that learned from the cached
             embeddings of a frozen encoder.
         styled: takes style.
-        whiten: the style set's colours and spectrum (`stedm.style.moments`) are put back after sampling.
+        canonical: works on canonical images (`stedm.style.canonical`); the moments `reference`, which style images are
+            recoloured to before they are embedded, and `decoded`, which generated images have before they get those of
+            their style. None: works on images as they are.
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
         num_inference_steps, guidance_scale, layout_guidance_scale: defaults of `__call__`.
         guidance_interval: times, between 0 and 1 (pure noise), at which there is guidance.
@@ -65,7 +68,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         first_stage: nn.Module,
         style_encoder: StyleEncoder | None = None,
         styled: bool = True,
-        whiten: bool = False,
+        canonical: dict | None = None,
         null_style: str = "learned",
         num_inference_steps: int = 20,
         guidance_scale: float = 1.5,
@@ -79,7 +82,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         )
         self.register_to_config(
             styled=styled,
-            whiten=whiten,
+            canonical=canonical,
             null_style=null_style,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -94,6 +97,10 @@ class StyleLayoutPipeline(DiffusionPipeline):
         layout: Tensor,
         style_images: StyleSets | None = None,
         style_embeddings: StyleSets | None = None,
+        style_moments: Moments | None = None,
+        image: Tensor | None = None,
+        image_moments: Moments | None = None,
+        strength: float = 1.0,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_guidance_scale: float | None = None,
@@ -106,6 +113,10 @@ class StyleLayoutPipeline(DiffusionPipeline):
             style_images: (B, n, 3, h, w) in [-1, 1], a style set for each image, any n; or, for sets of different
                 sizes, B tensors (n, 3, h, w).
             style_embeddings: (B, n, D) or B tensors (n, D), in place of the images (from a style bank).
+            style_moments: of the style's slides (B), which generated images get; without, those of the style images.
+            image: (B, 3, H, W) in [-1, 1], images to start from instead of noise alone (SDEdit, Meng et al. 2022).
+            image_moments: of their slides (B); without, their own.
+            strength: how much of the way there is noise: 1, all (an image plays no part); 0, none.
             num_inference_steps: steps of the sampler.
             guidance_scale: weight s of style; 1: no guidance.
             layout_guidance_scale: weight t of the layout. A prediction p(layout, style) becomes
@@ -120,7 +131,9 @@ class StyleLayoutPipeline(DiffusionPipeline):
             ValueError: neither or both of style images and embeddings for a generator that has style; wrong shapes.
         """
         style = StyleConditioner(self.style_encoder, self.aggregator, self.config.null_style)
-        sets = self.embeddings(style, layout, style_images, style_embeddings)
+        if self.config.canonical and style_moments is None and style_images is not None:
+            style_moments = joined([average(self.moments(one)) for one in style_images])
+        sets = self.embeddings(style, layout, style_images, style_embeddings, style_moments)
         style_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         layout_scale = self.config.layout_guidance_scale if layout_guidance_scale is None else layout_guidance_scale
         layout = layout.to(self.device)
@@ -136,19 +149,38 @@ class StyleLayoutPipeline(DiffusionPipeline):
 
         factor = self.unet.config.factor
         shape = (len(layout), self.unet.config.latent_channels, layout.shape[1] // factor, layout.shape[2] // factor)
-        latents = randn_tensor(shape, generator, self.device, self.unet.dtype)
-        self.scheduler.set_timesteps(num_inference_steps or self.config.num_inference_steps, device=self.device)
-        latents = latents * self.scheduler.init_noise_sigma
+        noise = randn_tensor(shape, generator, self.device, self.unet.dtype)
+        set_times(self.scheduler, num_inference_steps or self.config.num_inference_steps, self.device, strength)
+        if image is None or strength == 1:
+            latents = noise * self.scheduler.init_noise_sigma
+        else:
+            started = self.seen(image.to(self.device), image_moments).to(self.unet.dtype)
+            clean = first_stage_of(self.first_stage).encode(started)
+            latents = self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[:1])
         for time in self.progress_bar(self.scheduler.timesteps):
             inputs = self.scheduler.scale_model_input(latents, time)
             prediction, *without = self.predict(inputs, time, branches if self.guides(time) else branches[:1])
             guidance = sum(weight * (prediction - other) for weight, other in zip(weights, without, strict=False))
             latents = self.scheduler.step(prediction + guidance, time, latents).prev_sample
         images = first_stage_of(self.first_stage).decode(latents.to(self.unet.dtype))
-        if self.config.whiten:
-            images = restore_moments(images, *each_set(set_moments, sets))
+        if self.config.canonical and self.config.styled:
+            if style_moments is None:
+                raise ValueError("give style_moments too, which are not told by the embeddings: from the style bank")
+            decoded = from_lists(self.config.canonical["decoded"])
+            images = recolour(images, decoded.to(self.device), style_moments.to(self.device))
         self.maybe_free_model_hooks()
         return GeneratedImages(images=images.to(self.unet.dtype).clamp(-1, 1))
+
+    def moments(self, images: Tensor) -> Moments:
+        """Of each of some images (B, 3, H, W), in the bands of the reference."""
+        return moments_of(images, len(self.config.canonical["reference"]["covariances"]))
+
+    def seen(self, images: Tensor, moments: Moments | None) -> Tensor:
+        """Images (B, 3, H, W) with these moments, or their own, as the networks see them."""
+        if not self.config.canonical:
+            return images
+        own = self.moments(images) if moments is None else moments.to(images.device)
+        return recolour(images, own, from_lists(self.config.canonical["reference"]).to(images.device))
 
     def predict(self, inputs: Tensor, time: Tensor, branches: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:
         """The network's prediction (B, C, h, w) for each (layout, style condition), all in one batch."""
@@ -168,6 +200,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         layout: Tensor,
         style_images: StyleSets | None,
         style_embeddings: StyleSets | None,
+        style_moments: Moments | None,
     ) -> list[Tensor]:
         """The style embeddings (n, D) of each image's set."""
         factor = self.unet.config.factor
@@ -182,8 +215,11 @@ class StyleLayoutPipeline(DiffusionPipeline):
         if style_images is not None:
             if style.encoder is None:
                 raise ValueError("the frozen style encoder is not kept here: give style_embeddings, from its bank")
-            flat = torch.cat(list(style_images)).to(self.device)
-            style_embeddings = style.embed(flat).split([len(one) for one in style_images])
+            sizes = torch.tensor([len(one) for one in style_images])
+            rows = torch.arange(len(sizes)).repeat_interleave(sizes)
+            own = None if style_moments is None else style_moments.of(rows)
+            flat = self.seen(torch.cat(list(style_images)).to(self.device), own)
+            style_embeddings = style.embed(flat).split(sizes.tolist())
         assert style_embeddings is not None
         if len(style_embeddings) != len(layout):
             raise ValueError(f"{len(layout)} layouts, but {len(style_embeddings)} style sets")
@@ -214,6 +250,40 @@ def load_pipeline(folder: Path) -> StyleLayoutPipeline:
 def each_set(function: Callable[[Tensor], Iterable[Tensor]], sets: Sequence[Tensor]) -> list[Tensor]:
     """What a function of sets of one size (B, n, D) makes of sets (n, D) that differ in size, side by side."""
     return [torch.cat(parts) for parts in zip(*(function(one[None]) for one in sets), strict=True)]
+
+
+LOG_SNR = -4.0, 3.0
+"""Ends of the times that images are sampled at, in ½ log(ᾱ / (1 - ᾱ)): 2% of the amplitude is image, or 5% noise."""
+
+
+def set_times(scheduler: Any, steps: int, device: torch.device, strength: float = 1.0) -> None:
+    """Set the times of a scheduler.
+
+    Those of DPM-Solver are uniform in the logarithm of the signal-to-noise ratio, in which its error is of third order
+    (Lu et al. 2022, arXiv 2206.00927, section 3.4); those of DDIM in time, from pure noise on, as in the paper.
+
+    Args:
+        scheduler: from `sampler`.
+        steps: from pure noise.
+        device: of the times.
+        strength: share of the time, from 0, at which sampling begins; there are as many steps fewer.
+
+    Raises:
+        ValueError: strength is not in (0, 1].
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength is {strength}; it must be above 0 and at most 1")
+    total = scheduler.config.num_train_timesteps
+    if isinstance(scheduler, DDIMScheduler):
+        scheduler.set_timesteps(steps, device=device)
+        scheduler.timesteps = scheduler.timesteps[scheduler.timesteps < strength * total]
+        return
+    rates = scheduler.alphas_cumprod.double()
+    ratios = 0.5 * (rates / (1 - rates)).log()
+    wanted = torch.linspace(*LOG_SNR, steps, dtype=torch.float64)
+    times = torch.searchsorted(-ratios, -wanted).clamp(max=total - 1)
+    times = times[times < strength * total].unique().flip(0)
+    scheduler.set_timesteps(timesteps=times.tolist(), device=device)
 
 
 def noise_schedule(objective: Objective) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
 from stedm.errors import UserError
-from stedm.first_stage import FirstStage, first_stage_of, load_autoencoder, pixel_first_stage
+from stedm.first_stage import FirstStage, PixelFirstStage, first_stage_of, load_autoencoder, pixel_first_stage
 from stedm.processes import BatchRng
 from stedm.seals import read_json
-from stedm.store import open_cache
+from stedm.store import PatchFile, open_cache
+from stedm.style.canonical import Canonical, as_lists, sample_images
 from stedm.style.conditioner import build_conditioner
-from stedm.style.moments import remove_moments, set_moments
+from stedm.style.moments import average, joined, moments_of
 from stedm.training import Batch, train_and_save
 from stedm.training_set import TRAINING_ROLES, files_of, fingerprints
 
@@ -50,17 +51,18 @@ class GeneratorLoss:
     Args:
         options: the generator.
         first_stage: between images and latents.
+        canonical: makes images of the batch's slides canonical; None leaves them as they are.
     """
 
-    def __init__(self, options: config.Generator, first_stage: FirstStage):
-        self.options, self.first_stage = options, first_stage
+    def __init__(self, options: config.Generator, first_stage: FirstStage, canonical: Canonical | None = None):
+        self.options, self.first_stage, self.canonical = options, first_stage, canonical
         self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
 
     def __call__(self, networks: Any, batch: Batch, rng: BatchRng) -> Tensor:
         """Scalar; `rng` gives times, noise and which items have no style."""
         objective, style, size = self.options.objective, self.options.style, len(batch["layout"])
         embeddings = self.embeddings(networks, batch)
-        clean = self.clean_latents(batch, embeddings.detach())
+        clean = self.clean_latents(batch)
         keep = rng.uniform(size, 1, 1) >= style.dropout
         embeddings = torch.where(keep.to(clean.device), embeddings, networks.style.null())
         tokens, pooled = networks.style(embeddings)
@@ -87,17 +89,19 @@ class GeneratorLoss:
         if self.options.style.sampler == "none":
             return networks.style.null().expand(len(batch["layout"]), 1, -1)
         images = batch["style_images"]
-        return networks.style.embed(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        slides = batch["slide"].repeat_interleave(images.shape[1])
+        return networks.style.embed(self.seen(images.flatten(0, 1), slides)).unflatten(0, images.shape[:2])
 
     @torch.no_grad()
-    def clean_latents(self, batch: Batch, embeddings: Tensor) -> Tensor:
-        """(B, C, h, w): cached, or of the batch's images, whitened by their style sets' embeddings if asked for."""
+    def clean_latents(self, batch: Batch) -> Tensor:
+        """(B, C, h, w): cached, or of the batch's images."""
         if "latents" in batch:
             return batch["latents"]
-        images = batch["images"]
-        if self.options.style.whiten:
-            images = remove_moments(images, *set_moments(embeddings))
-        return self.first_stage.encode(images)
+        return self.first_stage.encode(self.seen(batch["images"], batch["slide"]))
+
+    def seen(self, images: Tensor, slides: Tensor) -> Tensor:
+        """Images of slides as the networks see them."""
+        return images if self.canonical is None else self.canonical(images, slides)
 
 
 def loss_weights(objective: config.Objective, alphas_cumprod: Tensor, time: Tensor) -> Tensor:
@@ -135,6 +139,7 @@ def train_generator(
     first_stage: Path | None = None,
     latents: Path | None = None,
     style_bank: Path | None = None,
+    layouts: Path | None = None,
 ) -> None:
     """Train a generator and save it as a `StyleLayoutPipeline`.
 
@@ -147,15 +152,19 @@ def train_generator(
         first_stage: folder of the autoencoder, with `latents` the cached latents of the patches.
         latents: see `first_stage`.
         style_bank: folder of cached style embeddings, for a frozen style encoder.
+        layouts: folder of predicted layouts of the unannotated patches (`unannotated_layouts`).
     """
     generator = options.generator
     annotated, unannotated = (files_of(split, patches, role) for role in TRAINING_ROLES)
     files = annotated + unannotated
     slides = fingerprints(files)
     caches = [cached_inputs(folder, slides) for folder in (latents, style_bank) if folder is not None]
+    if layouts is not None:
+        caches.append(cached_inputs(layouts, fingerprints(unannotated)))
     inputs = slides | {name: value for made_from in caches for name, value in made_from.items()}
+    canonical = Canonical(files) if generator.style.canonical else None
     if isinstance(options.first_stage, config.NoFirstStage):
-        module: Any = pixel_first_stage(options.first_stage, files, generator.style.whiten).to(device())
+        module: Any = pixel_first_stage(options.first_stage, files, canonical).to(device())
     else:
         assert first_stage is not None
         module = load_autoencoder(first_stage)
@@ -163,17 +172,32 @@ def train_generator(
     torch.manual_seed(options.seed)
     dim = None if style_bank is None else embedding_dim(style_bank)
     networks = GeneratorNetworks(generator, len(options.class_names), stage, dim)
-    loss = GeneratorLoss(generator, stage)
-    batches = GeneratorBatches(generator, annotated, unannotated, options.seed, latents, style_bank)
+    loss = GeneratorLoss(generator, stage, canonical)
+    batches = GeneratorBatches(generator, annotated, unannotated, options.seed, latents, style_bank, layouts)
 
     def save(trained: Any, folder: Path) -> None:
-        pipeline_of(generator, trained, module).save_pretrained(folder)
+        moments = None if canonical is None else canonical_moments(canonical, module, files)
+        pipeline_of(generator, trained, module, moments).save_pretrained(folder)
 
     train_and_save("generator", options, networks, loss, batches, split, inputs, save, work=work, out=out)
 
 
-def pipeline_of(options: config.Generator, networks: Any, first_stage: nn.Module) -> StyleLayoutPipeline:
-    """The pipeline of trained networks."""
+@torch.no_grad()
+def canonical_moments(canonical: Canonical, module: nn.Module, files: list[PatchFile]) -> dict[str, Any]:
+    """The reference, and the moments of canonical images that the first stage has encoded and decoded. Recoloured from
+    those, generated images get back the sharpness that an autoencoder loses."""
+    if isinstance(module, PixelFirstStage):  # loses nothing
+        decoded = canonical.reference
+    else:
+        stage, images = first_stage_of(module), sample_images(files, canonical).to(device())
+        decoded = average(joined([moments_of(stage.decode(stage.encode(some))) for some in images.split(16)]))
+    return {"reference": as_lists(canonical.reference), "decoded": as_lists(decoded)}
+
+
+def pipeline_of(
+    options: config.Generator, networks: Any, first_stage: nn.Module, moments: dict[str, Any] | None = None
+) -> StyleLayoutPipeline:
+    """The pipeline of trained networks; `moments` are those of canonical images."""
     return StyleLayoutPipeline(
         unet=networks.unet,
         aggregator=networks.style.aggregator,
@@ -181,7 +205,7 @@ def pipeline_of(options: config.Generator, networks: Any, first_stage: nn.Module
         first_stage=first_stage,
         style_encoder=networks.style.encoder,
         styled=options.style.sampler != "none",
-        whiten=options.style.whiten,
+        canonical=moments,
         null_style=options.style.null,
         num_inference_steps=options.sampling.steps,
         guidance_scale=options.sampling.guidance_scale,

@@ -1,7 +1,7 @@
 """How a network is applied to a slide: as it is, or with the slide's tissue, without labels, as a guide.
 
-`normalise` recolours the slide to the slides that the network was trained on: whitened by its own moments, coloured by
-their mean (`stedm.style.moments`). `adabn` takes the statistics of batch normalisation from the slide (Li et al. 2018,
+`normalise` recolours the slide to the slides that the network was trained on, from its own moments to their mean
+(`stedm.style.moments`). `adabn` takes the statistics of batch normalisation from the slide (Li et al. 2018,
 "Adaptive batch normalization for practical domain adaptation"). Both look at no more than 256 patches of its tissue.
 """
 
@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stedm.config import Application
@@ -22,7 +21,8 @@ from stedm.segmentation.network import Moments, TrainedNetwork, predict_probabil
 from stedm.segmentation.windows import Predict
 from stedm.slides import OpenedSlide
 from stedm.store import PatchFile
-from stedm.style.moments import image_moments, remove_moments, restore_moments, set_moments
+from stedm.style import moments
+from stedm.style.canonical import as_lists, from_lists
 
 SEEN = 256
 """Patches of a slide that its moments and statistics are taken from, at most."""
@@ -56,7 +56,7 @@ def applied(
     batches = batches_of(images)
     if application == "adabn":
         return partial(predict_probabilities, with_statistics_of(batches, network))
-    own, reference = slide_moments(batches), network.dataset.reference
+    own, reference = slide_moments(batches), from_lists(network.dataset.reference.model_dump())
     return lambda images: predict_probabilities(network, recoloured(images, own, reference))
 
 
@@ -86,27 +86,19 @@ def with_statistics_of(batches: Sequence[np.ndarray], network: TrainedNetwork) -
 
 
 @torch.inference_mode()
-def slide_moments(batches: Iterable[np.ndarray]) -> Moments:
+def slide_moments(batches: Iterable[np.ndarray]) -> moments.Moments:
     """Moments over all of a slide's images (B, P, P, 3) uint8."""
-    embeddings = torch.cat([image_moments(to_images(images).to(device())) for images in batches])
-    mean, covariances = set_moments(embeddings[None])
-    return Moments(mean=mean[0].tolist(), covariances=covariances[0].tolist())
+    found = moments.joined([moments.moments_of(to_images(images).to(device())) for images in batches])
+    return moments.average(found).to(torch.device("cpu"))
 
 
 def reference_moments(files: Sequence[PatchFile]) -> Moments:
     """Mean of the moments of training slides."""
     found = [slide_moments(batches_of([file.image(index) for index in some_of(len(file))])) for file in files]
-    means, covariances = (np.mean([getattr(moments, key) for moments in found], 0) for key in Moments.model_fields)
-    return Moments(mean=means.tolist(), covariances=covariances.tolist())
+    return Moments.model_validate(as_lists(moments.average(moments.joined(found))))
 
 
 @torch.inference_mode()
-def recoloured(images: np.ndarray, own: Moments, reference: Moments) -> np.ndarray:
+def recoloured(images: np.ndarray, own: moments.Moments, reference: moments.Moments) -> np.ndarray:
     """Images (B, P, P, 3) uint8 of a slide with these moments, recoloured to the reference."""
-    white = remove_moments(to_images(images).to(device()), *tensors(own))
-    return to_pixels(restore_moments(white, *tensors(reference)))
-
-
-def tensors(moments: Moments) -> tuple[Tensor, Tensor]:
-    """Mean (1, 3) and covariances (1, 4, 3, 3)."""
-    return torch.tensor([moments.mean], device=device()), torch.tensor([moments.covariances], device=device())
+    return to_pixels(moments.recolour(to_images(images).to(device()), own.to(device()), reference.to(device())))

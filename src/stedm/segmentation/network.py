@@ -20,7 +20,6 @@ from stedm.device import device
 from stedm.errors import UserError
 from stedm.models import check_model_folder, loading
 from stedm.seals import read_json
-from stedm.style.moments import BANDS
 
 WRONG_NAME = (KeyError, ValueError, RuntimeError, TypeError, IndexError, AssertionError)
 """What smp and timm raise for encoders, depths and weights that they do not have."""
@@ -48,7 +47,7 @@ class Moments(Section):
     """Colours and texture of slides: `stedm.style.moments`, of images in [-1, 1]."""
 
     mean: Colour
-    covariances: Annotated[list[tuple[Colour, Colour, Colour]], Field(min_length=BANDS, max_length=BANDS)]
+    covariances: Annotated[list[tuple[Colour, Colour, Colour]], Field(min_length=1, max_length=99)]
     """Of the colours, in each band from fine to coarse."""
 
 

@@ -12,9 +12,10 @@ from stedm.device import device, device_name
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.hdf5 import attributes, new_file
-from stedm.images import to_images
 from stedm.store import PatchFile, open_cache
+from stedm.style.canonical import Canonical, prepared
 from stedm.style.encoder import StyleEncoder, load_encoder
+from stedm.style.moments import Moments, slide_moments
 from stedm.training import weights_fingerprint
 from stedm.training_set import files_of, fingerprints
 
@@ -27,10 +28,11 @@ def embed_patches(
 ) -> None:
     """Embed every patch of the training patients.
 
-    Writes out/{slide}.h5 with `embeddings` (N, D) float32, row i for patch i of the slide's patch file.
+    Writes out/{slide}.h5 with `embeddings` (N, D) float32, row i for patch i of the slide's patch file, and the slide's
+    moments: `mean` (3,) and `covariances` (K, 3, 3).
 
     Args:
-        options: names the frozen encoder.
+        options: names the frozen encoder, and whether it sees canonical images.
         split: table of roles.
         patches: folder of patch files.
         out: folder of the bank.
@@ -42,13 +44,19 @@ def embed_patches(
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
     files = files_of(split, patches)
+    canonical = Canonical(files) if options.canonical else None
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in files:
-            embeddings = [encoder(to_images(images).to(device())).float().cpu().numpy() for images in file.images()]
+            embeddings = [
+                encoder(prepared(images, file, canonical).to(device())).float().cpu().numpy()
+                for images in file.images()
+            ]
             with new_file(temporary / f"{file.slide}.h5") as bank:
                 rows = np.concatenate(embeddings)
                 bank.create_dataset("embeddings", data=rows, chunks=(1, *rows.shape[1:]), fletcher32=True)
+                for name, values in slide_moments(file)._asdict().items():
+                    bank.create_dataset(name, data=values[0].numpy(), chunks=values.shape[1:], fletcher32=True)
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint)
             log.info("%s: %d embeddings", file.slide, len(file))
         inputs = fingerprints(files) | {"encoder": weights_fingerprint(encoder)}
@@ -56,11 +64,11 @@ def embed_patches(
 
 
 class StyleBank:
-    """Reads embeddings of a bank."""
+    """Reads embeddings and moments of a bank."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.slides: dict[str, np.ndarray] = {}
+        self.slides: dict[str, dict[str, Tensor]] = {}
 
     def embeddings(self, file: PatchFile, indices: list[int]) -> Tensor:
         """(n, D) embeddings of patches of a slide.
@@ -68,9 +76,21 @@ class StyleBank:
         Raises:
             UserError: the bank was made from other patches.
         """
+        return self.read(file)["embeddings"][indices]
+
+    def moments(self, file: PatchFile) -> Moments:
+        """Of a slide.
+
+        Raises:
+            UserError: as `embeddings`.
+        """
+        return Moments(*(self.read(file)[name][None] for name in Moments._fields))
+
+    def read(self, file: PatchFile) -> dict[str, Tensor]:
         if file.slide not in self.slides:
             with open_cache(self.folder, file.slide) as bank:
                 if attributes(bank)["patches"] != file.fingerprint:
                     raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it again")
-                self.slides[file.slide] = bank["embeddings"][()]
-        return torch.from_numpy(self.slides[file.slide][indices])
+                names = ("embeddings", *Moments._fields)
+                self.slides[file.slide] = {name: torch.from_numpy(bank[name][()]) for name in names}
+        return self.slides[file.slide]

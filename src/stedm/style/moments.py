@@ -1,22 +1,25 @@
 """Moments of images up to second order: the mean colour, and the colour covariance in bands from fine to coarse.
 
-They are the last numbers of every style embedding, so that a style bank also gives a style set's colours and power
-spectrum. Let x(ω) be the three coefficients of an image's discrete cosine transform at frequency ω, without the mean
-colour, w_k the weights of band k, which add up to 1 at each ω, and ⟨·⟩ the average over a style set. With
+Let x(ω) be the three coefficients of an image's discrete cosine transform at frequency ω, without the mean colour, w_k
+the weights of band k, which add up to 1 at each ω, and ⟨·⟩ the average over the patches of a slide. The covariance of
+band k is
 
-    C_k = ⟨ Σ_ω w_k(ω) x(ω) x(ω)ᵀ / Σ_ω w_k(ω) ⟩    and    M(ω) = Σ_k w_k(ω) C_k^(-1/2),
+    C_k = ⟨ Σ_ω w_k(ω) x(ω) x(ω)ᵀ / Σ_ω w_k(ω) ⟩.
 
-images are whitened by y(ω) = M(ω) x(ω) and coloured by the inverse (the whitening and colouring transform of Li et al.
-2017, arXiv 1705.08086, on the frequencies of pixels instead of features). Over all bands, the covariance describes how
-strongly a slide is stained and, as light is absorbed along two directions only, with which stains; its change from band
-to band describes blur, noise and the size of structures. Whitening thus leaves the network to model structure: the
-shapes of nuclei and fibres, and where they lie.
+Over all bands it describes how strongly a slide is stained and, as light is absorbed along two directions only, with
+which stains; its change from band to band describes blur, noise and the size of structures.
+
+An image is recoloured from one slide's moments to another's by y(ω) = S'(ω)^½ S(ω)^-½ x(ω), the whitening and colouring
+transform (Li et al. 2017, arXiv 1705.08086) on the frequencies of pixels instead of features. S(ω) is a smooth spectrum
+with the slide's covariances: exp Σ_k w_k(ω) log P_k, the P_k being such that its average over band k is C_k.
 
 Bands are weights over the frequencies of the cosine transform, triangles on a logarithmic axis: the first peaks at the
-finest detail (half a cycle per pixel), each next one at half that frequency; the last includes all lower ones.
+finest detail (half a cycle per pixel), each next one half an octave lower; the last includes all lower frequencies.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,102 +29,168 @@ from torch import Tensor
 from stedm.images import to_images
 from stedm.store import PatchFile
 
-BANDS = 4
-MOMENTS = 3 + 6 * BANDS
+BANDS_PER_OCTAVE = 2
+EMBEDDED_BANDS = 7
+MOMENTS = 3 + 6 * EMBEDDED_BANDS
+"""Numbers that `image_moments` adds to an embedding."""
 MIN_SD = 0.003
 """Lower bound of the standard deviation in any direction of a band, about that of rounding to 8 bits, so that an empty
-style image does not amplify the others."""
-PATCHES = 256
-"""Of a slide, at most, whose moments are averaged."""
+image does not amplify others."""
+PIXELS = 2**20
+"""Of a slide, about, whose moments are averaged; at least 16 patches and at most 256."""
+KNOTS = 8
+"""Points per band at which a spectrum is evaluated."""
+ITERATIONS = 30
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
+class Moments(NamedTuple):
+    """Of several slides (or images) in [-1, 1]."""
+
+    mean: Tensor
+    """(B, 3)."""
+    covariances: Tensor
+    """(B, K, 3, 3), from the finest band to the coarsest."""
+
+    def to(self, device: torch.device) -> "Moments":
+        return Moments(self.mean.to(device), self.covariances.to(device))
+
+    def of(self, rows: Tensor) -> "Moments":
+        """Those of some of the slides."""
+        return Moments(self.mean[rows], self.covariances[rows])
+
+
+def band_count(size: int) -> int:
+    """K for images of so many pixels per side, whose coarsest band peaks at four cycles per image."""
+    return max(1, size.bit_length() - 4) * BANDS_PER_OCTAVE + 1
+
+
 @torch.autocast("cuda", enabled=False)
-def image_moments(images: Tensor) -> Tensor:
-    """Channel means, and the standard deviations and correlations of the coefficients in each band.
+def moments_of(images: Tensor, count: int | None = None) -> Moments:
+    """Moments of each image.
 
     Args:
-        images: (..., 3, H, W) in [-1, 1].
-
-    Returns:
-        (..., 27) float32: three means; then, for each band from fine to coarse, three standard deviations and the
-        correlations of red and green, red and blue, green and blue.
+        images: (B, 3, H, W) in [-1, 1].
+        count: of bands; by default that of the image's size.
     """
     images = images.float()
     mean = images.mean((-2, -1))
-    weights = bands(*images.shape[-2:], images.device)
-    weights = weights / weights.sum((-2, -1), keepdim=True)
+    weights = bands(*images.shape[-2:], count or band_count(min(images.shape[-2:])), images.device)
     coefficients = frequencies(images - mean[..., None, None])
-    covariance = torch.einsum("kyx,...iyx,...jyx->...kij", weights, coefficients, coefficients)
+    return Moments(mean, torch.einsum("kyx,biyx,bjyx->bkij", weights, coefficients, coefficients))
+
+
+def image_moments(images: Tensor) -> Tensor:
+    """Channel means, and the standard deviations and correlations of the coefficients in each of seven bands.
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B, 45) float32: three means; then, for each band from fine to coarse, three standard deviations and the
+        correlations of red and green, red and blue, green and blue.
+    """
+    mean, covariance = moments_of(images, EMBEDDED_BANDS)
     deviation = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=1e-12).sqrt()
     correlation = covariance / (deviation[..., None] * deviation[..., None, :])
     pairs = torch.stack([correlation[..., i, j] for i, j in PAIRS], -1)
     return torch.cat([mean, torch.cat([deviation, pairs], -1).flatten(-2)], -1)
 
 
-def set_moments(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance per band of a whole style set, from the embeddings of its images.
+def average(moments: Moments) -> Moments:
+    """The mean of the moments, as those of one (B = 1)."""
+    return Moments(*(values.mean(0, keepdim=True) for values in moments))
 
-    Args:
-        embeddings: (B, n, D); the last 27 numbers are the moments of each image.
 
-    Returns:
-        (B, 3) and (B, 4, 3, 3): averages over the set.
+def joined(several: Sequence[Moments]) -> Moments:
+    """The moments of all, one after the other."""
+    return Moments(*(torch.cat(values) for values in zip(*several, strict=True)))
+
+
+def slide_moments(file: PatchFile) -> Moments:
+    """Moments of a slide (B = 1): averages over patches of it, evenly spaced."""
+    count = min(len(file), 256, max(16, PIXELS // file.patch_size**2))
+    chosen = np.unique(np.linspace(0, len(file) - 1, count).round().astype(int))
+    images = to_images(np.stack([file.image(int(index)) for index in chosen]))
+    return average(joined([moments_of(some) for some in images.split(64)]))
+
+
+def recolour(images: Tensor, own: Moments, target: Moments) -> Tensor:
+    """Images (B, 3, H, W) of slides with moments `own`, given the moments `target`, each of B or 1; float32.
+
+    It is its own inverse with the two exchanged.
     """
-    mean, rest = embeddings[..., -MOMENTS:].float().split([3, 6 * BANDS], -1)
-    deviations, pairs = rest.unflatten(-1, (BANDS, 6)).split(3, -1)
-    correlations = torch.eye(3, device=mean.device).expand(*deviations.shape, 3).clone()
-    for place, (i, j) in enumerate(PAIRS):
-        correlations[..., i, j] = correlations[..., j, i] = pairs[..., place]
-    return mean.mean(1), (correlations * deviations[..., None] * deviations[..., None, :]).mean(1)
-
-
-def slide_moments(file: PatchFile) -> tuple[Tensor, Tensor]:
-    """Mean and covariance per band of a slide: (1, 3) and (1, 4, 3, 3), averages over up to 256 patches of it, evenly
-    spaced."""
-    chosen = np.unique(np.linspace(0, len(file) - 1, min(len(file), PATCHES)).round().astype(int))
-    return set_moments(torch.stack([image_moments(to_images(file.image(int(index)))) for index in chosen])[None])
-
-
-def remove_moments(images: Tensor, mean: Tensor, covariances: Tensor) -> Tensor:
-    """Whiten images (B, 3, H, W) by means (B, 3) and the covariances (B, 4, 3, 3) of the bands."""
-    return filtered(images - mean[:, :, None, None], root(covariances, -1))
-
-
-def restore_moments(images: Tensor, mean: Tensor, covariances: Tensor) -> Tensor:
-    """Inverse of `remove_moments`."""
-    return filtered(images, root(covariances, -1), inverse=True) + mean[:, :, None, None]
+    tables = gains(own, target, *images.shape[-2:])
+    return filtered(images - own.mean[:, :, None, None], tables) + target.mean[:, :, None, None]
 
 
 @torch.autocast("cuda", enabled=False)
-def root(covariance: Tensor, sign: int) -> Tensor:
-    """Symmetric square root of covariances (..., 3, 3), or, with sign -1, its inverse."""
-    values, vectors = torch.linalg.eigh(covariance)
-    deviations = values.clamp(min=MIN_SD**2).sqrt()
-    return (vectors * deviations[..., None, :] ** sign) @ vectors.mT
+def gains(own: Moments, target: Moments, height: int, width: int) -> Tensor:
+    """(B, T, 3, 3) matrices S'^½ S^-½ at the knots, from the finest frequency to the coarsest, for `filtered`."""
+    return power(spectrum(target.covariances, height, width), 0.5) @ power(
+        spectrum(own.covariances, height, width), -0.5
+    )
+
+
+def spectrum(covariances: Tensor, height: int, width: int) -> Tensor:
+    """(B, T, 3, 3) the smooth spectrum whose averages over the bands are the covariances (B, K, 3, 3).
+
+    The P_k are found by iteration: log P_k grows by the difference of the logarithms of C_k and of what band k has.
+    """
+    count = covariances.shape[1]
+    shares, weights = knots(height, width, count, covariances.device)
+    wanted = logarithm(covariances.float())
+    peaks = wanted
+    for _ in range(ITERATIONS):
+        found = torch.einsum("kt,btij->bkij", shares, exponential(torch.einsum("kt,bkij->btij", weights, peaks)))
+        peaks = peaks + wanted - logarithm(found)
+    return exponential(torch.einsum("kt,bkij->btij", weights, peaks))
+
+
+def power(matrices: Tensor, exponent: float) -> Tensor:
+    return spectral(matrices, lambda values: values.clamp(min=MIN_SD**2) ** exponent)
+
+
+def logarithm(matrices: Tensor) -> Tensor:
+    return spectral(matrices, lambda values: values.clamp(min=MIN_SD**2).log())
+
+
+def exponential(matrices: Tensor) -> Tensor:
+    return spectral(matrices, torch.exp)
+
+
+def spectral(matrices: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of symmetric matrices (…, 3, 3), by their eigenvalues."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * function(values)[..., None, :]) @ vectors.mT
 
 
 @torch.autocast("cuda", enabled=False)
-def filtered(images: Tensor, matrices: Tensor, inverse: bool = False) -> Tensor:
-    """Images (B, 3, H, W) with their colours multiplied by a matrix at each frequency.
+def filtered(images: Tensor, tables: Tensor) -> Tensor:
+    """Images with their colours multiplied by a matrix at each frequency.
 
     Args:
         images: (B, 3, H, W).
-        matrices: (B or 1, 4, 3, 3), positive definite, at the peaks of the bands; interpolated in between.
-        inverse: undo this.
+        tables: (B or 1, T, 3, 3), the matrices at the knots.
 
     Returns:
         (B, 3, H, W) float32.
     """
-    images = images.float()
-    each = torch.einsum("kyx,bkij->byxij", bands(*images.shape[-2:], images.device), matrices.float())
-    each = torch.linalg.inv(each) if inverse else each
-    height, width = (cosines(size, images.device) for size in images.shape[-2:])
-    return height.T @ torch.einsum("byxij,bjyx->biyx", each, frequencies(images)) @ width
+    height, width = images.shape[-2:]
+    place = knot_of(height, width, tables.shape[1], images.device)
+    rows, columns = (cosines(size, images.device) for size in (height, width))
+    coefficients = frequencies(images.float())
+    some = max(1, 2**16 // (height * width))  # a matrix for each frequency takes three times an image's memory
+    tables = tables.float().expand(len(images), -1, -1, -1)
+    multiplied = [
+        torch.einsum("byxij,bjyx->biyx", table[:, place], part)
+        for table, part in zip(tables.split(some), coefficients.split(some), strict=True)
+    ]
+    return rows.T @ torch.cat(multiplied) @ columns
 
 
 def frequencies(images: Tensor) -> Tensor:
-    """Coefficients of the orthonormal cosine transform (DCT-II) of images (..., H, W)."""
+    """Coefficients of the orthonormal cosine transform (DCT-II) of images (…, H, W)."""
     height, width = (cosines(size, images.device) for size in images.shape[-2:])
     return height @ images @ width.T
 
@@ -133,9 +202,39 @@ def cosines(size: int, device: torch.device) -> Tensor:
 
 
 @cache
-def bands(height: int, width: int, device: torch.device) -> Tensor:
-    """(4, H, W) weights of the bands, from fine to coarse, over the frequencies; they add up to 1 at each frequency."""
+def places(height: int, width: int) -> Tensor:
+    """(H, W) how many bands each frequency of the cosine transform is below half a cycle per pixel; the mean's is
+    infinite."""
     vertical, horizontal = (torch.arange(size) / (2 * size) for size in (height, width))
-    octaves = -torch.log2(2 * torch.hypot(vertical[:, None], horizontal).clamp(min=1e-6))
-    place = octaves.clamp(0, BANDS - 1)
-    return (1 - (place - torch.arange(BANDS)[:, None, None]).abs()).clamp(min=0).to(device)
+    return -torch.log2(2 * torch.hypot(vertical[:, None], horizontal)) * BANDS_PER_OCTAVE
+
+
+def triangles(place: Tensor, count: int) -> Tensor:
+    """(K, …) weights of the bands at places (…); they add up to 1."""
+    peaks = torch.arange(count).reshape(-1, *[1] * place.ndim)
+    return (1 - (place.clamp(0, count - 1) - peaks).abs()).clamp(min=0)
+
+
+@cache
+def bands(height: int, width: int, count: int, device: torch.device) -> Tensor:
+    """(K, H, W) weights of the bands, from fine to coarse, over the frequencies; each band's add up to 1. The mean
+    colour is in none."""
+    weights = triangles(places(height, width), count)
+    weights[:, 0, 0] = 0
+    return (weights / weights.sum((1, 2), keepdim=True)).to(device)
+
+
+@cache
+def knot_of(height: int, width: int, total: int, device: torch.device) -> Tensor:
+    """(H, W) the knot of each frequency."""
+    return (places(height, width) * KNOTS).clamp(0, total - 1).round().long().to(device)
+
+
+@cache
+def knots(height: int, width: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(K, T) each knot's share of a band, and the bands' weights at the knots."""
+    total = (count - 1) * KNOTS + 1
+    place = knot_of(height, width, total, torch.device("cpu")).flatten()
+    weights = bands(height, width, count, torch.device("cpu")).flatten(1)
+    shares = torch.zeros(count, total).index_add_(1, place, weights)
+    return shares.to(device), triangles(torch.arange(total) / KNOTS, count).to(device)

@@ -1,7 +1,9 @@
 """Images of a generator: a layout and a style set, and what the diffusion model makes of both."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +11,12 @@ import torch
 from stedm import config
 from stedm.device import device
 from stedm.diffusion.pipeline import load_pipeline
-from stedm.images import to_pixels
+from stedm.images import to_images, to_pixels
 from stedm.shards import Generated
 from stedm.store import PatchFile
 from stedm.style.bank import StyleBank
-from stedm.synthesis.plan import Row, layout_of
+from stedm.style.moments import Moments, joined, slide_moments
+from stedm.synthesis.plan import Row, layout_of, patch_of
 from stedm.synthesis.shard import batches
 
 Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,6 +30,7 @@ def generate(
     *,
     generator: Path,
     style_bank: Path | None = None,
+    strength: float = 1.0,
     chosen: config.Filter | None = None,
     agreement: Agreement | None = None,
 ) -> Iterator[Generated]:
@@ -37,24 +41,38 @@ def generate(
         files: patch files of the slides in it.
         generator: folder of the pipeline.
         style_bank: folder of embeddings; None for a generator without style.
+        strength: below 1, images start from the patches of the layouts, moved as these are.
         chosen: least agreement that an image must have, and how often it is generated again; None keeps all.
         agreement: of images with their layouts, by a network; needed with a filter.
     """
     pipeline = load_pipeline(generator).to(device())
     pipeline.set_progress_bar_config(disable=True)
     bank = StyleBank(style_bank) if style_bank is not None else None
+    moments_of = cache(lambda slide: slide_moments(files[slide]))
 
     def attempt(some: Sequence[Row], redraw: int) -> tuple[np.ndarray, np.ndarray]:
         layouts = np.stack([layout_of(row, files) for row in some])
+        started = from_patches(some, files, moments_of) if strength < 1 else {}
         images = pipeline(
             layout=torch.from_numpy(layouts),
             style_embeddings=bank and torch.stack([style_set(bank, row, files) for row in some]),
+            style_moments=bank and joined([bank.moments(files[row["style_slide"]]) for row in some]),
+            strength=strength,
+            **started,
             generator=[torch.Generator().manual_seed(int(row["seed"]) + redraw) for row in some],
         ).images
         return to_pixels(images), layouts
 
     for some in batches(rows, pipeline.config.batch_size):
         yield from agreeing(some, attempt, chosen, agreement)
+
+
+def from_patches(
+    rows: Sequence[Row], files: Mapping[str, PatchFile], moments_of: Callable[[str], Moments]
+) -> dict[str, Any]:
+    """The patches of rows' layouts, moved as the layouts are, and the moments of their slides, for the pipeline."""
+    patches = np.stack([patch_of(row, files) for row in rows])
+    return {"image": to_images(patches), "image_moments": joined([moments_of(row["layout_slide"]) for row in rows])}
 
 
 def style_set(bank: StyleBank, row: Row, files: Mapping[str, PatchFile]) -> torch.Tensor:

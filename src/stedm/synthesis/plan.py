@@ -215,6 +215,11 @@ def matrix_of(row: Row) -> np.ndarray:
     return row[AFFINE].to_numpy(float).reshape(2, 3)
 
 
+def patch_of(row: Row, files: Mapping[str, PatchFile]) -> np.ndarray:
+    """(P, P, 3) uint8 patch of the layout of a row of the plan, moved as the layout is."""
+    return warp(files[row["layout_slide"]].image(int(row["layout_patch"])), matrix_of(row), cv2.INTER_CUBIC)
+
+
 def layout_of(row: Row, files: Mapping[str, PatchFile]) -> np.ndarray:
     """(P, P) uint8 layout of a row of the plan."""
     return warp(files[row["layout_slide"]].labels(int(row["layout_patch"])), matrix_of(row))
