@@ -63,8 +63,8 @@ def test_generator_and_style_bank(tiny_study, opened, network):
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
     split, patches, bank = tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank"
-    options = StyleBankOptions(encoder=chosen.style.encoder, canonical=True)
-    embed_patches(options, split, patches, out=bank, generator=generator)
+    embedding = StyleBankOptions(encoder=chosen.style.encoder, canonical=True)
+    embed_patches(embedding, split, patches, out=bank, generator=generator)
     tiny.plan(tiny_study, images=4, shards=1)
     evaluate(tiny_study, tiny.generated(tiny_study, generator, bank), network)
     assert opened == {"A1", "A2", "U1", "U2", "0"}
@@ -91,8 +91,8 @@ def test_first_stage_and_latents(tiny_study, opened):
     split, patches = tiny_study / "split.csv", tiny_study / "patches"
     stage = TrainedFirstStage(kind="trained", channels=[16, 16], training={"steps": 1, "batch_size": 2})
     folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
-    chosen = FirstStageOptions(first_stage=stage, device=Device(), seed=0)
+    chosen = FirstStageOptions(first_stage=stage, canonical=False, device=Device(), seed=0)
     train_first_stage(chosen, split, patches, work=tiny_study / "work", out=folders["first_stage"])
-    encode_latents(LatentsOptions(device=Device()), folders["first_stage"], split, patches, out=folders["latents"])
+    encode_latents(LatentsOptions(canonical=False, device=Device()), folders["first_stage"], split, patches, out=folders["latents"])
     train(tiny_study, options(style={"canonical": False}, training={"steps": 1}), folders=folders, first_stage=stage)
     assert opened == {"A1", "A2", "U1", "U2"}

@@ -31,7 +31,7 @@ def first_stage(study, workers, out):
     stage = config.TrainedFirstStage(
         kind="trained", channels=[8, 8], training=config.Training(steps=STEPS, batch_size=2, workers=workers)
     )
-    options = config.FirstStageOptions(first_stage=stage, device=config.Device(), seed=0)
+    options = config.FirstStageOptions(first_stage=stage, canonical=False, device=config.Device(), seed=0)
     train_first_stage(options, study / "split.csv", study / "patches", work=study / "work", out=out)
 
 
