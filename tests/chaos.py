@@ -59,7 +59,7 @@ segmentation:
 arms:
   real: {label: real only}
   styled: {label: real + styled synthetic, sources: [styled]}
-evaluation: {evaluator_arm: real, bootstrap: 50}
+evaluation: {reference_arm: real, evaluator_arm: real, bootstrap: 50}
 """
 STAGES = (
     *("phantom render", "check", "patches extract", "splits make", "first-stage train", "first-stage encode"),

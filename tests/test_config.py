@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,8 +14,10 @@ from stedm.config import (
     merge,
     validate,
 )
+from stedm.config.standard import STANDARD
 from stedm.errors import UserError
 
+ROOT = Path(__file__).parents[1]
 STUDY = {
     "study": "small",
     "slides": {"sheet": "slides.csv"},
@@ -41,6 +44,11 @@ def changed(**values):
         else:
             node[last] = value
     return data
+
+
+def without_arms(**values):
+    """A study whose file names neither arms nor what belongs to them, with values set by their keys."""
+    return validate(changed(**{"arms": None, "generators": None, "evaluation": None} | values), "config.yaml")
 
 
 def messages(**values):
@@ -144,6 +152,65 @@ def test_files_that_are_no_configuration_are_refused(tmp_path, content):
         load(tmp_path / "c.yaml")
     with pytest.raises(UserError, match=r"missing\.yaml: cannot be read"):
         load(tmp_path / "missing.yaml")
+
+
+def test_a_study_without_arms_compares_the_standard_ones_with_strong_augmentation():
+    study = without_arms()
+    assert {name: (arm.sources, arm.augmentation, arm.annotations) for name, arm in study.arms.items()} == {
+        "real": ([], "flips", "annotated"),
+        "strong": ([], "strong", "annotated"),
+        "recolour_strong": (["recolour"], "strong", "annotated"),
+        "pseudo_labels_strong": (["pseudo_labels"], "strong", "annotated"),
+        "styled_strong": (["styled"], "strong", "annotated"),
+        "everything_strong": (["recolour", "pseudo_labels", "styled"], "strong", "annotated"),
+        "all_strong": ([], "strong", "all"),
+    }
+    assert {name: source.kind for name, source in study.sources.items()} == {
+        "recolour": "recolour",
+        "pseudo_labels": "pseudo_labels",
+    }
+    assert study.sources["pseudo_labels"].arm == study.evaluation.reference_arm == "strong"
+    assert study.evaluation.evaluator_arm == "all_strong"
+    assert [generator.preset for generator in study.generators.values()] == ["improved"]
+
+
+def test_the_default_study_writes_the_standard_arms_and_sources_out():
+    written = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    left = {key: value for key, value in written.items() if key not in ("arms", "sources")}
+    left["evaluation"] = {key: value for key, value in left["evaluation"].items() if not key.endswith("_arm")}
+    assert validate(left, "") == load(ROOT / "config.yaml")
+    assert list(written["arms"]) == list(STANDARD["arms"])  # in the order of tables and figures
+    assert list(written["generators"]) == list(STANDARD["generators"])
+
+
+def test_a_study_with_arms_of_its_own_gets_nothing_else():
+    study = validate(STUDY, "config.yaml")
+    assert list(study.arms) == ["real", "styled"]
+    assert (list(study.generators), study.sources, study.evaluation.evaluator_arm) == (["styled"], {}, None)
+    bare = validate(changed(generators=None, arms={"strong": {"label": "strong"}}, evaluation=None), "config.yaml")
+    assert (bare.generators, list(bare.all_sources), bare.evaluation.evaluator_arm) == ({}, [], None)
+
+
+def test_sections_of_a_study_without_arms_change_and_add_to_the_standard_ones():
+    standard = without_arms()
+    study = without_arms(
+        generators={"styled": {"preset": "demo"}, "unstyled": {"style": {"sampler": "none"}}},
+        sources={"pseudo_labels": {"confidence": 0.9}, "second": {"kind": "pseudo_labels", "arm": "strong"}},
+        evaluation={"bootstrap": 99},
+    )
+    assert study.generators["styled"].preset == "demo"
+    assert list(study.all_sources) == ["styled", "unstyled", "recolour", "pseudo_labels", "second"]
+    assert (study.sources["pseudo_labels"].arm, study.sources["pseudo_labels"].confidence) == ("strong", 0.9)
+    assert (study.evaluation.bootstrap, study.evaluation.evaluator_arm) == (99, "all_strong")
+    assert study.arms == standard.arms
+    assert without_arms(evaluation={"evaluator_arm": None}).evaluation.evaluator_arm is None
+    assert without_arms(sources={"recolour": {"kind": "recolour"}}) == standard
+    assert without_arms() == standard  # no study changes the standard
+
+
+@pytest.mark.parametrize("arms", [{}, [], "standard"])
+def test_arms_that_are_none_are_refused_and_not_taken_for_the_standard(arms):
+    assert any(text.startswith("config.yaml, arms: ") for text in messages(arms=arms))
 
 
 def test_environment_variables_are_expanded(monkeypatch):

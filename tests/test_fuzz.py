@@ -58,7 +58,7 @@ STUDY = {
     "synthesis": {"images": 4, "affine": {"scale": [0.8, 1.2]}},
     "segmentation": {"training": {"steps": 1}, "seeds": [0, 1]},
     "arms": {"real": {"label": "real"}, "styled": {"label": "styled", "sources": ["styled"]}},
-    "evaluation": {"evaluator_arm": "real"},
+    "evaluation": {"reference_arm": "real", "evaluator_arm": "real"},
 }
 SQUARE = [[[10, 10], [90, 10], [90, 90], [10, 90], [10, 10]], [[20, 20], [30, 20], [30, 30], [20, 20]]]
 GEOJSON = {

@@ -9,10 +9,12 @@ from stedm.results import Results, call_with
 
 DEMO = Path(__file__).parents[1] / "config.yaml"
 STYLED = {"generator": "styled", "split": "n3-r0"}
+UNSTYLED = {"unstyled": {"preset": "demo", "style": {"sampler": "none", "whiten": False}}}
+"""A generator without style, which the demo has not."""
 
 
 def changed(**sections) -> Results:
-    """The demo's results, with sections changed."""
+    """The demo's results, with sections changed: keys of a section are added to those it has."""
     study = load(DEMO).model_dump(mode="json")
     for name, values in sections.items():
         whole = not isinstance(study[name], dict) or "kind" in values
@@ -39,15 +41,15 @@ def test_a_path_of_wildcards_is_a_pattern(demo):
 def test_there_is_one_network_for_each_arm_split_and_seed(demo):
     networks = changed(splits={"annotated_patients": [1, 3], "repeats": 2}).all_networks()
     assert len(networks) == len(set(networks)) == len(demo.study.arms) * 4 * len(demo.study.segmentation.seeds)
-    assert Path("results/demo/segmentation/styled/n1-r1/seed0") in networks
+    assert Path("results/demo/segmentation/styled_strong/n1-r1/seed0") in networks
 
 
 def test_arms_that_differ_in_how_their_network_is_applied_share_it(demo):
     arms = demo.study.model_dump(mode="json")["arms"]
-    arms["adabn"] = arms["stain"] | {"label": "AdaBN", "application": "adabn"}
+    arms["adabn"] = arms["strong"] | {"label": "AdaBN", "application": "adabn"}
     both = changed(arms=arms)
-    assert both.applied_network("adabn", "n3-r0", "1") == both.applied_network("stain", "n3-r0", "1")
-    assert both.applied_network("stain", "n3-r0", "1") == both.network("stain", "n3-r0", "1")
+    assert both.applied_network("adabn", "n3-r0", "1") == both.applied_network("strong", "n3-r0", "1")
+    assert both.applied_network("strong", "n3-r0", "1") == both.network("strong", "n3-r0", "1")
     assert both.all_networks() == demo.all_networks()
     assert len(both.all_scores()) == len(demo.all_scores()) * len(arms) / (len(arms) - 1)
     scored = ScoreOptions.of(both.study, arm="adabn", split="n3-r0", seed="0")
@@ -71,14 +73,14 @@ def test_a_trained_style_encoder_fills_the_bank_and_a_frozen_one_is_learned_from
     assert (frozen.embedding_generator(**STYLED), frozen.frozen_embeddings(**STYLED)) == ([], [bank])
 
 
-def test_a_generator_without_style_has_no_bank(demo):
-    assert demo.style_embeddings("unstyled", "n3-r0") == []
+def test_a_generator_without_style_has_no_bank():
+    assert changed(generators=UNSTYLED).style_embeddings("unstyled", "n3-r0") == []
 
 
 def test_arms_train_on_the_shards_of_their_sources(demo):
     assert demo.synthetic_images("real", "n3-r0") == []
-    assert [path.name for path in demo.synthetic_images("styled", "n3-r0")] == ["0.h5", "1.h5"]
-    both = changed(arms={"real": {"label": "real"}, "both": {"label": "both", "sources": ["styled", "recolour"]}})
+    assert [path.name for path in demo.synthetic_images("styled_strong", "n3-r0")] == ["0.h5", "1.h5"]
+    both = changed(arms={"both": {"label": "both", "sources": ["styled", "recolour"]}})
     folder = Path("results/demo/synthesis")
     assert both.synthetic_images("both", "n3-r0") == [
         folder / f"{source}/n3-r0/shards/{shard}.h5" for source in ("styled", "recolour") for shard in (0, 1)
@@ -87,11 +89,8 @@ def test_arms_train_on_the_shards_of_their_sources(demo):
 
 def test_a_source_reads_what_its_kind_needs(demo):
     """Generator, style bank and network of each."""
-    labelled = changed(
-        sources={"recolour": {"kind": "recolour"}, "labels": {"kind": "pseudo_labels", "arm": "stain"}},
-        synthesis={"filter": {"arm": "real"}},
-    )
-    real, stain = (labelled.network(arm, "n3-r0", "0") for arm in ("real", "stain"))
+    labelled = changed(generators=UNSTYLED, synthesis={"filter": {"arm": "real"}})
+    real, strong = (labelled.network(arm, "n3-r0", "0") for arm in ("real", "strong"))
     needed = {
         source: [find(source, "n3-r0") for find in (labelled.generator_of, labelled.style_bank_of, labelled.network_of)]
         for source in labelled.study.all_sources
@@ -101,19 +100,18 @@ def test_a_source_reads_what_its_kind_needs(demo):
         "styled": [[generator], [bank], [real]],
         "unstyled": [[demo.generator("unstyled", "n3-r0")], [], [real]],
         "recolour": [[], [], []],
-        "labels": [[], [], [stain]],
+        "pseudo_labels": [[], [], [strong]],
     }
     assert demo.network_of("styled", "n3-r0") == []
 
 
 def test_the_network_that_evaluates_is_the_first_seeds(demo):
-    assert demo.evaluator("n3-r0") == [demo.network("all", "n3-r0", "0")]
+    assert demo.evaluator("n3-r0") == [demo.network("all_strong", "n3-r0", "0")]
 
 
 def test_generators_with_style_have_a_grid_and_pseudo_labelled_patches_are_not_compared_with_themselves():
-    sources = {"recolour": {"kind": "recolour"}, "labels": {"kind": "pseudo_labels", "arm": "stain"}}
-    assert [path.stem for path in changed(sources=sources).source_figures()] == [
-        *("examples-styled", "examples-unstyled", "examples-recolour", "examples-labels", "grid-styled"),
+    assert [path.stem for path in changed(generators=UNSTYLED).source_figures()] == [
+        *("examples-styled", "examples-unstyled", "examples-recolour", "examples-pseudo_labels", "grid-styled"),
         *("closest-styled", "closest-unstyled", "closest-recolour", "image_quality"),
     ]
 

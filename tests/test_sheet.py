@@ -274,6 +274,7 @@ def phantom_study(tmp_path, **sections):
             "splits": {"source": "sheet", "annotated_patients": [1]},
             "segmentation": {"training": {"steps": 1}},
             "arms": {"real": {"label": "real"}},
+            "evaluation": {"reference_arm": "real"},
         }
         | sections
     )

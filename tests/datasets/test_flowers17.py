@@ -18,6 +18,7 @@ pytestmark = pytest.mark.real_data
 @pytest.mark.skipif("STEDM_REAL_DATA" not in os.environ, reason="STEDM_REAL_DATA is not set: no real images here")
 def test_every_class_but_one_has_flowers_and_background(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("STEDM_WEIGHTS", "imagenet")
     study = config.load(Path("workflow/studies/flowers17.yaml"))
     pixels: dict[str, np.ndarray] = {}
     for slide in read_sheet(study.slides):

@@ -43,7 +43,9 @@ def dice_of(hits):
 
 
 def compare(tmp_path, confusions, classes=("tumour",)):
-    options = ComparisonOptions(arms=ARMS, evaluation={"bootstrap": 1000}, scored_classes=list(classes), seed=0)
+    options = ComparisonOptions(
+        arms=ARMS, evaluation={"reference_arm": "real", "bootstrap": 1000}, scored_classes=list(classes), seed=0
+    )
     compare_arms(options, confusions, out=tmp_path / "tables")
     return {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").glob("*.csv")}
 

@@ -55,7 +55,7 @@ def tables(tmp_path):
     def make(numbers=(2, 4, 8), patients=10):
         rng = np.random.default_rng(0)
         scores, summaries = [], []
-        options = Evaluation(bootstrap=200)
+        options = Evaluation(reference_arm="real", bootstrap=200)
         for number in numbers:
             values = rng.uniform(0.3, 0.99, (patients, len(ARMS))).round(4)
             wide = pd.DataFrame(values, index=[f"P{n}" for n in range(patients)], columns=list(ARMS))

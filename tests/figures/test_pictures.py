@@ -241,7 +241,7 @@ def maps(folder, classes, arms):
         annotations=Annotations(fill="stroma"),
         patches=Patches(size=16, mpp=1.0),
         arms=arms,
-        evaluation=ScoredClasses(),
+        evaluation=ScoredClasses(reference_arm="real"),
     )
     plot_maps(options, folder / "slides.csv", folder, folder / "evaluation", out=folder / "maps.png")
 

@@ -41,7 +41,7 @@ segmentation:
 arms:
   real: {label: real only}
   styled: {label: real + styled synthetic, sources: [styled]}
-evaluation: {bootstrap: 200}
+evaluation: {reference_arm: real, bootstrap: 200}
 """
 COSTS: list[tuple[str, str]] = []
 

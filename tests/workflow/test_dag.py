@@ -11,6 +11,7 @@ import yaml
 
 from stedm.cli import build_parser
 from stedm.config import stages
+from stedm.config.standard import STANDARD
 
 ROOT = Path(__file__).parents[2]
 TABLES_AND_FIGURES = {
@@ -71,8 +72,22 @@ def test_a_configuration_file_replaces_the_default_one(study):
     (study.path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     jobs = study.jobs()
     assert jobs["extract_patches"] == len(study.rows)
-    assert jobs["train_generator"] == 1  # the default study has two
+    assert jobs["train_segmentation"] == len(study.config["arms"]) == 2  # the default study has seven arms
     assert jobs["render_phantom"] == 0
+
+
+def test_a_study_without_arms_runs_the_standard_ones_and_its_report_names_them(study):
+    study.write({key: value for key, value in study.config.items() if key not in ("arms", "evaluation")})
+    jobs = study.jobs()
+    assert (jobs["train_segmentation"], jobs["train_generator"]) == (len(STANDARD["arms"]), 1)
+    assert jobs["plan_images"] == 3  # the generator and two other sources
+    table = "results/tiny/figures/arms.html"
+    for arguments in (["--quiet", "all"], ["--report", "report.html"]):
+        done = study.snakemake("--configfile", "study.yaml", *arguments, "--", table)
+        assert done.returncode == 0, done.stdout + done.stderr
+    page = (study.path / "report.html").read_text(encoding="utf-8")
+    assert f"Arms: {'; '.join(arm['label'] for arm in STANDARD['arms'].values())}</li>" in page
+    assert "paired difference to the arm\\n<em>strong</em>" in page
 
 
 def test_a_finished_study_has_nothing_left_to_do(finished):

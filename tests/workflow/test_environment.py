@@ -191,15 +191,24 @@ def places_of(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
             yield from places_of(value, f"{prefix}{key.value}.")
 
 
-def test_studies_of_the_repository_name_presets_that_there_are():
-    for path in [ROOT / "config.yaml", *(ROOT / "workflow/studies").glob("*.yaml")]:
-        study = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert {generator["preset"] for generator in study["generators"].values()} <= set(PRESETS)
-
-
-def test_the_flowers17_study_fits_its_sheet(monkeypatch, tmp_path):
-    """As far as it can be told without the images: every class with labels is tested once."""
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """The variables that the studies of real images ask for."""
     monkeypatch.setenv("STEDM_REAL_DATA", str(tmp_path))
+    monkeypatch.setenv("STEDM_WEIGHTS", "imagenet")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_studies_of_the_repository_are_valid_and_name_presets_that_there_are():
+    for path in [ROOT / "config.yaml", *(ROOT / "workflow/studies").glob("*.yaml")]:
+        study = config.load(path)
+        assert {generator.preset for generator in study.generators.values()} <= set(PRESETS)
+        assert study.evaluation.reference_arm in study.arms
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_flowers17_study_fits_its_sheet(monkeypatch):
+    """As far as it can be told without the images: every class with labels is tested once."""
     monkeypatch.chdir(ROOT)
     study = config.load(Path("workflow/studies/flowers17.yaml"))
     from stedm.sheet import read_sheet
@@ -211,9 +220,9 @@ def test_the_flowers17_study_fits_its_sheet(monkeypatch, tmp_path):
     assert study.splits.repeats * study.splits.test_patients == len(labelled)
 
 
-def test_the_glioma_study_fits_its_sheet(monkeypatch, tmp_path):
+@pytest.mark.usefixtures("elsewhere")
+def test_the_glioma_study_fits_its_sheet(monkeypatch):
     """As far as it can be told without the images: the configuration is valid and every patient has one role."""
-    monkeypatch.setenv("STEDM_REAL_DATA", str(tmp_path))
     monkeypatch.chdir(ROOT)
     study = config.load(Path("workflow/studies/glioma.yaml"))
     from stedm.sheet import read_sheet

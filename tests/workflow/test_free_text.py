@@ -50,7 +50,7 @@ arms:
   strong: {augmentation: stain}
   styled: {sources: [styled]}
   all: {annotations: all}
-evaluation: {evaluator_arm: real, bootstrap: 50}
+evaluation: {reference_arm: real, evaluator_arm: real, bootstrap: 50}
 """
 
 

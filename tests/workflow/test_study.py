@@ -49,7 +49,7 @@ arms:
   real: {label: real only}
   everything: {label: real + all sources, sources: [styled, recolour, labels]}
   all: {label: all annotations, annotations: all}
-evaluation: {evaluator_arm: all, bootstrap: 200}
+evaluation: {reference_arm: real, evaluator_arm: all, bootstrap: 200}
 """
 
 

@@ -38,6 +38,7 @@ def read_study():
 
 
 STUDY, SLIDES, COMPANIONS, PHANTOMS, CONTENTS = read_study()
+config.update(STUDY.model_dump(mode="json"))  # the report shows defaults too
 RESULTS = Results(STUDY)
 LOGS = RESULTS.root / "logs"
 BENCHMARKS = RESULTS.root / "benchmarks"
