@@ -13,6 +13,6 @@ VERSIONS = {
     "segmentation": 6,
     "evaluation": 4,
     "image_quality": 5,
-    "statistics": 4,
+    "statistics": 5,
     "figures": 4,
 }
