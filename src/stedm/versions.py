@@ -14,5 +14,6 @@ VERSIONS = {
     "evaluation": 4,
     "image_quality": 5,
     "statistics": 5,
-    "figures": 4,
+    "figures": 5,
+    "report": 1,
 }
