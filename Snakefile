@@ -1,10 +1,13 @@
 """A study from slides to figures. `snakemake --profile profiles/local` runs the demo, `snakemake --profile profiles/local
 --configfile workflow/studies/<name>.yaml` another study. Each rule calls one command of `stedm`."""
 
+import time
+
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
 min_version("9.8")
+STARTED = time.time()
 
 # A study file replaces the default study; Snakemake would merge the two.
 if not workflow.overwrite_configfiles:
@@ -31,6 +34,7 @@ include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -49,11 +53,16 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        rules.figures.input,
+        rules.write_report.output,
         rules.patches.input,
     localrule: True
     message:
-        "The study is complete; write its report with snakemake --report {RESULTS.root}/report.html"
+        "The study is complete: {RESULTS.report}"
+
+
+onsuccess:
+    if RESULTS.summary.exists() and RESULTS.summary.stat().st_mtime >= STARTED:  # it was written by this run
+        print(RESULTS.summary.read_text(encoding="utf-8"))
 
 
 rule clean_work:

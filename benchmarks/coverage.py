@@ -8,7 +8,8 @@ is said to be of 95% should hold the truth in 95% of the samples. Populations of
 the fifty test patients of `docs/results/many_patients/patients.csv`, as if they were all there are; normal ones; and
 beta-distributed ones, which are as skewed as Dice is. Populations of images in clusters: shares and means that vary
 from patient to patient, with 4 to 39 images each. Patients and trainings: normal scores, and trainings that differ by a
-third of what patients do. In brackets, and as `bca`, the bootstrap over patients that is often used.
+third of what patients do. Differences of two of seven arms: trainings differ alike in all arms, or three times as much
+in one of the two. In brackets, and as `bca`, the bootstrap over patients that is often used.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from stedm.evaluation.intervals import (
     deviation_difference_interval,
     deviation_interval,
     mean_interval,
+    pooled_spread,
     share_interval,
 )
 
@@ -97,6 +99,16 @@ def cases(rng: np.random.Generator, resamples: int) -> Iterator[tuple[str, str, 
                 training_sampler(trainings, crossed), 0.5, lambda scores: mean_interval(scores, resamples, 0),
                 lambda scores: over_patients(np.nanmean(scores, axis=1)),
             )  # fmt: skip
+    for trainings in (2, 3, 5):
+        for crossed in (True, False):
+            for wild in (False, True):
+                kind = "the same patients" if crossed else "patients of their own"
+                yield (
+                    "difference over trainings", f"{trainings}, {kind}{', one arm varies more' if wild else ''}",
+                    arms_sampler(trainings, crossed, wild), 0,
+                    lambda *arms: mean_interval(arms[1] - arms[0], resamples, 0, pooled=pooled_spread(arms)),
+                    lambda *arms: over_patients(np.nanmean(arms[1] - arms[0], axis=1)),
+                )  # fmt: skip
     ratio = bca(resamples, lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis))
     for share in (0.5, 0.9, 0.97):
         yield "clustered share", f"share {share}", clusters(share, binary=True), share, share_interval, ratio
@@ -132,10 +144,32 @@ def training_sampler(trainings: int, crossed: bool) -> Sampler:
     def sample(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, ...]:
         own, trained = rng.normal(0, 0.1, (patients, 1)), rng.normal(0, 0.03, trainings)
         scores = 0.5 + own + trained + rng.normal(0, 0.05, (patients, trainings))
-        tested = np.arange(patients)[:, None] % trainings == np.arange(trainings)
-        return (scores if crossed else np.where(tested, scores, np.nan),)
+        return (scores if crossed else of_their_own(scores),)
 
     return sample
+
+
+def arms_sampler(trainings: int, crossed: bool, wild: bool) -> Sampler:
+    """Scores of seven arms with equal means, patients × trainings each. Arms differ from patient to patient by a third
+    of what patients do, and from training to training by half of that, or `wild` the second one three times as much."""
+
+    def sample(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, ...]:
+        own, trained = rng.normal(0, 0.1, (patients, 1)), rng.normal(0, 0.02, trainings)
+        arms = []
+        for arm in range(7):
+            on_patients, on_trainings = rng.normal(0, 0.03, (patients, 1)), rng.normal(0, 0.015, trainings)
+            on_trainings *= 3 if wild and arm == 1 else 1
+            scores = own + trained + on_patients + on_trainings + rng.normal(0, 0.02, (patients, trainings))
+            arms.append(scores if crossed else of_their_own(scores))
+        return tuple(arms)
+
+    return sample
+
+
+def of_their_own(scores: np.ndarray) -> np.ndarray:
+    """The same scores, each training tested on its own share of the patients."""
+    tested = np.arange(scores.shape[0])[:, None] % scores.shape[1] == np.arange(scores.shape[1])
+    return np.where(tested, scores, np.nan)
 
 
 def clusters(mean: float, binary: bool) -> Sampler:

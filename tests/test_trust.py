@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from stedm.figures.tables import write_page
 
 import stedm
 from stedm.config import Slides
 from stedm.errors import UserError
-from stedm.figures.tables import write_page
 from stedm.sheet import read_sheet
 
 SOURCES = sorted(Path(stedm.__file__).parent.rglob("*.py"))

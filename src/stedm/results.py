@@ -28,6 +28,8 @@ class Results:
         self.check = self.root / "check.csv"
         self.patches = self.root / "patches"
         self.overviews = self.root / "overviews"
+        self.report = self.root / "report.html"
+        self.summary = self.root / "summary.md"
         self.work = self.root / "work"
 
     def patch_file(self, slide: str) -> Path:
@@ -186,9 +188,21 @@ class Results:
     def first_network(self, arm: str, split: str) -> Path:
         return self.applied_network(arm, split, str(self.study.segmentation.seeds[0]))
 
+    def figures(self) -> list[Path]:
+        """All figures, in the order in which the report shows them."""
+        names = ("scores", "differences", "maps", "contact_sheet", "histories")
+        return [*(self.figure(name) for name in names), *self.source_figures()]
+
+    def all_splits(self) -> list[Path]:
+        return [self.split(split) for split in self.study.splits.all]
+
+    def quality_summary(self) -> list[Path]:
+        """The table of synthetic images' quality; none where the study has no source."""
+        return [self.table("image_quality")] if self.study.all_sources else []
+
     def source_figures(self) -> list[Path]:
-        """Tables and figures of synthetic images; none where the study has no source. Pseudo-labelled patches are not
-        compared with the closest real ones, which they are, and grids are of layouts and styles."""
+        """Figures of synthetic images; none where the study has no source. Pseudo-labelled patches are not compared
+        with the closest real ones, which they are, and grids are of layouts and styles."""
         sources = self.study.all_sources
         compared = self.study.evaluation.features != "segmenter" or self.study.evaluation.evaluator_arm is not None
         made = [name for name in sources if name not in self.study.pseudo_labels]
@@ -197,7 +211,6 @@ class Results:
             *(self.figure(f"examples-{name}") for name in sources),
             *(self.figure(f"grid-{name}") for name in styled),
             *(self.figure(f"closest-{name}") for name in made if compared),
-            *([self.figure("image_quality", "html")] if sources else []),
         ]
 
 

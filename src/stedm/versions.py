@@ -14,6 +14,7 @@ VERSIONS = {
     "segmentation": 6,
     "evaluation": 4,
     "image_quality": 5,
-    "statistics": 4,
-    "figures": 4,
+    "statistics": 5,
+    "figures": 5,
+    "report": 1,
 }

@@ -9,7 +9,9 @@ from stedm.evaluation.intervals import (
     deviation_difference_interval,
     deviation_interval,
     mean_interval,
+    pooled_spread,
     share_interval,
+    spread,
 )
 
 PATIENTS = 10
@@ -104,6 +106,44 @@ def test_intervals_of_means_hold_for_other_trainings_too(crossed):
     covered, without = (np.mean([low <= 0.8 <= high for _, low, high in some]) for some in (found, over_patients))
     assert 0.92 <= covered <= 0.985
     assert without < 0.91
+
+
+def test_two_trainings_of_seven_arms_tell_how_far_a_difference_varies():
+    """Pooled over arms, the interval covers; alone, one degree of freedom covers with three times the width."""
+    rng = np.random.default_rng(0)
+    pooled, alone = [], []
+    for seed in range(SAMPLES):
+        trained = rng.normal(0, 0.02, (7, 1, 2)) + rng.normal(0, 0.02, 2)
+        scores = rng.normal(0, 0.1, (40, 1)) + trained + rng.normal(0, 0.04, (7, 40, 2))
+        difference = scores[1] - scores[0]
+        pooled.append(mean_interval(difference, 100, seed, pooled=pooled_spread(list(scores))))
+        alone.append(mean_interval(difference, 100, seed))
+    assert 0.92 <= np.mean([low <= 0 <= high for _, low, high in pooled]) <= 0.985
+    widths = [np.mean([high - low for _, low, high in some]) for some in (pooled, alone)]
+    assert widths[0] < widths[1] / 2
+
+
+def test_the_pooled_spread_is_that_of_an_analysis_of_variance():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4, 30, 3))
+    means = scores.mean(1)
+    interaction = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
+    found = pooled_spread(list(scores))
+    assert found.freedom == 6
+    assert found.variance == pytest.approx(2 * (interaction**2).sum() / 6)
+    assert found.observed == pytest.approx(found.variance)
+    assert pooled_spread([scores[0]]) is None
+    assert pooled_spread([some[:, :1] for some in scores]) is None
+
+
+def test_what_patients_of_their_own_add_is_not_taken_for_the_trainings():
+    rng = np.random.default_rng(0)
+    own = np.arange(30)[:, None] % 3 == np.arange(3)
+    trained = np.array([0, 0, 1.5])
+    found = [spread(np.where(own, rng.normal(size=(30, 1)) + trained, np.nan)) for _ in range(2000)]
+    variance, observed, _ = np.mean(found, axis=0)
+    assert variance == pytest.approx(0.75, abs=0.03)
+    assert observed == pytest.approx(0.75 + 1 / 10, abs=0.03)
 
 
 def test_trainings_that_agree_leave_the_interval_as_it_is():

@@ -7,8 +7,8 @@ from scipy import stats
 
 from stedm.config import Arm, ComparisonOptions
 from stedm.errors import UserError
-from stedm.evaluation.intervals import mean_interval
-from stedm.evaluation.statistics import compare_arms, holm, wilcoxon
+from stedm.evaluation.intervals import mean_interval, pooled_spread
+from stedm.evaluation.statistics import compare_arms, holm, upper_bound, wilcoxon
 from stedm.tables import CONFUSION
 
 ARMS = {"real": Arm(label="Real only"), "styled": Arm(label="Real + styled"), "upper": Arm(label="All")}
@@ -42,10 +42,9 @@ def dice_of(hits):
     return 2 * hits / (100 + hits)
 
 
-def compare(tmp_path, confusions, classes=("tumour",)):
-    options = ComparisonOptions(
-        arms=ARMS, evaluation={"reference_arm": "real", "bootstrap": 1000}, scored_classes=list(classes), seed=0
-    )
+def compare(tmp_path, confusions, classes=("tumour",), arms=ARMS, claim=None):
+    evaluation = {"bootstrap": 1000, "reference_arm": "real", "claim": claim}
+    options = ComparisonOptions(arms=arms, evaluation=evaluation, scored_classes=list(classes), seed=0)
     compare_arms(options, confusions, out=tmp_path / "tables")
     return {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").glob("*.csv")}
 
@@ -99,6 +98,63 @@ def test_differences_to_the_reference_are_paired_by_patient(tables):
     scores = {arm: np.array([dice_of(hit) for hit in hits]) for arm, hits in HITS.items()}
     expected = scores["styled"].std(ddof=1) - scores["real"].std(ddof=1)
     assert found.loc[("styled", "real"), "sd_difference"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_headroom_comes_first_then_the_claim_and_neither_is_corrected_for_the_others(tmp_path):
+    arms = ARMS | {"upper": Arm(label="All", annotations="all"), "weak": Arm(label="Weak")}
+    confusions = [
+        write_confusion(tmp_path, arm, "n2-r0", 0, [(f"S{n}", f"P{n}", "test", hit) for n, hit in enumerate(hits)])
+        for arm, hits in (HITS | {"weak": [hit - 10 for hit in HITS["real"]]}).items()
+    ]
+    found = compare(tmp_path, confusions, arms=arms, claim=["styled", "real"])["comparisons"]
+    assert found[["arm", "against", "family"]].to_numpy().tolist() == [
+        ["upper", "real", "headroom"],
+        ["styled", "real", "claim"],
+        ["weak", "real", "reference"],
+        ["upper", "styled", "others"],
+        ["weak", "styled", "others"],
+        ["weak", "upper", "others"],
+    ]
+    assert (found["p_holm"] == found["p_value"])[:3].all()
+    assert (found["p_holm"] > found["p_value"])[3:].all()
+    means = {arm: np.mean([dice_of(hit) for hit in HITS[arm]]) for arm in HITS}
+    assert found.loc[0, "difference"] == pytest.approx(means["upper"] - means["real"], rel=1e-4)
+
+
+def test_the_upper_bound_is_the_arm_with_all_annotations_that_is_most_like_the_reference():
+    arms = {
+        "strong": Arm(label="strong", augmentation="strong"),
+        "all": Arm(label="all", annotations="all"),
+        "all_normalised": Arm(label="a", annotations="all", augmentation="strong", application="normalise"),
+        "all_strong": Arm(label="b", annotations="all", augmentation="strong"),
+    }
+    assert upper_bound(arms, "strong") == "all_strong"
+    assert upper_bound(arms, "missing") is None
+    assert upper_bound({"strong": arms["strong"]}, "strong") is None
+
+
+def test_how_differences_vary_between_trainings_is_pooled_over_all_arms(tmp_path):
+    """Both networks of `styled` are better than those of `real` by the same, but those of `upper` disagree."""
+    confusions = [
+        write_confusion(tmp_path, arm, "n2-r0", seed, [(f"S{n}", f"P{n}", "test", hit) for n, hit in enumerate(hits)])
+        for arm, seed, hits in (
+            *((arm, 0, HITS[arm]) for arm in HITS),
+            ("real", 1, HITS["real"]),
+            ("styled", 1, HITS["styled"]),
+            ("upper", 1, [hit - 30 for hit in HITS["upper"]]),
+        )
+    ]
+    found = compare(tmp_path, confusions)["comparisons"].set_index(["arm", "against"]).loc[("styled", "real")]
+    scores = {arm: np.array([[dice_of(hit)] * 2 for hit in HITS[arm]]) for arm in HITS}
+    scores["upper"][:, 1] = [dice_of(hit - 30) for hit in HITS["upper"]]
+    alone = mean_interval(scores["styled"] - scores["real"], 1000, 0)
+    assert found["difference_low"] < alone.low - 0.05 and found["difference_high"] > alone.high + 0.05
+    between = np.array([scores[arm].mean(0) for arm in HITS])
+    interaction = between - between.mean(0) - between.mean(1, keepdims=True) + between.mean()
+    expected = pooled_spread(list(scores.values()))
+    assert expected.variance == pytest.approx((interaction**2).sum())  # twice the sum of squares over two
+    wider = mean_interval(scores["styled"] - scores["real"], 1000, 0, limits=(-1, 1), pooled=expected)
+    assert found[["difference_low", "difference_high"]].tolist() == pytest.approx([*wider[1:]], rel=1e-4)
 
 
 def test_a_patients_slides_are_summed_and_seeds_and_repeats_averaged(tmp_path):

@@ -55,12 +55,12 @@ def tables(tmp_path):
     def make(numbers=(2, 4, 8), patients=10):
         rng = np.random.default_rng(0)
         scores, summaries = [], []
-        options = Evaluation(reference_arm="real", bootstrap=200)
+        options = Evaluation(bootstrap=200, reference_arm="real")
         for number in numbers:
             values = rng.uniform(0.3, 0.99, (patients, len(ARMS))).round(4)
             wide = pd.DataFrame(values, index=[f"P{n}" for n in range(patients)], columns=list(ARMS))
             runs = pd.concat({0: wide}, axis=1).swaplevel(axis=1)  # patients × (arm, training)
-            compared = compare_pairs(runs, options, 0)
+            compared = compare_pairs(runs, ARMS, options, 0)
             summary = summarise(runs, compared, ARMS, options, 0)
             summaries.append(summary.assign(annotated_patients=number, **NONE_ABSENT))
             long = wide.rename_axis("patient").reset_index().melt("patient", var_name="arm", value_name="score")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filled import write_filled
+from stedm.figures.tables import readable
 
 from stedm.config import HistoriesOptions
 from stedm.figures.differences import plot_differences
@@ -11,7 +12,6 @@ from stedm.figures.history import plot_histories
 from stedm.figures.panels import read_panels
 from stedm.figures.scores import plot_scores
 from stedm.figures.style import REFERENCE, arm_colours, wrapped
-from stedm.figures.tables import readable
 from stedm.tables import HISTORY
 
 

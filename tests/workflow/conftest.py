@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --out | --overview)
             case "$2" in
+                *report.html) touch "$2" "${2%report.html}summary.md" ;;
                 *.png) touch "$2" "${2%.png}.pdf" ;;
                 *.*) touch "$2" ;;
                 *) mkdir -p "$2" ;;

@@ -16,11 +16,11 @@ from stedm.config.standard import STANDARD
 ROOT = Path(__file__).parents[2]
 TABLES_AND_FIGURES = {
     "compare_arms",
-    "plot_arms_table",
     "plot_scores",
     "plot_differences",
     "plot_maps",
     "plot_histories",
+    "write_report",
 }
 SEGMENTATION = {
     "train_segmentation",
@@ -28,7 +28,6 @@ SEGMENTATION = {
     *TABLES_AND_FIGURES,
     "evaluate_images",
     "summarise_quality",
-    "plot_quality_table",
     "plot_closest",
 }
 AFTER_PATCHES = {
@@ -112,7 +111,7 @@ def test_new_statistics_predict_nothing_again(finished):
     finished.change("evaluation.bootstrap", 99)
     jobs = finished.jobs()
     assert jobs["compare_arms"] == jobs["summarise_quality"] == 1
-    assert set(jobs) <= {*TABLES_AND_FIGURES, "summarise_quality", "plot_quality_table"}
+    assert set(jobs) <= {*TABLES_AND_FIGURES, "summarise_quality"}
 
 
 def test_another_seed_trains_only_its_own_networks(finished):
@@ -267,7 +266,7 @@ def test_new_patches_are_trained_on(finished):
 def test_real_names_rerun_the_figures_that_have_names(finished):
     finished.change("names", "real")
     named = ("contact_sheet", "maps", "examples", "grid", "closest")
-    assert set(finished.jobs()) - {"figures", "patches"} == {f"plot_{name}" for name in named}
+    assert set(finished.jobs()) - {"figures", "patches"} == {"write_report", *(f"plot_{name}" for name in named)}
 
 
 def test_only_splits_and_the_contact_sheet_list_all_patch_files(finished):

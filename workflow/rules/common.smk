@@ -101,15 +101,9 @@ def growing(number):
     return lambda wildcards, attempt: number * attempt
 
 
-def reported(path, category, what):
-    """A file in the report, with its caption; one with `{source}` in its name is made for each source of images."""
-    labels = {"what": what} | ({"source": "{source}"} if "{source}" in path.name else {})
-    return report(path, category=category, labels=labels, caption=f"../report/{path.stem.split('-')[0]}.rst")
-
-
-def figure(name, category, what):
+def figure(name):
     """The two files of a figure."""
-    return {"figure": reported(RESULTS.figure(name), category, what), "pdf": RESULTS.figure(name, "pdf")}
+    return {"figure": RESULTS.figure(name), "pdf": RESULTS.figure(name, "pdf")}
 
 
 def command(text, kind=None):

@@ -13,8 +13,6 @@ localrules:  # which rules do not inherit
     plot_examples,
     plot_closest,
     plot_grid,
-    plot_arms_table,
-    plot_quality_table,
 
 
 rule make_pseudonyms:
@@ -40,7 +38,7 @@ rule plot_scores:
         patients=RESULTS.table("patients"),
         arms=RESULTS.table("arms"),
     output:
-        **figure("scores", "Segmentation", "each patient's score by arm"),
+        **figure("scores"),
     log:
         LOGS / "figures/scores.log",
     localrule: True
@@ -57,7 +55,7 @@ rule plot_scores:
 
 use rule plot_scores as plot_differences with:
     output:
-        **figure("differences", "Segmentation", "differences from the reference arm"),
+        **figure("differences"),
     log:
         LOGS / "figures/differences.log",
     params:
@@ -72,7 +70,7 @@ use rule plot_scores as plot_maps with:
         maps=RESULTS.all_scores(),
         pseudonyms=PSEUDONYMS,
     output:
-        **figure("maps", "Segmentation", "test slides and the maps that networks predict"),
+        **figure("maps"),
     log:
         LOGS / "figures/maps.log",
     params:
@@ -88,7 +86,7 @@ use rule plot_scores as plot_histories with:
         generators=RESULTS.all_generators(),
         networks=RESULTS.all_networks(),
     output:
-        **figure("histories", "Training", "loss of each training"),
+        **figure("histories"),
     log:
         LOGS / "figures/histories.log",
     params:
@@ -105,7 +103,7 @@ use rule plot_scores as plot_contact_sheet with:
         overviews=lambda wildcards: [RESULTS.overview(slide) for slide in SLIDES],
         pseudonyms=PSEUDONYMS,
     output:
-        **figure("contact_sheet", "Slides", "slides, tissue, patches and annotation"),
+        **figure("contact_sheet"),
     log:
         LOGS / "figures/contact_sheet.log",
     params:
@@ -121,7 +119,7 @@ use rule plot_scores as plot_examples with:
         shards=lambda wildcards: RESULTS.shards(wildcards.source, SPLIT),
         pseudonyms=PSEUDONYMS,
     output:
-        **figure("examples-{source}", "Synthetic images", "synthetic images and what they were made from"),
+        **figure("examples-{source}"),
     log:
         LOGS / "figures/examples-{source}.log",
     params:
@@ -138,11 +136,7 @@ use rule plot_scores as plot_closest with:
         shards=lambda wildcards: RESULTS.shards(wildcards.source, SPLIT),
         pseudonyms=PSEUDONYMS,
     output:
-        **figure(
-            "closest-{source}",
-            "Synthetic images",
-            "synthetic images and the training patches closest to them",
-        ),
+        **figure("closest-{source}"),
     log:
         LOGS / "figures/closest-{source}.log",
     params:
@@ -158,7 +152,7 @@ use rule plot_scores as plot_grid with:
         images=RESULTS.grid_images("{source}", SPLIT),
         pseudonyms=PSEUDONYMS,
     output:
-        **figure("grid-{source}", "Synthetic images", "grid of layouts and styles"),
+        **figure("grid-{source}"),
     log:
         LOGS / "figures/grid-{source}.log",
     params:
@@ -169,36 +163,11 @@ use rule plot_scores as plot_grid with:
         ),
 
 
-use rule plot_scores as plot_arms_table with:
-    input:
-        table=RESULTS.table("arms"),
-    output:
-        figure=reported(RESULTS.figure("arms", "html"), "Segmentation", "table of arms"),
-    log:
-        LOGS / "figures/arms.log",
-    params:
-        command=command("table --table {input.table}"),
-
-
-use rule plot_arms_table as plot_quality_table with:
-    input:
-        table=RESULTS.table("image_quality"),
-    output:
-        figure=reported(RESULTS.figure("image_quality", "html"), "Synthetic images", "table of image quality"),
-    log:
-        LOGS / "figures/image_quality.log",
-
-
 rule figures:
     input:
-        rules.plot_contact_sheet.output,
         rules.compare_arms.output,
-        rules.plot_arms_table.output,
-        rules.plot_scores.output,
-        rules.plot_differences.output,
-        rules.plot_maps.output,
-        rules.plot_histories.output,
-        RESULTS.source_figures(),
+        RESULTS.quality_summary(),
+        RESULTS.figures(),
     localrule: True
     message:
         "Tables and figures are in {RESULTS.root}"

@@ -8,12 +8,7 @@ rule compare_arms:
         scores=RESULTS.table("scores"),
         patients=RESULTS.table("patients"),
         comparisons=RESULTS.table("comparisons"),
-        arms=report(
-            RESULTS.table("arms"),
-            category="Segmentation",
-            labels={"what": "table of arms, as a file"},
-            caption="../report/arms.rst",
-        ),
+        arms=RESULTS.table("arms"),
     log:
         LOGS / "compare_arms.log",
     localrule: True
@@ -34,12 +29,7 @@ rule summarise_quality:
     input:
         quality=RESULTS.all_image_quality(),
     output:
-        table=report(
-            RESULTS.table("image_quality"),
-            category="Synthetic images",
-            labels={"what": "table of image quality, as a file"},
-            caption="../report/image_quality.rst",
-        ),
+        table=RESULTS.table("image_quality"),
     log:
         LOGS / "summarise_quality.log",
     localrule: True

@@ -34,6 +34,7 @@ GROUPS: dict[str, str | None] = {
     "evaluation": "scores of networks and quality of generated images",
     "statistics": "tables that compare arms and sources of images",
     "figures": "figures from the tables",
+    "report": None,
 }
 """First words of commands, in the order of a study, and the help of those that have several."""
 NAMES = {

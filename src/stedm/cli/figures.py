@@ -63,18 +63,6 @@ def write_pseudonyms(args: argparse.Namespace) -> None:
     write_pseudonyms(list(slides_by_name(args.sheet).values()), out=args.out)
 
 
-@command(
-    "figures table",
-    argument("--table", "CSV", "arms.csv or image_quality.csv"),
-    out("HTML", "the table as a page, with 95%% intervals"),
-)
-def write_table(args: argparse.Namespace) -> None:
-    """A table for people, as a page of the report."""
-    from stedm.figures.tables import readable, write_page
-
-    write_page(readable(args.table), args.table.stem, args.out)
-
-
 @command("figures scores", PATIENTS, ARMS, figure("scores"))
 def plot_scores(args: argparse.Namespace) -> None:
     """Each patient's score by arm."""

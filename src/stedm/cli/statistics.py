@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from stedm.cli.command import argument, command, files, out, stage
+from stedm.cli.command import files, out, stage
 
 if TYPE_CHECKING:
     from stedm.config import ComparisonOptions, QualitySummaryOptions
@@ -42,11 +42,3 @@ def summarise_quality(options: "QualitySummaryOptions", args: argparse.Namespace
     from stedm.evaluation.quality import summarise_quality
 
     summarise_quality(options, args.quality, out=args.out)
-
-
-@command("statistics show", argument("table", "CSV", "arms.csv or image_quality.csv"))
-def show_table(args: argparse.Namespace) -> None:
-    """Print a table for people, with intervals of 95%."""
-    from stedm.figures.tables import readable
-
-    print(readable(args.table).to_string(index=False))

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -11,6 +11,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
+Value = TypeVar("Value", int, str)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 """Part of file names, several of which must fit into 255 bytes."""
 
@@ -25,10 +26,10 @@ def ascending(values: tuple[float, float]) -> tuple[float, float]:
     return values
 
 
-def once(values: list[int]) -> list[int]:
+def once(values: list[Value]) -> list[Value]:
     """The values, none of which appears twice."""
     if repeated := sorted({value for value in values if values.count(value) > 1}):
-        raise ValueError(f"{', '.join(map(str, repeated))} appears twice; give each number once")
+        raise ValueError(f"{', '.join(map(str, repeated))} appears twice; give each once")
     return values
 
 

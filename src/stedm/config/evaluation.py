@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from stedm.config.base import Count, Name, Section
+from stedm.config.base import Count, Name, Section, once
 
 
 class Windows(Section):
@@ -40,6 +40,9 @@ class Comparison(Section):
 
     reference_arm: Name = "strong"
     """Arm that the others are compared to: the best that needs no unannotated patients."""
+    claim: Annotated[list[Name], Field(min_length=2, max_length=2), AfterValidator(once)] | None = None
+    """What the study is to show, named before it runs: an arm, and the one that it is compared to. All other
+    comparisons are exploratory (default: all are)."""
     bootstrap: Count = 10_000
 
 

@@ -291,6 +291,15 @@ class MapsOptions(PatchesOptions):
     evaluation: ScoredClasses
 
 
+class ReportOptions(StageOptions):
+    """What a study asked, for its report."""
+
+    study: Name
+    arms: dict[Name, Arm]
+    evaluation: Comparison
+    scored_classes: list[Name]
+
+
 class HistoriesOptions(StageOptions):
     """Names of networks as figures show them."""
 

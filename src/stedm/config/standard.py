@@ -40,6 +40,6 @@ STANDARD: dict[str, Any] = {
             "augmentation": "strong",
         },
     },
-    "evaluation": {"evaluator_arm": "all_strong"},
+    "evaluation": {"claim": ["styled_strong", "strong"], "evaluator_arm": "all_strong"},
 }
 """Merged under the file, section by section."""

@@ -70,7 +70,7 @@ class Study(Section):
                 f"evaluation.evaluator_arm: the arm {self.evaluation.evaluator_arm!r} has sources and would evaluate"
                 " images like those that it learned from; name an arm of real images only"
             )
-        problems += self.filter_problems()
+        problems += self.claim_problems() + self.filter_problems()
         names = [item.name for item in self.classes]
         problems += [f"classes: the name {name!r} appears twice" for name in set(names) if names.count(name) > 1]
         scored = self.evaluation.classes or []
@@ -154,6 +154,23 @@ class Study(Section):
         except graphlib.CycleError as error:
             return [f"sources: each needs the one before it: {' → '.join(error.args[1])}; label with another arm"]
         return []
+
+    def claim_problems(self) -> list[str]:
+        """A claim is about what arms make of the same annotations."""
+        claim = self.evaluation.claim or []
+        problems = [
+            f"evaluation.claim: there is no arm {name!r}; {choices(name, self.arms)}"
+            for name in claim
+            if name not in self.arms
+        ]
+        if claim[:1] == [self.evaluation.reference_arm]:
+            problems.append(f"evaluation.claim: the reference arm comes second: [{claim[1]}, {claim[0]}]")
+        return problems + [
+            f"evaluation.claim: the arm {name!r} learns from annotations that the other arms do not have; name arms"
+            " with annotations: annotated"
+            for name in claim
+            if name in self.arms and self.arms[name].annotations == "all"
+        ]
 
     def filter_problems(self) -> list[str]:
         """A filter must know no more than the arms that its images are for, and another network must evaluate them."""

@@ -7,6 +7,8 @@ for ten patients. No method knows of a rare patient that is not in the sample.
 An interval is NaN where nothing can be told: fewer than two patients (five for deviations), or all of them alike.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -32,15 +34,69 @@ class Interval(NamedTuple):
         )
 
 
+class Spread(NamedTuple):
+    """How a mean over patients varies between trainings.
+
+    Attributes:
+        variance: due to the trainings, squared standard deviation of one training's mean.
+        observed: mean square that it was estimated from: where each training is tested on patients of its own, their
+            choice adds to it.
+        freedom: degrees of freedom of the mean square.
+    """
+
+    variance: float
+    observed: float
+    freedom: float
+
+
+def spread(scores: np.ndarray) -> Spread:
+    """How the means of trainings vary.
+
+    Args:
+        scores: (n patients, trainings), at least two; NaN where a training is not tested on a patient.
+    """
+    tested = ~np.isnan(scores)
+    counts, means = tested.sum(0), np.nanmean(scores, axis=0)
+    shared = (tested / counts).T @ (tested / counts)  # what two trainings' means have in common, by their patients
+    within = np.nansum((scores - means) ** 2) / max(1, (counts - 1).sum())
+    others = shared[~np.eye(len(counts), dtype=bool)]
+    observed = means.var(ddof=1)
+    return Spread(observed - within * (np.diag(shared).mean() - others.mean()), observed, len(counts) - 1)
+
+
+def pooled_spread(arms: Sequence[np.ndarray]) -> Spread | None:
+    """How differences of two arms vary between trainings: the mean over all pairs of arms.
+
+    Without patients of their own it is twice the mean square of arms × trainings in an analysis of variance.
+
+    Args:
+        arms: scores of each, as `spread` takes them.
+
+    Returns:
+        None where one arm or one training says nothing of it.
+    """
+    trainings = arms[0].shape[1]
+    if len(arms) < 2 or trainings < 2:
+        return None
+    pairs = [spread(one - other) for one, other in combinations(arms, 2)]
+    variance, observed, _ = np.mean(pairs, axis=0).tolist()
+    return Spread(variance, observed, (len(arms) - 1) * (trainings - 1))
+
+
 def mean_interval(
-    scores: np.ndarray, resamples: int, seed: int, limits: tuple[float, float] = (-np.inf, np.inf)
+    scores: np.ndarray,
+    resamples: int,
+    seed: int,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    pooled: Spread | None = None,
 ) -> Interval:
     """Mean over patients of each one's mean over trainings, had other patients been tested and other networks trained.
 
     The interval over patients (see `clustered_mean_interval`) is widened by the variance between trainings: patients
-    and trainings are random factors, as cases and readers are where several radiologists read the same images; degrees
-    of freedom are Satterthwaite's (Hillis 2007, Stat. Med. 26:596). A hierarchical bootstrap of two or three trainings
-    would be too narrow.
+    and trainings are random factors, as cases and readers are where several radiologists read the same images (Hillis
+    2007, Stat. Med. 26:596), degrees of freedom are Satterthwaite's. Two or three trainings say little of their own
+    variance: a hierarchical bootstrap of them would be too narrow, and one degree of freedom makes intervals useless.
+    So, as there, the variance may be pooled; where the scores' own is larger, it counts.
 
     Args:
         scores: (n patients, trainings); NaN where a training is not tested on a patient. One training alone tells
@@ -48,20 +104,19 @@ def mean_interval(
         resamples: number of bootstrap resamples.
         seed: of the resampling.
         limits: smallest and largest mean that can be.
+        pooled: spread between trainings of means like this one (default: of this one alone).
     """
     patients, trainings = scores.shape
     own = np.nanmean(scores, axis=1)
     interval = clustered_mean_interval(own, np.ones(patients), resamples, seed)
     if trainings > 1 and not np.isnan(interval.low):
+        found = spread(scores)
+        variance, observed = np.maximum(found, pooled or found)[:2] / trainings
         over_patients = own.var(ddof=1) / patients
-        over_trainings = np.nanmean(scores, axis=0).var(ddof=1) / trainings
-        if np.isnan(scores).any():  # each training has patients of its own, and its mean varies with them too
-            error, freedom = max((over_patients, patients - 1), (over_trainings, trainings - 1))
-        else:
-            error = over_patients + over_trainings
-            freedom = error**2 / (over_patients**2 / (patients - 1) + over_trainings**2 / (trainings - 1))
+        error = over_patients + max(0, variance)
+        freedom = error**2 / (over_patients**2 / (patients - 1) + observed**2 / (pooled or found).freedom)
         factor = np.sqrt(error / over_patients) * stats.t.ppf(TAILS[1], freedom) / stats.t.ppf(TAILS[1], patients - 1)
-        interval = interval.widened(float(factor))
+        interval = interval.widened(max(1.0, float(factor)))
     return Interval(interval.value, *np.clip(interval[1:], *limits).tolist())
 
 

@@ -8,13 +8,16 @@ itself, as a share of these patients' annotated pixels.
 
 Patients are the sample: means, deviations, intervals (`stedm.evaluation.intervals`) and tests are across them.
 Intervals of means hold for other trainings too, where there are several: repeats, each with annotated patients and
-generators of its own, or else seeds. Deviations and tests take the trained networks as they are. p-values are of
-Wilcoxon's signed-rank test on paired differences, which with n patients cannot be smaller than 2^(1-n): 0.0625 for 5,
-0.0078 for 8.
+generators of its own, or else seeds. How differences vary between trainings is pooled over all pairs of arms.
+Deviations and tests take the trained networks as they are. p-values are of Wilcoxon's signed-rank test on paired
+differences, which with n patients cannot be smaller than 2^(1-n): 0.0625 for 5, 0.0078 for 8.
+
+Two comparisons are named before a study runs and need no correction for their number: the headroom, which is what all
+annotations would add to the reference arm, and the claim. All others are exploratory.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -24,7 +27,13 @@ from scipy import stats
 
 from stedm.config import Arm, Comparison, ComparisonOptions
 from stedm.errors import UserError
-from stedm.evaluation.intervals import Interval, deviation_difference_interval, deviation_interval, mean_interval
+from stedm.evaluation.intervals import (
+    Interval,
+    deviation_difference_interval,
+    deviation_interval,
+    mean_interval,
+    pooled_spread,
+)
 from stedm.evaluation.metrics import dice, false_positive_rate, iou
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.tables import ARMS, COMPARISONS, CONFUSION, NETWORK_RUN, PATIENTS, SCORES
@@ -37,8 +46,8 @@ def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Pat
     """Write `scores.csv`, `patients.csv`, `arms.csv` and `comparisons.csv`, with provenance.json.
 
     Args:
-        options: reference arm, number of bootstrap resamples, the seed; arms, in the order of the tables; classes whose
-            mean Dice is a patient's score.
+        options: reference arm, claim, number of bootstrap resamples, the seed; arms, in the order of the tables;
+            classes whose mean Dice is a patient's score.
         scores: folders of `score_slides`.
         out: folder of the tables.
 
@@ -57,7 +66,7 @@ def compare_arms(options: ComparisonOptions, scores: Sequence[Path], *, out: Pat
     for annotated, some in runs.groupby("annotated_patients"):
         training = "repeat" if len(set(some["repeat"])) > 1 else "seed"
         wide = some.pivot_table(index="patient", columns=["arm", training], values="score")[order]
-        compared = compare_pairs(wide, comparison, seed)
+        compared = compare_pairs(wide, arms, comparison, seed)
         comparisons.append(compared.assign(annotated_patients=annotated))
         summaries.append(summarise(wide, compared, arms, comparison, seed).assign(annotated_patients=annotated))
     summary = pd.concat(summaries).merge(absent_classes(tested), on=["annotated_patients", "arm"], how="left")
@@ -187,31 +196,29 @@ def columns_of(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.DataFrame:
-    """Paired comparisons: every arm against the reference, and all other pairs (the later arm against the earlier).
+def compare_pairs(wide: pd.DataFrame, arms: Mapping[str, Arm], options: Comparison, seed: int) -> pd.DataFrame:
+    """Paired comparisons of all arms.
 
     Args:
         wide: scores, patients × (arm, training).
-        options: reference arm and number of bootstrap resamples.
+        arms: what each is.
+        options: reference arm, claim and number of bootstrap resamples.
         seed: of the bootstrap.
 
     Returns:
-        arm, against, family (reference|others; p-values are Holm-corrected within one), patients, difference of means
+        arm, against, family (see `pairs_of`; p-values are Holm-corrected within one), patients, difference of means
         with its interval, sd_difference (of the deviations between patients) with its interval, p_value, p_holm.
     """
-    reference = options.reference_arm
-    present = wide.columns.unique(0)
-    others = [arm for arm in present if arm != reference]
-    pairs = [(arm, reference) for arm in others] if reference in present else []
-    pairs += [(later, earlier) for earlier, later in combinations(others, 2)]
+    scores: dict[str, np.ndarray] = {str(name): wide[name].to_numpy() for name in wide.columns.unique(0)}
+    pooled = pooled_spread(list(scores.values()))
     rows = []
-    for arm, against in pairs:
-        differences = wide[arm].to_numpy() - wide[against].to_numpy()
-        a, b = (np.nanmean(wide[name].to_numpy(), axis=1) for name in (arm, against))
+    for arm, against, family in pairs_of(scores, arms, options):
+        differences = scores[arm] - scores[against]
+        a, b = (np.nanmean(scores[name], axis=1) for name in (arm, against))
+        mean = mean_interval(differences, options.bootstrap, seed, limits=(-1, 1), pooled=pooled)
         rows.append(
-            {"arm": arm, "against": against, "family": "reference" if against == reference else "others"}
-            | {"patients": len(a)}
-            | columns_of("difference", mean_interval(differences, options.bootstrap, seed, limits=(-1, 1)))
+            {"arm": arm, "against": against, "family": family, "patients": len(a)}
+            | columns_of("difference", mean)
             | columns_of("sd_difference", deviation_difference_interval(a, b))
             | {"p_value": wilcoxon(a - b)}
         )
@@ -219,6 +226,40 @@ def compare_pairs(wide: pd.DataFrame, options: Comparison, seed: int) -> pd.Data
                "sd_difference", "sd_difference_low", "sd_difference_high", "p_value"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_holm=table.groupby("family")["p_value"].transform(lambda values: holm(values.to_numpy())))
+
+
+def pairs_of(present: Iterable[str], arms: Mapping[str, Arm], options: Comparison) -> list[tuple[str, str, str]]:
+    """Arm, the one it is compared to, and the family of the comparison, in the order in which they are read.
+
+    The headroom (the upper bound against the reference) comes before any arm is compared, then the claim; then all
+    other arms against the reference, and all other pairs (the later arm against the earlier).
+    """
+    reference = options.reference_arm
+    others = [arm for arm in present if arm != reference]
+    upper = upper_bound({name: arms[name] for name in present}, reference)
+    named = [(upper, reference, "headroom")] if upper else []
+    if options.claim and {*options.claim} <= {*present}:
+        named.append((options.claim[0], options.claim[1], "claim"))
+    pairs = [(arm, reference, "reference") for arm in others if reference in present]
+    pairs += [(later, earlier, "others") for earlier, later in combinations(others, 2)]
+    known = [{arm, against} for arm, against, _ in named]
+    return named + [pair for pair in pairs if {*pair[:2]} not in known]
+
+
+def upper_bound(arms: Mapping[str, Arm], reference: str) -> str | None:
+    """The arm with all annotations, the most like the reference: with its augmentation, applied alike, on its sources.
+
+    None where there is no such arm, or no reference.
+    """
+
+    def unlike(name: str) -> tuple[bool, ...]:
+        return tuple(
+            getattr(arms[name], key) != getattr(arms[reference], key)
+            for key in ("augmentation", "application", "sources")
+        )
+
+    bounds = [name for name, arm in arms.items() if arm.annotations == "all" and name != reference]
+    return min(bounds, key=unlike) if bounds and reference in arms else None
 
 
 def wilcoxon(differences: np.ndarray) -> float:

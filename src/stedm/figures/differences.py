@@ -32,7 +32,7 @@ def plot_differences(patients: Path, arms: Path, *, out: Path) -> None:
             plot_panel(axes, panel, others, reference, colours, brief=len(panels) > 1)
         grid[0].set_yticks(range(len(others)), [wrapped(labels[arm]) for arm in others])
         grid[0].set_ylim(len(others) - 0.5, -0.6)
-        explained = "square: mean and 95% interval; p: Wilcoxon signed-rank test, Holm-corrected"
+        explained = "square: mean and 95% interval; p: Wilcoxon signed-rank test, Holm-corrected if exploratory"
         fig.supxlabel(f"Difference in Dice from “{labels[reference]}”, paired by patient\n{explained}", fontsize=7)
 
 
