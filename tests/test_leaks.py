@@ -93,6 +93,7 @@ def test_first_stage_and_latents(tiny_study, opened):
     folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
     chosen = FirstStageOptions(first_stage=stage, canonical=False, device=Device(), seed=0)
     train_first_stage(chosen, split, patches, work=tiny_study / "work", out=folders["first_stage"])
-    encode_latents(LatentsOptions(canonical=False, device=Device()), folders["first_stage"], split, patches, out=folders["latents"])
+    encoding = LatentsOptions(canonical=False, device=Device())
+    encode_latents(encoding, folders["first_stage"], split, patches, out=folders["latents"])
     train(tiny_study, options(style={"canonical": False}, training={"steps": 1}), folders=folders, first_stage=stage)
     assert opened == {"A1", "A2", "U1", "U2"}
