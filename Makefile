@@ -25,15 +25,15 @@ ALONE := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 9 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: environment  ## run the default study (under an hour on two cores), write its report, print its table
+demo: environment  ## run the default study (under an hour on two cores), print its answer
 	@$(ALONE) sh -c '$(if $(ALONE),rmdir .snakemake/locks 2>/dev/null || $(SNAKEMAKE) --quiet all --unlock;) $(SNAKEMAKE)' \
 		|| { [ $$? -ne 9 ] || echo 'Another run, or a job that it left behind, is still active in this folder; wait for it, or stop it.' >&2; exit 1; }
-	@$(MAKE) --no-print-directory report
+	@echo "The answer with its figures and details: $(CURDIR)/results/demo/report.html"
 
-report: environment  ## write the report of the default study and print its table
-	@snakemake --quiet all --report results/demo/report.html
-	@stedm statistics show results/demo/tables/arms.csv
-	@echo "Report: $(CURDIR)/results/demo/report.html"
+report: environment  ## print the answer of the default study, and write Snakemake's report of its jobs
+	@snakemake --quiet all --report results/demo/workflow.html
+	@cat results/demo/summary.md
+	@echo "Jobs and their run times: $(CURDIR)/results/demo/workflow.html"
 
 test: environment lint  ## lint, then run the test suite
 	@pytest -m "not slurm"

@@ -138,15 +138,3 @@ def test_names_that_look_like_nothing_or_like_numbers_are_in_tables_and_panels(t
     assert name in panel.scores.columns and name in panel.arms
     assert labels[name] == name
     assert reference == "real"
-    assert readable(arms)["arm"].tolist() == list(labels.values())
-
-
-def test_the_table_of_arms_has_intervals_and_false_positives_where_a_class_is_absent(tables):
-    _, arms, _ = tables((2,))
-    table = pd.read_csv(arms)
-    text = readable(arms)
-    assert "false positives where absent" not in text
-    sd, low, high = table.loc[0, ["dice_sd", "dice_sd_low", "dice_sd_high"]]
-    assert text.loc[0, "SD"] == f"{sd:.3f} [{low:.3f}, {high:.3f}]"
-    table.assign(absent_patients=2, absent_false_positive_rate=0.0312).to_csv(arms, index=False)
-    assert (readable(arms)["false positives where absent"] == "0.031").all()

@@ -41,7 +41,7 @@ def roles_table(splits: Sequence[pd.DataFrame]) -> pd.DataFrame:
         row = {"role": role, "patients": span([table["patient"].nunique() for table in some])}
         row["slides"] = span([len(table) for table in some])
         if len(splits) > 1:
-            row["patients who have it in some split"] = str(pd.concat(some)["patient"].nunique())
+            row["patients in any split"] = str(pd.concat(some)["patient"].nunique())
         rows.append(row)
     return pd.DataFrame(rows)
 
