@@ -76,6 +76,16 @@ def test_every_group_of_commands_is_described(capsys):
         assert all(name in text for first, *rest in words if first == group for name in rest)
 
 
+CHANGES = {
+    "first-stage train": TRAINED,
+    "first-stage prepare": PRETRAINED,
+    "generator predict-layouts": {
+        "generators": {"styled": {"preset": "demo", "unannotated_layouts": {"arm": "strong"}}}
+    },
+}
+"""Of the demo, for the stages that it has no use for."""
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, tmp_path, name):
     """Options are those of the rule, and paths those where the rule finds and puts them."""
@@ -85,7 +95,7 @@ def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, tmp_path,
     names |= {"arm": "styled_strong", "seed": "1", "shard": "1"}
     command = COMMANDS[name]
     calls = []
-    study = {"first-stage train": TRAINED, "first-stage prepare": PRETRAINED}.get(name, {})
+    study = CHANGES.get(name, {})
     monkeypatch.setattr("stedm.config.load", lambda path: changed_demo(study))
     args = cli.build_parser().parse_args(
         [*name.split(), "--study", "config.yaml", *(word for one in command.names for word in (f"--{one}", names[one]))]

@@ -100,6 +100,7 @@ def test_config_yaml_has_every_key_of_a_study():
     in_comments = {  # of what is not chosen there
         "first_stage.": re.search(r"^first_stage:\n((?:  .*\n)+)", text, re.M)[1],
         "sources.": re.search(r"^sources:.*\n((?:  .*\n)+)", text, re.M)[1],
+        "generators.unannotated_layouts.": re.search(r"^    unannotated_layouts: null.*\n(?: +#.*\n)+", text, re.M)[0],
         "synthesis.filter.": re.search(r"^  filter: null.*\n(?: +#.*\n)+", text, re.M)[0],
     }
     places: dict[type[BaseModel], list[str]] = {}  # a section that comes in several places is written out in one
