@@ -7,14 +7,11 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import pytest
-from filled import write_filled
 
 from stedm import __version__, cli, config
 from stedm.config import Study, load
 from stedm.errors import Interrupted, UserError
-from stedm.tables import ARMS
 
 ROOT = Path(__file__).parents[1]
 TRAINED = {"first_stage": {"kind": "trained"}}
@@ -241,61 +238,6 @@ def test_inputs_that_a_study_lacks_may_be_left_empty():
     words = "generator train --options {} --split s.csv --patches p --first-stage --latents --style-bank --work w"
     args = cli.build_parser().parse_args([*words.split(), "--out", "o"])
     assert args.first_stage is args.latents is args.style_bank is None
-
-
-@pytest.fixture
-def arms_table(tmp_path):
-    values = {"dice_mean": 0.5, "dice_mean_low": 0.4, "dice_mean_high": 0.6, "dice_sd": 0.1, "dice_min": 0.2}
-    common = {"annotated_patients": 3, "patients": 10, **values}
-    none = dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
-    found = {"difference": 0.125, "difference_low": -0.25, "difference_high": 0.375}
-    rows = [
-        {"arm": "real", "label": "real only", **common, **none},
-        {"arm": "styled", "label": "<b>with style", **common, **found},
-    ]
-    return write_filled(ARMS, rows, tmp_path / "arms.csv")
-
-
-def test_the_table_of_arms_is_printed(capsys, arms_table):
-    status, text, _ = stedm(capsys, "statistics", "show", str(arms_table))
-    assert status == 0
-    real, styled = text.splitlines()[1:3]
-    assert real.split()[:4] == ["real", "only", "3", "10"] and real.endswith("–")
-    assert "0.500 [0.400, 0.600]" in styled and styled.endswith("0.125 [-0.250, 0.375]")
-
-
-def test_the_page_of_a_table_escapes_what_it_shows(capsys, arms_table):
-    page = arms_table.with_suffix(".html")
-    assert stedm(capsys, "figures", "table", "--table", str(arms_table), "--out", str(page))[0] == 0
-    text = page.read_text(encoding="utf-8")
-    assert "<td>&lt;b&gt;with style</td>" in text
-    assert "<b>" not in text
-
-
-def test_the_table_of_image_quality_has_a_column_for_each_source(capsys, tmp_path):
-    path = tmp_path / "image_quality.csv"
-    columns = "source,annotated_patients,metric,images_of,value,low,high,deviation,images,features"
-    rows = [
-        "styled,3,layout_iou,generated,0.75,0.5,1,,20,",
-        "styled,3,layout_iou,real,0.9,0.8,1,,20,",
-        "plain,3,layout_iou,generated,0.25,0,0.5,,18,",
-        "styled,3,kid,generated,0.1,,,0.01,20,segmenter",
-    ]
-    path.write_text("\n".join([columns, *rows]) + "\n")
-    _, text, _ = stedm(capsys, "statistics", "show", str(path))
-    header, first, second = (" ".join(line.split()) for line in text.splitlines())
-    assert header == "metric annotated real patches styled plain images features"
-    assert first == "layout_iou 3 0.900 [0.800, 1.000] 0.750 [0.500, 1.000] 0.250 [0.000, 0.500] 18–20"
-    assert second == "kid 3 – 0.100 ± 0.010 – 20 segmenter"
-
-
-def test_another_table_is_refused(capsys, tmp_path):
-    path = tmp_path / "other.csv"
-    path.write_text("a,b\n1,2\n")
-    assert stedm(capsys, "statistics", "show", str(path))[::2] == (
-        2,
-        f"{path}: is neither arms.csv nor image_quality.csv; name one of these\n",
-    )
 
 
 @pytest.mark.parametrize("printed", [10, 1_000_000])  # what fits a buffer is written at the end, more at once
