@@ -89,7 +89,7 @@ def test_every_stage_takes_all_that_it_needs_from_a_study(monkeypatch, tmp_path,
     monkeypatch.chdir(tmp_path)
     Path("workflow").symlink_to(ROOT / "workflow")
     names = {"slide": "P01", "split": "n3-r0", "generator": "styled", "source": "styled"}
-    names |= {"arm": "styled_strong", "seed": "1", "shard": "1"}
+    names |= {"arm": "styled_strong", "seed": "0", "shard": "1"}
     command = COMMANDS[name]
     calls = []
     study = CHANGES.get(name, {})
