@@ -16,6 +16,8 @@ DECLARED = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n', re.IGNORECASE)
 """A first line that only Excel understands."""
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How .xlsx and .ods files start, and .xls files."""
+LARGEST = 2**26
+"""Bytes of a file: a million rows."""
 REMEDY = "save it as CSV (UTF-8) in your spreadsheet program"
 
 
@@ -67,6 +69,10 @@ def read_text(path: Path) -> str:
         UserError: it is not text, or cannot be read.
     """
     try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise UserError(
+                f"{path}: has {size / 2**20:,.0f} MiB, more than any table of slides; is it the right file?"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read as CSV: {error.strerror}") from error

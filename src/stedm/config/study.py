@@ -205,6 +205,8 @@ class Study(Section):
         return self.evaluation.classes or self.class_names[1:]
 
 
+LARGEST_FILE = 2**20
+"""Bytes of a configuration."""
 LARGEST = 100_000
 """Values in a configuration."""
 
@@ -217,11 +219,20 @@ def load(path: Path) -> Study:
     """
     check_regular(path)
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path}: has more than {LARGEST_FILE // 2**20} MiB; is it a configuration?")
         text = path.read_text(encoding="utf-8")
         if expanded_size(yaml.compose(text, Loader=yaml.SafeLoader), {}) > LARGEST:
             raise UserError(f"{path}: has more than {LARGEST:,} values, counting each alias as what it stands for")
         data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        yaml.YAMLError,
+        RecursionError,
+    ) as error:  # dates that are none
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: is not a configuration; it must hold keys such as `study:` and `slides:`")

@@ -1,5 +1,6 @@
 """Training of a generator."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from stedm.errors import UserError
 from stedm.first_stage import FirstStage, first_stage_of, load_autoencoder, pixel_first_stage
 from stedm.processes import BatchRng
 from stedm.seals import read_json
-from stedm.store import open_cache
+from stedm.store import PatchFile, check_cache, open_cache
 from stedm.style.conditioner import build_conditioner
 from stedm.style.moments import remove_moments, set_moments
-from stedm.training import Batch, train_and_save
+from stedm.training import Batch, train_and_save, weights_fingerprint
 from stedm.training_set import TRAINING_ROLES, files_of, fingerprints
 
 
@@ -151,14 +152,16 @@ def train_generator(
     generator = options.generator
     annotated, unannotated = (files_of(split, patches, role) for role in TRAINING_ROLES)
     files = annotated + unannotated
-    slides = fingerprints(files)
-    caches = [cached_inputs(folder, slides) for folder in (latents, style_bank) if folder is not None]
-    inputs = slides | {name: value for made_from in caches for name, value in made_from.items()}
+    inputs = fingerprints(files)
+    for folder, network in ((latents, "first_stage"), (style_bank, "encoder")):
+        inputs |= {} if folder is None else cached_inputs(folder, files, network)
     if isinstance(options.first_stage, config.NoFirstStage):
         module: Any = pixel_first_stage(options.first_stage, files, generator.style.whiten).to(device())
     else:
         assert first_stage is not None
         module = load_autoencoder(first_stage)
+        if inputs.get("first_stage") not in (None, weights_fingerprint(module)):
+            raise UserError(f"{latents}: was made by another first stage than {first_stage}; delete it and run again")
     stage = first_stage_of(module)
     torch.manual_seed(options.seed)
     dim = None if style_bank is None else embedding_dim(style_bank)
@@ -191,15 +194,21 @@ def pipeline_of(options: config.Generator, networks: Any, first_stage: nn.Module
     )
 
 
-def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
+def cached_inputs(folder: Path, files: Sequence[PatchFile], network: str) -> dict[str, str]:
     """What a folder of latents or embeddings was made from.
 
+    Args:
+        folder: of the cache.
+        files: the training's patches.
+        network: what made it, as the folder's provenance calls it.
+
     Raises:
-        UserError: from other patches than the training's.
+        UserError: it was made from other patches than the training's, or one of its files by another network.
     """
     made_from = read_json(folder / "provenance.json")["inputs"]
-    if any(made_from.get(slide) != value for slide, value in inputs.items()):
-        raise UserError(f"{folder}: was made from other patches than those of this training; make it again")
+    for file in files:
+        with open_cache(folder, file.slide) as cache:
+            check_cache(cache, file, made_from[network])
     return made_from
 
 

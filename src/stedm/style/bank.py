@@ -9,11 +9,10 @@ from torch import Tensor
 
 from stedm import config
 from stedm.device import device, device_name
-from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
-from stedm.hdf5 import attributes, new_file
+from stedm.hdf5 import new_file, read_all
 from stedm.images import to_images
-from stedm.store import PatchFile, open_cache
+from stedm.store import PatchFile, check_cache, open_cache
 from stedm.style.encoder import StyleEncoder, load_encoder
 from stedm.training import weights_fingerprint
 from stedm.training_set import files_of, fingerprints
@@ -41,7 +40,7 @@ def embed_patches(
     else:
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
-    files = files_of(split, patches)
+    files, made_by = files_of(split, patches), weights_fingerprint(encoder)
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in files:
@@ -49,28 +48,32 @@ def embed_patches(
             with new_file(temporary / f"{file.slide}.h5") as bank:
                 rows = np.concatenate(embeddings)
                 bank.create_dataset("embeddings", data=rows, chunks=(1, *rows.shape[1:]), fletcher32=True)
-                bank.attrs.update(slide=file.slide, patches=file.fingerprint)
+                bank.attrs.update(slide=file.slide, patches=file.fingerprint, made_by=made_by)
             log.info("%s: %d embeddings", file.slide, len(file))
-        inputs = fingerprints(files) | {"encoder": weights_fingerprint(encoder)}
+        inputs = fingerprints(files) | {"encoder": made_by}
         write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
 
 
 class StyleBank:
-    """Reads embeddings of a bank."""
+    """Reads embeddings of a bank.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        folder: of the bank.
+        encoder: `weights_fingerprint` of the style encoder that it must come from.
+    """
+
+    def __init__(self, folder: Path, encoder: str):
+        self.folder, self.encoder = folder, encoder
         self.slides: dict[str, np.ndarray] = {}
 
     def embeddings(self, file: PatchFile, indices: list[int]) -> Tensor:
         """(n, D) embeddings of patches of a slide.
 
         Raises:
-            UserError: the bank was made from other patches.
+            UserError: the bank was made from other patches, or by another encoder.
         """
         if file.slide not in self.slides:
             with open_cache(self.folder, file.slide) as bank:
-                if attributes(bank)["patches"] != file.fingerprint:
-                    raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it again")
-                self.slides[file.slide] = bank["embeddings"][()]
+                check_cache(bank, file, self.encoder)
+                self.slides[file.slide] = read_all(bank["embeddings"])
         return torch.from_numpy(self.slides[file.slide][indices])
