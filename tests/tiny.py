@@ -63,11 +63,15 @@ def plan(study, kind="generator", **over):
     return plan_images(options, study / "split.csv", study / "patches", out=study / "plan.csv")
 
 
+def shard_options(source=None):
+    """What the making of a shard needs to know."""
+    source = source or FromGenerator(styled=True, filter=None)
+    return ShardOptions(source=source, source_name="some", class_names=CLASSES)
+
+
 def shard(study, function, source=None, number=0, out="0.h5", plan="plan.csv"):
     """A shard of a plan of a tiny study, made by a function of rows and files."""
-    source = source or FromGenerator(styled=True, filter=None)
-    options = ShardOptions(source=source, source_name="some", class_names=CLASSES)
-    make_shard(options, function, study / plan, number, study / "patches", out=study / out)
+    make_shard(shard_options(source), function, study / plan, number, study / "patches", out=study / out)
     return Shard(study / out)
 
 

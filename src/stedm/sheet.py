@@ -20,6 +20,8 @@ from stedm.tables import changed_texts, plain, safe_for_spreadsheets
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
+MOST_PROBLEMS = 1000
+"""That are told at once."""
 ROLES = ("annotated", "unannotated", "validation", "test")
 MASKS = (".png", ".tif", ".tiff", ".geojson", ".json")
 COORDS = (".h5", "_patches.h5")
@@ -71,6 +73,8 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
         slide, wrong = read_row(values, root, made_here)
         problems += [f"{sheet}, line {number} (slide {slide.slide!r}): {text}" for text in wrong]
         slides.append((number, slide))
+        if len(problems) >= MOST_PROBLEMS:
+            raise UserError([*problems, f"{sheet}: so much for now; the rows after line {number} were not looked at"])
     problems += check_together(sheet, slides)
     if problems:
         raise UserError(problems)
