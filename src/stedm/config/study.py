@@ -222,7 +222,9 @@ def load(path: Path) -> Study:
         if path.stat().st_size > LARGEST_FILE:
             raise UserError(f"{path}: has more than {LARGEST_FILE // 2**20} MiB; is it a configuration?")
         text = path.read_text(encoding="utf-8")
-        check_size(yaml.compose(text, Loader=yaml.SafeLoader), str(path))  # merged keys are written out as they are read
+        check_size(
+            yaml.compose(text, Loader=yaml.SafeLoader), str(path)
+        )  # merged keys are written out as they are read
         data = yaml.safe_load(text)
     except UserError:
         raise
