@@ -426,3 +426,57 @@ def test_what_changes_no_result_is_no_part_of_a_trainings_identity():
     assert plain.identity() == other.identity()
     slower = validate(changed(generators__styled__training={"learning_rate": 1e-5}), "config.yaml")
     assert GeneratorOptions.of(slower, generator="styled").identity() != plain.identity()
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("real\tonly", "real only"),
+        ("real \r\n  only\n", "real only"),
+        ("real\u2028only", "real only"),
+        ("réal  ✓ 患者 \U0001f52c", "réal  ✓ 患者 \U0001f52c"),
+    ],
+)
+def test_tabs_and_breaks_of_lines_in_a_label_are_blanks(label, shown):
+    assert validate(changed(arms__real__label=label), "s.yaml").arms["real"].label == shown
+
+
+@pytest.mark.parametrize("character", ["\0", "\a", "\b", "\x1b[31m", "\x7f", "\u202e", "\ufeff"])
+def test_other_control_characters_in_a_label_are_refused_by_its_key(character):
+    (message,) = messages(arms__real__label=f"real{character}only")
+    assert "arms.real.label: the characters" in message
+    assert "cannot be shown; leave them out" in message
+
+
+@pytest.mark.parametrize("label", ["", " ", "\n"])
+def test_an_empty_label_is_refused(label):
+    (message,) = messages(arms__real__label=label)
+    assert "arms.real.label: it is empty" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "strict: 2001-99-99",
+        "seed: !!int x",
+        "seed: !!timestamp x",
+        "seed: 1" + ":59" * 3000,
+        "? [a]\n: b",
+        "a: !!set x",
+    ],
+)
+def test_values_that_yaml_cannot_make_are_refused(tmp_path, text):
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(STUDY) + text + "\n")
+    with pytest.raises(UserError):
+        load(tmp_path / "s.yaml")
+
+
+def test_a_configuration_of_megabytes_is_refused(tmp_path):
+    (tmp_path / "s.yaml").write_text("# \n" * 2**19)
+    with pytest.raises(UserError, match=r"s\.yaml: has more than 1 MiB"):
+        load(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize("values", [{"patches__mpp": float("inf")}, {"splits__repeats": 10**9}])
+def test_numbers_without_end_are_refused(values):
+    assert len(messages(**values)) == 1

@@ -233,6 +233,11 @@ def test_an_autoencoder_that_is_not_there_is_named_with_the_remedy(tiny_study, m
         )
 
 
+def made_by(bank):
+    """The encoder that a style bank says it is of."""
+    return json.loads((bank / "provenance.json").read_text())["inputs"]["encoder"]
+
+
 def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(tiny_study, monkeypatch):
     """A small timm model with random weights in a local folder stands for a foundation model."""
     import timm
@@ -251,7 +256,7 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     bank = tiny_study / "bank"
     embed(tiny_study, chosen)
     file = files_of(*inputs(tiny_study))[0]
-    assert StyleBank(bank).embeddings(file, [0, 3]).shape == (2, network.num_features + MOMENTS)
+    assert StyleBank(bank, made_by(bank)).embeddings(file, [0, 3]).shape == (2, network.num_features + MOMENTS)
 
     def refuse(*arguments):
         raise AssertionError("the encoder was made while the generator trained")
@@ -259,8 +264,8 @@ def test_a_frozen_encoder_fills_the_bank_first_and_the_generator_never_loads_it(
     monkeypatch.setattr(stedm.style.encoder, "from_timm", refuse)
     pipeline = StyleLayoutPipeline.from_pretrained(train(tiny_study, chosen, folders={"style_bank": bank}))
     pipeline.set_progress_bar_config(disable=True)
-    sets = StyleBank(bank).embeddings(file, [0, 3])[None]
-    moments = StyleBank(bank).moments(file)
+    of_bank = StyleBank(bank, made_by(bank))
+    sets, moments = of_bank.embeddings(file, [0, 3])[None], of_bank.moments(file)
     images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style_embeddings=sets, style_moments=moments).images
     assert torch.isfinite(images).all()
 
@@ -281,7 +286,7 @@ def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_stud
     with edited(tiny_study / "patches/A1.h5") as file:
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):
-        StyleBank(tiny_study / "bank").embeddings(files_of(*inputs(tiny_study))[0], [0])
+        StyleBank(tiny_study / "bank", "").embeddings(files_of(*inputs(tiny_study))[0], [0])
     with pytest.raises(UserError, match="was made from other patches"):
         train(tiny_study, chosen, "other", folders={"style_bank": tiny_study / "bank"})
 

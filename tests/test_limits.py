@@ -9,9 +9,13 @@ import sys
 import zlib
 
 import h5py
+import hostile
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
-from stedm.config import Annotations, Slides, TissueClass, load
+from stedm.config import Annotations, Patches, Slides, TissueClass, load
 from stedm.errors import UserError
 from stedm.sheet import Slide, read_sheet
 from stedm.slides import open_slide
@@ -54,6 +58,48 @@ def png(path, width, height):
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side):
     path = png(tmp_path / "a.png", side, 10_000)
     with pytest.raises(UnreadableSlide, match=rf"a\.png.*{side} × 10000 px, too many.*vips"):
+        open_slide(Slide("a", "a", path))
+
+
+def test_the_key_that_the_message_names_lets_a_larger_image_in(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (120, 100)).save(path)
+    small = Patches(size=16, level=0, max_megapixels=0.01)
+    with pytest.raises(UnreadableSlide, match=r"120 × 100 px, too many.*or raise patches\.max_megapixels \(0\.01\)"):
+        open_slide(Slide("a", "a", path), small)
+    open_slide(Slide("a", "a", path), small.model_copy(update={"max_megapixels": 0.012})).close()
+    mask = tmp_path / "mask.png"
+    Image.new("L", (120, 100)).save(mask)
+    with pytest.raises(UserError, match=r"mask\.png: has 12,000 values, too many.*patches\.max_megapixels"):
+        read_annotation(mask, CLASSES, Annotations(), (120, 100), max_megapixels=0.01)
+
+
+def test_a_slide_without_a_small_level_is_refused_before_it_is_read_through(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((400, 400, 3), np.uint8), tile=(64, 64), photometric="rgb")
+    with (
+        open_slide(Slide("a", "a", path), max_megapixels=0.015) as opened,
+        pytest.raises(UnreadableSlide, match=r"has no small level.*raise patches\.max_megapixels"),
+    ):
+        opened.thumbnail(64)
+    with open_slide(Slide("a", "a", path), max_megapixels=0.016) as opened:
+        opened.thumbnail(64)
+
+
+def test_tiles_that_would_fill_the_memory_are_refused(tmp_path):
+    path = hostile.one_tile(tmp_path / "a.tif", 16, 16, 8208, 8, b"")
+    with pytest.raises(UnreadableSlide, match="has tiles of 8208 × 8208 px"):
+        open_slide(Slide("a", "a", path))
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("L", (64, 64)).save(path, progressive=True)
+    open_slide(Slide("a", "a", path)).close()
+    data = path.read_bytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + 1000 * last + data[-2:])
+    with pytest.raises(UnreadableSlide, match=r"is a JPEG of 1,0\d\d scans"):
         open_slide(Slide("a", "a", path))
 
 

@@ -313,3 +313,18 @@ def test_the_sheet_of_a_study_is_not_taken_with_fewer_rows(tmp_path):
     (tmp_path / "slides.csv").write_text("".join(lines[:2]))
     with pytest.raises(UserError, match=r"slides\.csv: is not what was written"):
         slides_by_name(tmp_path / "slides.csv")
+
+
+def test_a_group_is_one_line_and_has_no_characters_that_cannot_be_shown(read, messages):
+    (slide,) = read('slide,patient,path,group\ns,p,a.svs,"HER2\t\r\n 3+"\n')
+    assert slide.group == "HER2 3+"
+    (message,) = messages("slide,patient,path,group\ns,p,a.svs,HER2\x1b[31m\n")
+    assert "line 2 (slide 's'): group: the characters '\\x1b' cannot be shown" in message
+
+
+def test_a_sheet_of_gigabytes_is_refused_before_it_is_read(tmp_path):
+    sheet = tmp_path / "slides.csv"
+    with sheet.open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(UserError, match=r"slides\.csv: has 1,024 MiB, more than any table of slides"):
+        read_sheet(Slides(sheet=str(sheet)))

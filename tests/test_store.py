@@ -386,7 +386,7 @@ def test_shards_and_caches_with_a_flipped_bit_are_named(tmp_path):
     images = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
     layout = rng.integers(0, 2, (16, 16), np.uint8)
     path = tmp_path / "0.h5"
-    write_shard(path, [Generated(n, image, layout, 0) for n, image in enumerate(images)], 16, NAMES, {"styled": True})
+    write_shard(path, [Generated(n, image, layout, 0) for n, image in enumerate(images)], 16, NAMES, {})
     flip(path, path.read_bytes().index(images[1].tobytes()))
     shard = Shard(path)
     np.testing.assert_array_equal(shard.image(0), images[0])

@@ -59,15 +59,19 @@ def train(study, chosen, name="model", work="work", folders=None, **over):
 def plan(study, kind="generator", **over):
     """Write the plan of a source for a tiny study."""
     chosen = Plan(**({"images": 20, "shards": 2, "style_images": 2} | over))
-    options = PlanOptions(synthesis=chosen, kind=kind, seed=0)
+    options = PlanOptions(synthesis=chosen, kind=kind, source_name="some", split_name="split", seed=0)
     return plan_images(options, study / "split.csv", study / "patches", out=study / "plan.csv")
+
+
+def shard_options(source=None):
+    """What the making of a shard needs to know."""
+    source = source or FromGenerator(generator="styled", styled=True, filter=None)
+    return ShardOptions(source=source, source_name="some", class_names=CLASSES)
 
 
 def shard(study, function, source=None, number=0, out="0.h5", plan="plan.csv"):
     """A shard of a plan of a tiny study, made by a function of rows and files."""
-    source = source or FromGenerator(generator="styled", styled=True, filter=None)
-    options = ShardOptions(source=source, source_name="some", class_names=CLASSES)
-    make_shard(options, function, study / plan, number, study / "patches", out=study / out)
+    make_shard(shard_options(source), function, study / plan, number, study / "patches", out=study / out)
     return Shard(study / out)
 
 

@@ -33,6 +33,8 @@ from stedm.style.canonical import Canonical, prepared, sample_images
 from stedm.training import Batch, train_and_save, weights_fingerprint
 from stedm.training_set import PatchSampler, files_of, fingerprints
 
+LARGEST_FACTOR = 32
+"""Pixels of a folded block's side: its transform is a matrix of the fourth power of it."""
 log = logging.getLogger(__name__)
 
 
@@ -75,6 +77,8 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
         deviation: list[float] | None = None,
     ):
         super().__init__()
+        if not 1 <= factor <= LARGEST_FACTOR:
+            raise ValueError(f"blocks of {factor} px; 1 to {LARGEST_FACTOR} can be folded")
         self.factor, self.channels = factor, 3 * factor**2
         cosines = torch.from_numpy(dct(np.eye(factor), axis=0, norm="ortho"))
         self.register_buffer("cosines", torch.kron(cosines, cosines).float())
@@ -246,13 +250,13 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
     Writes out/{slide}.h5 with `latents` (N, 8, C, h, w) float16, orientation k as `dihedral(image, k)`.
     """
     module = load_autoencoder(model)
-    first_stage, files = first_stage_of(module), files_of(split, patches)
+    first_stage, files, made_by = first_stage_of(module), files_of(split, patches), weights_fingerprint(module)
     canonical = Canonical(files) if options.canonical else None
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
             with new_file(temporary / f"{file.slide}.h5") as cache:
-                cache.attrs.update(slide=file.slide, patches=file.fingerprint)
+                cache.attrs.update(slide=file.slide, patches=file.fingerprint, made_by=made_by)
                 for index in range(len(file)):
                     views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(options.device):
@@ -262,6 +266,6 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
                         cache.create_dataset("latents", shape, "f2", chunks=chunk, fletcher32=True)
                     cache["latents"][index] = latents
             log.info("%s: latents of %d patches", file.slide, len(file))
-        inputs = fingerprints(files) | {"first_stage": weights_fingerprint(module)}
+        inputs = fingerprints(files) | {"first_stage": made_by}
         made_from = provenance(options.model_dump(mode="json"), inputs, None, device_name())
         write_json(temporary / "provenance.json", made_from)

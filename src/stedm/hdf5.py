@@ -12,6 +12,7 @@ others to read. We read their copy, JSON in the data set `attributes`: HDF5 loop
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -27,8 +28,10 @@ SEAL = "seal"
 ATTRIBUTES = "attributes"
 CHECKED_BY_ROW = ("imgs", "jpeg", "labels")
 """Data sets whose rows have their CRC-32 in `checksums`."""
-MOST_BYTES = 2**30
-"""Of a data set that is read as a whole: the coordinates of 67 million patches."""
+MOST_BYTES = 2**28
+"""Of a data set that is read as a whole, the coordinates of 16 million patches; and of a chunk."""
+CHUNK_EXTRA = 1024
+"""Bytes that packing may add to a chunk that cannot be packed."""
 REMEDY = "delete it and run again, which makes it again"
 
 
@@ -168,4 +171,19 @@ def read_all(dataset: h5py.Dataset) -> np.ndarray:
     """
     if dataset.dtype.kind not in "biuf" or dataset.nbytes > MOST_BYTES:
         raise ValueError(f"{dataset.name} has shape {dataset.shape} and type {dataset.dtype}, which is never read")
+    check_chunks(dataset)
     return dataset[()]
+
+
+def check_chunks(dataset: h5py.Dataset) -> None:
+    """Refuse chunks that would fill the memory: one is read and unpacked as a whole, however little of it is wanted.
+
+    Raises:
+        ValueError: they are large, or more than what they hold is stored of one.
+    """
+    if dataset.chunks is None:
+        return
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    stored = dataset.id.get_chunk_info(0).size if dataset.id.get_num_chunks() else 0
+    if size > MOST_BYTES or stored > size + CHUNK_EXTRA:
+        raise ValueError(f"{dataset.name} has chunks of {size:,} bytes ({stored:,} stored), which are never read")

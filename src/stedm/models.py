@@ -35,6 +35,30 @@ def check_model_folder(folder: Path) -> None:
         )
 
 
+def check_made_for(folder: Path, **expected: Any) -> None:
+    """Refuse a model that was trained for something else, as where folders of a study were swapped.
+
+    Args:
+        folder: of the model; one that does not say what it is for, as published weights, is taken.
+        expected: values of `split` and of the training's options, such as `seed`; those that it does not have are
+            passed over.
+
+    Raises:
+        UserError: it has another value.
+    """
+    if not (folder / "provenance.json").is_file():
+        return
+    made_from = read_json(folder / "provenance.json")
+    found = made_from["options"] | {"split": made_from.get("split")}
+    wrong = [name for name, value in expected.items() if name in found and found[name] != value]
+    if wrong:
+        has, needed = (", ".join(f"{name} {values[name]}" for name in wrong) for values in (found, expected))
+        raise UserError(
+            f"{folder}: was made for {has}, and {needed} is needed here; put the right folder there, or delete it and"
+            " run again"
+        )
+
+
 @contextlib.contextmanager
 def loading(folder: Path, what: str) -> Iterator[None]:
     """Whatever a library raises for a damaged folder becomes one line.

@@ -6,18 +6,21 @@
     redraws    (N,) int64, how often the image was generated again
     checksums  (N, 2) uint32, CRC-32 of each image and of its layout
 
-Attributes: class_names, patch_size, source, styled (whether styles were read), fingerprint (of all data sets).
+Attributes: class_names, patch_size, source and split that it was made for, styled (whether styles were read),
+fingerprint (of all data sets).
 """
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import pandas as pd
 
+from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.hdf5 import new_file, read_all
 from stedm.store import ImageFile, Rows
@@ -84,24 +87,53 @@ class Shard(ImageFile):
         """Name of what made the images."""
         return str(self.attributes["source"])
 
+    @property
+    def split(self) -> str:
+        """Name of the split that they were made for."""
+        return str(self.attributes["split"])
+
     def read(self, file: h5py.File) -> None:
         self.image_id, self.redraws = read_all(file["image_id"]), read_all(file["redraws"])
 
 
+def check_made_for(shards: Iterable[Shard], sources: Collection[str], split: str) -> None:
+    """Refuse shards of other sources or another split, as where files or folders were swapped.
+
+    Raises:
+        UserError: all of those.
+    """
+    problems = [
+        f"{shard.path}: was made for the source {shard.source} and the split {shard.split}, not for"
+        f" {' or '.join(sources)} and {split}; put the right file there, or delete it and run again"
+        for shard in shards
+        if shard.source not in sources or shard.split != split
+    ]
+    if problems:
+        raise UserError(problems)
+
+
 class Shards:
-    """The images of several shards, by their number in the plan.
+    """The images of several shards of one source and split, by their number in the plan.
 
     Attributes:
         image_ids: numbers of the images that are there.
         redraws: how often each was generated again.
+
+    Raises:
+        UserError: they were made for another source or split than the table, or have an image twice.
     """
 
-    def __init__(self, paths: Sequence[Path]):
+    def __init__(self, paths: Sequence[Path], table: pd.DataFrame):
+        """Open the shards of what a table is about: a plan, a manifest, or scores of images."""
         self.files = [Shard(path) for path in paths]
+        for source, split in table[["source", "split"]].drop_duplicates().itertuples(index=False):
+            check_made_for(self.files, [source], split)
         self._places = {
             int(image_id): (file, index) for file in self.files for index, image_id in enumerate(file.image_id)
         }
         self.image_ids = list(self._places)
+        if len(self.image_ids) < sum(map(len, self.files)):
+            raise UserError(f"{paths[0].parent}: its shards have images twice; delete them and run again")
         self.redraws = {image_id: int(file.redraws[index]) for image_id, (file, index) in self._places.items()}
 
     def image(self, image_id: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from stedm.config import Patches, Slides, Study, choices
-from stedm.config.base import unshowable
+from stedm.config.base import one_line, unshowable
 from stedm.errors import UserError
 from stedm.files import check_regular, written_whole
 from stedm.seals import check_unchanged, is_ours
@@ -20,6 +20,8 @@ from stedm.tables import changed_texts, plain, safe_for_spreadsheets
 
 REQUIRED = ("slide", "patient", "path")
 OPTIONAL = ("annotation", "group", "mpp", "split")
+MOST_PROBLEMS = 1000
+"""That are told at once."""
 ROLES = ("annotated", "unannotated", "validation", "test")
 MASKS = (".png", ".tif", ".tiff", ".geojson", ".json")
 COORDS = (".h5", "_patches.h5")
@@ -71,6 +73,8 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
         slide, wrong = read_row(values, root, made_here)
         problems += [f"{sheet}, line {number} (slide {slide.slide!r}): {text}" for text in wrong]
         slides.append((number, slide))
+        if len(problems) >= MOST_PROBLEMS:
+            raise UserError([*problems, f"{sheet}: so much for now; the rows after line {number} were not looked at"])
     problems += check_together(sheet, slides)
     if problems:
         raise UserError(problems)
@@ -88,6 +92,7 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
     """One row as a `Slide`, and its problems."""
     problems = []
     names = {column: unicodedata.normalize("NFC", values.get(column, "")) for column in ("slide", "patient", "group")}
+    names["group"] = one_line(names["group"])
     for column in ("slide", "patient"):
         if not NAME.fullmatch(names[column]):
             problems.append(
@@ -113,7 +118,7 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
     role = values.get("split", "")
     if role and role not in ROLES:
         problems.append(f"split {role!r} is not one of {', '.join(ROLES)}")
-    if wrong := unshowable(values.get("group", "")):
+    if wrong := unshowable(names["group"]):
         problems.append(f"group: the characters {wrong!r} cannot be shown; leave them out")
     path, annotation = paths["path"] or Path(), paths["annotation"]
     return Slide(path=path, annotation=annotation, mpp=mpp, split=role, **names), problems

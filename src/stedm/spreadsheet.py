@@ -16,6 +16,9 @@ DECLARED = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n', re.IGNORECASE)
 """A first line that only Excel understands."""
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How .xlsx and .ods files start, and .xls files."""
+LARGEST = 2**26
+"""Bytes of a file: a million rows."""
+MOST_COLUMNS = 1000
 REMEDY = "save it as CSV (UTF-8) in your spreadsheet program"
 
 
@@ -44,6 +47,8 @@ def read_csv(path: Path, known: Collection[str]) -> tuple[Row, list[Row]]:
     start = declared.end() if declared else 0
     separator = declared[1] if declared else detect_separator(text, known)
     (line, names), *others = read_cells(path, text[start:], separator, 2 if declared else 1) or [(1, [])]
+    if len(names) > MOST_COLUMNS:
+        raise UserError(f"{path}, line {line}: has {len(names):,} columns; is it the right file?")
     if twice := {name for name in names if name and names.count(name) > 1}:
         raise UserError(f"{path}, line {line}: the column {min(twice)!r} appears twice; keep one of them")
     rows, problems = [], []
@@ -67,6 +72,10 @@ def read_text(path: Path) -> str:
         UserError: it is not text, or cannot be read.
     """
     try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise UserError(
+                f"{path}: has {size / 2**20:,.0f} MiB, more than any table of slides; is it the right file?"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read as CSV: {error.strerror}") from error

@@ -26,8 +26,9 @@ import numpy as np
 import simplejpeg
 
 from stedm.config import IGNORE_INDEX
+from stedm.errors import UserError
 from stedm.files import written_whole
-from stedm.hdf5 import attributes, naming, new_file, open_file, open_ours, read_all
+from stedm.hdf5 import attributes, check_chunks, naming, new_file, open_file, open_ours, read_all
 
 BATCH = 64
 OPEN_FILES = 128
@@ -185,6 +186,25 @@ def open_cache(folder: Path, slide: str) -> Iterator[h5py.File]:
         yield file
 
 
+def check_cache(cache: h5py.File, file: "PatchFile", made_by: str) -> None:
+    """Refuse what was cached from other patches, or by another network, as where folders were swapped.
+
+    Args:
+        cache: open, as `open_cache` yields it.
+        file: the slide's patches.
+        made_by: `weights_fingerprint` of the network.
+
+    Raises:
+        UserError: it was.
+    """
+    found = attributes(cache)
+    for name, wanted, what in (("patches", file.fingerprint, "patches"), ("made_by", made_by, "weights")):
+        if found[name] != wanted:
+            raise UserError(
+                f"{cache.filename}: was made from other {what} than this is for; delete its folder and run again"
+            )
+
+
 class Opened(NamedTuple):
     """An open file of images and what of it is read again and again."""
 
@@ -221,6 +241,8 @@ class ImageFile:
             file[name].shape != shape or file[name].dtype != np.uint8 for name, shape in expected.items()
         ):
             raise ValueError(f"it has not {self.count} images and labels of {size} px")
+        for name in ("labels", "imgs" if self.jpeg_offsets is None else "jpeg"):
+            check_chunks(file[name])
 
     def read(self, file: h5py.File) -> None:
         """Read what else the file has."""

@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from stedm.errors import UserError
+from stedm.files import check_regular
 from stedm.seals import check_unchanged
 
 TEXT, WHOLE, COUNT, NUMBER, FLAG = "str", "int64", "Int64", "float64", "boolean"
@@ -39,6 +40,7 @@ class Table:
         Raises:
             UserError: it is not such a table, or was changed or cut short after it was written.
         """
+        check_regular(path)
         check_unchanged(path)
         known = {**self.columns, **(self.optional or {})}
         numbers = {name: [""] for name, kind in known.items() if kind != TEXT}
@@ -100,6 +102,8 @@ SPLIT = Table(
 PLAN = Table(
     "stedm synthesis plan",
     {
+        "source": TEXT,
+        "split": TEXT,
         "image": WHOLE,
         "shard": WHOLE,
         "pairing": TEXT,

@@ -77,7 +77,7 @@ def train_and_save(
         readable(folder)
         history.to_csv(folder / "history.csv", index=False)
         made_from = provenance(options.model_dump(mode="json"), inputs, options.seed, device_name())
-        write_json(folder / "provenance.json", made_from)
+        write_json(folder / "provenance.json", made_from | {"split": split.stem})
 
 
 def train(

@@ -19,6 +19,7 @@ from stedm.tables import IMAGES, MANIFEST, SETS
 
 NAMES = ["stroma", "tumour"]
 RUN = SourceRun(study="s", split="n1-r0", annotated_patients=1, repeat=0, source="styled")
+MADE_FOR = {"source": RUN.source, "split": RUN.split, "styled": True}
 COLOURS = {"A": (200, 120, 180), "B": (120, 80, 160), "C": (230, 170, 190), "D": (180, 60, 120)}
 BLUR = {"A": 0.5, "B": 1.0, "C": 2.0, "D": 4.0}
 
@@ -60,7 +61,8 @@ def study(tmp_path, monkeypatch):
         """`generated` has (style patient, image), image numbers in its order, in two shards written out of order."""
         monkeypatch.setattr(quality, "feature_extractor", lambda name, evaluator: extract)
         rows = [
-            {"image": n, "layout_slide": "SA", "layout_patch": 0, "style_slide": f"S{patient}" if patient else ""}
+            {"source": RUN.source, "split": RUN.split, "image": n, "layout_slide": "SA", "layout_patch": 0}
+            | {"style_slide": f"S{patient}" if patient else ""}
             for n, (patient, _) in enumerate(generated)
         ]
         write_filled(MANIFEST, rows, tmp_path / "manifest.csv")
@@ -69,7 +71,7 @@ def study(tmp_path, monkeypatch):
             members = [(n, image) for n, (_, image) in enumerate(generated) if n % 2 == number]
             shards.append(tmp_path / f"{number}.h5")
             images_of = [Generated(n, image, layout(), 0) for n, image in members]
-            write_shard(shards[-1], images_of, 32, NAMES, {"styled": True})
+            write_shard(shards[-1], images_of, 32, NAMES, MADE_FOR)
         out = tmp_path / "image_quality" / "styled" / "n1-r0"
         how = ImageEvaluation(evaluated_images=images, batch_size=3)
         options = ImageEvaluationOptions(evaluation=how, run=RUN, seed=0)
@@ -195,7 +197,7 @@ def test_patients_whose_names_look_like_nothing_are_clusters_of_images(tmp_path)
 
 def test_shards_of_another_manifest_are_refused(study, tmp_path):
     study([("B", patch("B", np.random.default_rng(1)))] * 4)
-    write_filled(MANIFEST, [{"image": 7, "layout_slide": "SA", "style_slide": "SB"}], tmp_path / "other.csv")
+    write_filled(MANIFEST, [{"source": RUN.source, "split": RUN.split, "image": 7}], tmp_path / "other.csv")
     options = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=RUN, seed=0)
     shards, split = [tmp_path / "0.h5"], tmp_path / "split.csv"
     with pytest.raises(UserError, match=r"other\.csv: its images are not those of"):

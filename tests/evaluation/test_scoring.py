@@ -70,7 +70,13 @@ def study(tmp_path, monkeypatch):
         fill = Annotations(fill="stroma")
         out = tmp_path / "out"
         options = ScoreOptions(
-            classes=CLASSES, annotations=fill, patches=patches, windows=WINDOWS, application=application, run=RUN
+            classes=CLASSES,
+            annotations=fill,
+            patches=patches,
+            windows=WINDOWS,
+            application=application,
+            trained_arm=RUN.arm,
+            run=RUN,
         )
         score_slides(options, tmp_path, tmp_path / "split.csv", tmp_path / "slides.csv", out=out)
         table = pd.read_csv(out / "confusion.csv")

@@ -25,6 +25,7 @@ from stedm.store import write_patches
 from stedm.tables import CONFUSION, IMAGES, MANIFEST, PATIENTS, PLAN, SCORES
 
 NAMES = ["stroma", "tumour"]
+MADE_FOR = {"source": "styled", "split": "n1-r0"}
 
 
 def plain(colour, size=16):
@@ -49,13 +50,13 @@ def plot(classes, tmp_path):
             for column, (patient, count) in enumerate(styles.items()):
                 numbers = " ".join(map(str, range(count)))
                 rows.append(
-                    {"image": len(rows), "seed": row, "layout_slide": slide, "style_slide": patient,
+                    MADE_FOR | {"image": len(rows), "seed": row, "layout_slide": slide, "style_slide": patient,
                      "style_patient": patient, "style_patches": numbers}
                 )  # fmt: skip
                 layout = np.full((16, 16), label, np.uint8)
                 images.append(Generated(len(images), plain((40 * row, 15 * column, 99)), layout, 0))
         write_filled(PLAN, rows, tmp_path / "grid.csv")
-        write_shard(tmp_path / "grid.h5", images, 16, NAMES, {"styled": True})
+        write_shard(tmp_path / "grid.h5", images, 16, NAMES, MADE_FOR | {"styled": True})
         plot_grid(classes, tmp_path / "grid.csv", tmp_path / "grid.h5", tmp_path / "patches", out=tmp_path / "grid.png")
 
     return make
@@ -114,14 +115,14 @@ def synthesis(tmp_path):
         for image in range(4 * len(patients)):
             patient = patients[image % len(patients)]
             rows.append(
-                {"image": image, "layout_slide": "A", "layout_patch": image % 6, "style_slide": patient,
+                MADE_FOR | {"image": image, "layout_slide": "A", "layout_patch": image % 6, "style_slide": patient,
                  "style_patient": patient, "style_patches": str(image % 6)}
             )  # fmt: skip
             layout = np.full((16, 16), image % 2, np.uint8)
             shards[image % 2].append(Generated(image, plain(image), layout, 0))
         write_filled(MANIFEST, rows, tmp_path / "manifest.csv")
         for number, images in shards.items():
-            write_shard(tmp_path / f"{number}.h5", images, 16, NAMES, {"styled": styled})
+            write_shard(tmp_path / f"{number}.h5", images, 16, NAMES, MADE_FOR | {"styled": styled})
         return tmp_path / "manifest.csv", [tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "patches"
 
     return make

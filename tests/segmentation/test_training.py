@@ -140,7 +140,7 @@ def test_patches_of_arms_with_synthetic_images_come_from_their_shards(tiny_study
     image = np.full((32, 32, 3), 200, np.uint8)
     images = [Generated(number, image, np.zeros((32, 32), np.uint8), 0) for number in range(9)]
     shard = tiny_study / "0.h5"
-    write_shard(shard, images, 32, CLASSES, {"source": "styled", "styled": True})
+    write_shard(shard, images, 32, CLASSES, {"source": "styled", "split": "split", "styled": True})
     folder = run(tiny_study, options(), SYNTHETIC, synthetic=[shard])
     assert set(json.loads((folder / "provenance.json").read_text())["inputs"]) == {"A1", "A2", "styled/0.h5"}
     history = pd.read_csv(folder / "history.csv")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from stedm.config.base import one_line
 from stedm.phantom.files import render_slide, write_geojson, write_pyramid
 from stedm.phantom.style import sample_style
 from stedm.tables import ARMS, PATIENTS
@@ -114,7 +115,7 @@ def test_a_study_of_hostile_texts_ends_and_its_report_shows_them(hostile_study):
         assert not [link for link in page.links if link.startswith("javascript:")], path
     assert "&lt;script&gt;alert(" in pages[0].read_text(encoding="utf-8")  # as text
     assert not list(study.path.rglob("pwned"))
-    assert ARMS.read(results / "tables/arms.csv")["label"].tolist() == LABELS
+    assert ARMS.read(results / "tables/arms.csv")["label"].tolist() == [one_line(label) for label in LABELS]
     for path in results.rglob("*.csv"):
         with path.open(newline="", encoding="utf-8") as file:
             fields = [field for row in csv.reader(file) for field in row]

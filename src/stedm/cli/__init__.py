@@ -112,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         print(error, file=sys.stderr)
         return INTERRUPTED
+    except MemoryError as error:
+        print(f"out of memory ({error}); is an input damaged? If not, give it more", file=sys.stderr)
+        return USER_ERROR
     except OSError as error:
         if isinstance(error, BrokenPipeError) and nobody_reads():  # another pipe may break too
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it flushes at its end

@@ -78,7 +78,9 @@ def generate_shard(options: "ShardOptions", args: argparse.Namespace) -> None:
     """Make the images of one shard of a plan."""
     from stedm.synthesis.shard import make_shard
 
-    make_shard(options, source_of(options, args), args.plan, args.shard, args.patches, out=args.out)
+    models = [folder for folder in (args.generator, args.network) if folder is not None]
+    source = source_of(options, args)
+    make_shard(options, source, args.plan, args.shard, args.patches, out=args.out, models=models)
 
 
 def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":

@@ -34,6 +34,7 @@ from stedm.config.messages import choices, messages
 from stedm.config.presets import PRESETS
 from stedm.config.segmentation import Application, Arm, ArmData, Augmentation, Loss, Network, Segmentation
 from stedm.config.slides import (
+    MAX_MEGAPIXELS,
     Annotations,
     Origin,
     Patches,
@@ -80,6 +81,7 @@ from stedm.config.training import Device, Training
 
 __all__ = [
     "IGNORE_INDEX",
+    "MAX_MEGAPIXELS",
     "PRESETS",
     "Affine",
     "Annotations",

@@ -44,10 +44,20 @@ def expanded(value: str) -> str:
 PathName = Annotated[str, AfterValidator(expanded)]
 
 
+BREAKS = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]\s*")
+"""Tabs and breaks of lines, with the blanks around them."""
+
+
+def one_line(text: str) -> str:
+    """The text with a blank in place of tabs and breaks of lines, which come with cells that are pasted: they mean
+    nothing, and neither a figure nor a table of one line a row can show them."""
+    return BREAKS.sub(" ", text).strip(" ")
+
+
 def normalised(name: str) -> str:
     """The name of a shape's class as all are compared: in Unicode's composed form (Macs write letters and their accents
-    apart), no blanks around it."""
-    return unicodedata.normalize("NFC", name).strip()
+    apart), on one line, no blanks around it."""
+    return one_line(unicodedata.normalize("NFC", name)).strip()
 
 
 ShapeName = Annotated[str, AfterValidator(normalised)]
@@ -55,20 +65,22 @@ ShapeName = Annotated[str, AfterValidator(normalised)]
 
 def unshowable(text: str) -> str:
     """The characters of a text that no page or figure can show: control characters, marks that turn the direction."""
-    return "".join(
-        sorted({one for one in text if not (one.isprintable() or one == "\n" or unicodedata.category(one) == "Zs")})
-    )
+    return "".join(sorted({one for one in text if not (one.isprintable() or unicodedata.category(one) == "Zs")}))
 
 
 def showable(value: str) -> str:
-    """A text that can be shown."""
+    """A text that can be shown, on one line."""
+    value = one_line(value)
+    if not value:
+        raise ValueError("it is empty; write some text")
     if wrong := unshowable(value):
         raise ValueError(f"the characters {wrong!r} cannot be shown; leave them out")
     return value
 
 
-Text = Annotated[str, Field(min_length=1), AfterValidator(showable)]
-"""Free text."""
+Text = Annotated[str, AfterValidator(showable)]
+"""Free text. Tabs and breaks of lines become blanks; other control characters, and marks that turn the direction of
+writing, are refused: what they do to a terminal, a page or a figure is not what the reader of a label sees."""
 
 CHANGES_NO_RESULT = "changes no result"
 """Marks a field that may differ between two runs of one training: it is not part of the training's identity."""
@@ -77,7 +89,7 @@ CHANGES_NO_RESULT = "changes no result"
 class Section(BaseModel):
     """A part of the configuration; unknown keys are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """The values that a result depends on, as JSON-like values: all but those marked `CHANGES_NO_RESULT`."""

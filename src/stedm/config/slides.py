@@ -113,6 +113,9 @@ class Tissue(Section):
         return self
 
 
+MAX_MEGAPIXELS = 200.0
+
+
 class Patches(Section):
     size: Annotated[int, Field(ge=16)] = 64
     mpp: Positive | None = None
@@ -127,6 +130,9 @@ class Patches(Section):
     """`raw`: pixels as they are, read 20 times faster; `jpeg`: an eighth of the space."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
     """Colour has half the resolution (4:2:0) below 95."""
+    max_megapixels: Positive = MAX_MEGAPIXELS
+    """Largest image or mask that is decoded as a whole (PNG, JPEG, striped TIFF), which takes up to 12 bytes a pixel;
+    and a tenth of the largest level that is read through to find the tissue, where a slide has no smaller one."""
     tissue: Tissue | None = Tissue()
     """null: the whole image is tissue."""
 
@@ -172,7 +178,7 @@ class Split(NamedTuple):
 class Splits(Roles):
     """All splits of a study: each number of annotated patients in each repeat."""
 
-    repeats: Count = 1
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     annotated_patients: Annotated[list[Count], Field(min_length=1), AfterValidator(once)]
     """How many patients count as annotated; several numbers are swept."""
 

@@ -169,11 +169,14 @@ class PlanOptions(StageOptions):
     synthesis: Plan
     kind: Literal["generator", "recolour", "pseudo_labels"]
     """Of the source."""
+    source_name: Name
+    split_name: str
     seed: Seed
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"kind": study.all_sources[names["source"]].kind}
+        name = names["source"]
+        return {"kind": study.all_sources[name].kind, "source_name": name, "split_name": names["split"]}
 
 
 class ShardOptions(StageOptions):
@@ -250,12 +253,19 @@ def columns_of(study: Study, split: str) -> dict[str, Any]:
 class ScoreOptions(PatchesOptions):
     windows: Windows
     application: Application
+    trained_arm: Name
+    """The arm whose network this arm applies."""
     run: NetworkRun
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        run = NetworkRun(**columns_of(study, names["split"]), arm=names["arm"], seed=int(names["seed"]))
-        return {"windows": study.evaluation, "application": study.arms[names["arm"]].application, "run": run}
+        arm = names["arm"]
+        return {
+            "windows": study.evaluation,
+            "application": study.arms[arm].application,
+            "trained_arm": study.trained_arm(arm),
+            "run": NetworkRun(**columns_of(study, names["split"]), arm=arm, seed=int(names["seed"])),
+        }
 
 
 class ImageEvaluationOptions(StageOptions):

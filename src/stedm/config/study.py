@@ -270,6 +270,8 @@ class Study(Section):
         return self.evaluation.classes or self.class_names[1:]
 
 
+LARGEST_FILE = 2**20
+"""Bytes of a configuration."""
 LARGEST = 100_000
 """Values in a configuration."""
 
@@ -282,26 +284,52 @@ def load(path: Path) -> Study:
     """
     check_regular(path)
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path}: has more than {LARGEST_FILE // 2**20} MiB; is it a configuration?")
         text = path.read_text(encoding="utf-8")
-        if expanded_size(yaml.compose(text, Loader=yaml.SafeLoader), {}) > LARGEST:
-            raise UserError(f"{path}: has more than {LARGEST:,} values, counting each alias as what it stands for")
+        check_size(
+            yaml.compose(text, Loader=yaml.SafeLoader), str(path)
+        )  # merged keys are written out as they are read
         data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # PyYAML raises half a dozen types, such as for dates that are none
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: is not a configuration; it must hold keys such as `study:` and `slides:`")
     return validate(data, str(path))
 
 
-def expanded_size(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """How many values a YAML document has when its aliases are written out; those that have been counted are known."""
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = LARGEST + 1  # if it holds itself
-        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else [item])]
-        known[id(node)] = 1 + sum(expanded_size(part, known) for part in parts)
-    return known[id(node)]
+def check_size(value: Any, source: str) -> None:
+    """Refuse a configuration that grows when its aliases are written out, as its validation does.
+
+    Raises:
+        UserError: it has too many values, or too deep ones.
+    """
+    try:
+        if expanded_size(value, {}) <= LARGEST:
+            return
+    except RecursionError:
+        raise UserError(f"{source}: its values are nested too deep") from None
+    raise UserError(f"{source}: has more than {LARGEST:,} values, counting each alias as what it stands for")
+
+
+def expanded_size(value: Any, known: dict[int, int]) -> int:
+    """How many values a YAML document has, or what was read from one, when its aliases are written out; those that have
+    been counted are known."""
+    match value:
+        case yaml.CollectionNode(value=items):
+            parts = [part for item in items for part in (item if isinstance(item, tuple) else [item])]
+        case dict():
+            parts = [*value, *value.values()]
+        case list():
+            parts = value
+        case _:
+            return 1
+    if id(value) not in known:
+        known[id(value)] = LARGEST + 1  # if it holds itself
+        known[id(value)] = 1 + sum(expanded_size(part, known) for part in parts)
+    return known[id(value)]
 
 
 def validate(data: dict[str, Any], source: str) -> Study:
@@ -310,6 +338,7 @@ def validate(data: dict[str, Any], source: str) -> Study:
     Raises:
         UserError: one message for each wrong key or value.
     """
+    check_size(data, source)  # Snakemake has read it, and knows no limit
     try:
         return Study.model_validate(data)
     except ValidationError as error:

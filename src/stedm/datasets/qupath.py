@@ -103,7 +103,7 @@ def read_project(folder: Path) -> tuple[str, list[Entry]]:
     try:
         project = json.loads(files[0].read_text(encoding="utf-8"))
         return project.get("uri", ""), [Entry.read(image) for image in project["images"]]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{files[0]}: is not a project of QuPath 0.2 or later ({error!r}); open it there and save it"
         ) from error

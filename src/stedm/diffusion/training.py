@@ -1,5 +1,6 @@
 """Training of a generator."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from stedm.errors import UserError
 from stedm.first_stage import FirstStage, PixelFirstStage, first_stage_of, load_autoencoder, pixel_first_stage
 from stedm.processes import BatchRng
 from stedm.seals import read_json
-from stedm.store import PatchFile, open_cache
+from stedm.store import PatchFile, check_cache, open_cache
 from stedm.style.canonical import Canonical, as_lists, sample_images
 from stedm.style.conditioner import build_conditioner
 from stedm.style.moments import average, joined, moments_of
-from stedm.training import Batch, train_and_save
+from stedm.training import Batch, train_and_save, weights_fingerprint
 from stedm.training_set import TRAINING_ROLES, files_of, fingerprints
 
 
@@ -157,17 +158,21 @@ def train_generator(
     generator = options.generator
     annotated, unannotated = (files_of(split, patches, role) for role in TRAINING_ROLES)
     files = annotated + unannotated
-    slides = fingerprints(files)
-    caches = [cached_inputs(folder, slides) for folder in (latents, style_bank) if folder is not None]
-    if layouts is not None:
-        caches.append(cached_inputs(layouts, fingerprints(unannotated)))
-    inputs = slides | {name: value for made_from in caches for name, value in made_from.items()}
+    inputs = fingerprints(files)
+    for folder, network, some in (
+        (latents, "first_stage", files),
+        (style_bank, "encoder", files),
+        (layouts, "network", unannotated),
+    ):
+        inputs |= {} if folder is None else cached_inputs(folder, some, network)
     canonical = Canonical(files) if generator.style.canonical else None
     if isinstance(options.first_stage, config.NoFirstStage):
         module: Any = pixel_first_stage(options.first_stage, files, canonical).to(device())
     else:
         assert first_stage is not None
         module = load_autoencoder(first_stage)
+        if inputs.get("first_stage") not in (None, weights_fingerprint(module)):
+            raise UserError(f"{latents}: was made by another first stage than {first_stage}; delete it and run again")
     stage = first_stage_of(module)
     torch.manual_seed(options.seed)
     dim = None if style_bank is None else embedding_dim(style_bank)
@@ -215,15 +220,21 @@ def pipeline_of(
     )
 
 
-def cached_inputs(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
+def cached_inputs(folder: Path, files: Sequence[PatchFile], network: str) -> dict[str, str]:
     """What a folder of latents or embeddings was made from.
 
+    Args:
+        folder: of the cache.
+        files: the training's patches.
+        network: what made it, as the folder's provenance calls it.
+
     Raises:
-        UserError: from other patches than the training's.
+        UserError: it was made from other patches than the training's, or one of its files by another network.
     """
     made_from = read_json(folder / "provenance.json")["inputs"]
-    if any(made_from.get(slide) != value for slide, value in inputs.items()):
-        raise UserError(f"{folder}: was made from other patches than those of this training; make it again")
+    for file in files:
+        with open_cache(folder, file.slide) as cache:
+            check_cache(cache, file, made_from[network])
     return made_from
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stedm import models
 from stedm.config import ImageEvaluationOptions, QualitySummaryOptions
 from stedm.errors import UserError
 from stedm.evaluation.features import feature_extractor, features_of
@@ -19,7 +20,7 @@ from stedm.evaluation.neighbours import closest_patches, diversity
 from stedm.evaluation.sets import COLUMNS, compare_sets
 from stedm.evaluation.style import style_fidelity
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
-from stedm.shards import Shards
+from stedm.shards import Shards, check_made_for
 from stedm.splits import read_split, slides_of
 from stedm.store import patch_file
 from stedm.tables import IMAGE_QUALITY, IMAGES, MANIFEST, SETS
@@ -64,10 +65,13 @@ def evaluate_images(
         UserError: shards and manifest do not belong together; the features' weights cannot be had.
     """
     seed, evaluation = options.seed, options.evaluation
-    generated = Shards(shards)
     table = MANIFEST.read(manifest)
+    generated = Shards(shards, table)
     if not set(generated.image_ids) <= set(table["image"]):
         raise UserError(f"{manifest}: its images are not those of {shards[0].parent}; generate the shards again")
+    check_made_for(generated.files, [options.run.source], options.run.split)
+    if evaluator is not None:
+        models.check_made_for(evaluator, split=options.run.split)
     table = table[table["image"].isin(generated.image_ids)]
     rng = np.random.default_rng(seed % 2**32)
     chosen = np.sort(rng.permutation(len(table))[: evaluation.evaluated_images])

@@ -19,6 +19,7 @@ from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
+from stedm.models import check_made_for
 from stedm.segmentation.application import applied
 from stedm.segmentation.network import TrainedNetwork, load_network
 from stedm.segmentation.windows import gaussian_weights, stitch
@@ -50,7 +51,7 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
         The table of confusions.
 
     Raises:
-        UserError: no slide of the split can be scored.
+        UserError: no slide of the split can be scored; the network is of another arm, seed or split.
     """
     table = read_split(split)
     table = table[table["role"].isin(["test", "validation"])]
@@ -60,6 +61,7 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
     if "test" not in set(table["role"]):
         raise UserError(f"{split}: has no annotated test slide; add annotations for the slides of test patients")
     slides = slides_by_name(sheet)
+    check_made_for(model, split=options.run.split, arm_name=options.trained_arm, seed=options.run.seed)
     network = load_network(model)
     names = options.class_names
     rows: list[dict[str, str | int]] = []
@@ -88,7 +90,13 @@ def score_slide(options: ScoreOptions, network: TrainedNetwork, slide: Slide, ma
     classes, patches, windows = options.classes, options.patches, options.windows
     with open_slide(slide, patches) as opened:
         annotation = read_annotation(
-            slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name, opened.bounds
+            slide.annotation,
+            classes,
+            options.annotations,
+            opened.dimensions,
+            slide.path.name,
+            opened.bounds,
+            max_megapixels=options.patches.max_megapixels,
         )
         if annotation.bounds is None:
             raise UserError(f"{slide.annotation}: nothing is annotated; extract the patches of {slide.slide!r} again")

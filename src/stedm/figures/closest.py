@@ -26,8 +26,9 @@ def plot_closest(
         out: PNG file; a PDF is written next to it.
         pseudonyms: key of `write_pseudonyms`; None: slides have the names of the sheet.
     """
-    table = IMAGES.read(quality / "images.csv").nsmallest(MOST, "closest_distance")
-    generated, names = Shards(shards), Names(pseudonyms)
+    table = IMAGES.read(quality / "images.csv")
+    generated, names = Shards(shards, table), Names(pseudonyms)
+    table = table.nsmallest(MOST, "closest_distance")
     cell = min(26 * MM, (WIDTH - 14 * MM) / len(table))
     with figure(len(table) * cell + 14 * MM, 2 * cell + 10 * MM, out, gap=0.012) as fig:
         grid = fig.subplots(2, len(table), squeeze=False)

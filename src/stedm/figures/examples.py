@@ -40,8 +40,9 @@ def plot_examples(
         out: PNG file; a PDF is written next to it.
         pseudonyms: key of `write_pseudonyms`; None: slides and patients have the names of the sheet.
     """
-    generated, names = Shards(shards), Names(pseudonyms)
-    chosen = one_per_patient(MANIFEST.read(manifest), generated)
+    table, names = MANIFEST.read(manifest), Names(pseudonyms)
+    generated = Shards(shards, table)
+    chosen = one_per_patient(table, generated)
     rows = [name for name in ROWS if generated.styled or name != "style"]
     cell = min(26 * MM, (WIDTH - 14 * MM) / len(chosen))
     with figure(len(chosen) * cell + 14 * MM, len(rows) * cell + 14 * MM, out, gap=0.012) as fig:

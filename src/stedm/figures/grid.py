@@ -34,7 +34,7 @@ def plot_grid(
         pseudonyms: key of `write_pseudonyms`; None: slides and patients have the names of the sheet.
     """
     table = PLAN.read(manifest)
-    generated, names = Shards([images]), Names(pseudonyms)
+    generated, names = Shards([images], table), Names(pseudonyms)
     styles = table[table["seed"] == table["seed"].iloc[0]].to_dict("records")  # a row of the grid has one seed
     rows, columns = len(table) // len(styles), len(styles)
     cell = min(26 * MM, (WIDTH - 6 * MM) / (columns + 1))

@@ -140,7 +140,13 @@ def read_truth(
     w, h = (max(1, round(side / shrink)) for side in size)
     with open_slide(slide, options.patches) as opened:
         annotation = read_annotation(
-            slide.annotation, options.classes, options.annotations, opened.dimensions, slide.path.name, opened.bounds
+            slide.annotation,
+            options.classes,
+            options.annotations,
+            opened.dimensions,
+            slide.path.name,
+            opened.bounds,
+            max_megapixels=options.patches.max_megapixels,
         )
         image = opened.read_region(int(x0), int(y0), w, h, downsample * shrink)
     return image, annotation.rasterise(x0, y0, w, h, downsample * shrink)

@@ -10,6 +10,7 @@ import timm
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
+from safetensors import safe_open
 from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import get_encoder_names
 from torch import Tensor, nn
@@ -191,9 +192,25 @@ def load_network(folder: Path) -> TrainedNetwork:
         known = timm.is_model(name.removeprefix("tu-")) if name.startswith("tu-") else name in get_encoder_names()
         if found["_model_class"] != "Unet" or not known:
             raise ValueError(f"it is a {found['_model_class']} with encoder {name!r}, not a Unet with a known one")
+        check_sizes(settings, folder / "model.safetensors")
         unet = smp.Unet(encoder_weights=None, **settings.model_dump())
         unet.load_state_dict(load_file(folder / "model.safetensors"))
     return TrainedNetwork(unet.to(device(), memory_format=torch.channels_last).eval(), dataset)
+
+
+def check_sizes(settings: NetworkSettings, weights: Path) -> None:
+    """Compare the weights that the settings ask for with those that a file has, before memory is taken for any.
+
+    Raises:
+        ValueError: they have other names or shapes.
+    """
+    with torch.device("meta"):
+        unet = smp.Unet(encoder_weights=None, **settings.model_dump())
+    needed = {name: list(value.shape) for name, value in unet.state_dict().items()}
+    with safe_open(weights, "pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    if wrong := [name for name in needed.keys() | found.keys() if needed.get(name) != found.get(name)]:
+        raise ValueError(f"weights that do not fit: {', '.join(sorted(wrong)[:3])}")
 
 
 def load_dataset(folder: Path) -> Dataset:

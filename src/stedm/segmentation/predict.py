@@ -154,7 +154,7 @@ def predict_slide(
     """Write a slide's label map and polygons; at no time is more than a few rows of windows in memory."""
     patches = network.dataset.patches
     size = patches.size
-    with open_slide(slide) as opened:
+    with open_slide(slide, max_megapixels=patches.max_megapixels) as opened:
         choose_level(opened, patches)
         downsample = opened.downsample
         for note in opened.notes:

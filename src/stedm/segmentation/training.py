@@ -17,7 +17,7 @@ from stedm.segmentation.application import reference_moments
 from stedm.segmentation.data import Batches, synthetic_count
 from stedm.segmentation.losses import segmentation_loss
 from stedm.segmentation.network import Dataset, Normalisation, build_network
-from stedm.shards import Shard
+from stedm.shards import Shard, check_made_for
 from stedm.splits import read_split, slides_of
 from stedm.store import PatchFile
 from stedm.training import Batch, train_and_save, weights_fingerprint
@@ -60,6 +60,7 @@ def train_network(
     if arm.annotations == "all" and not any(file.slide in unannotated for file in real):
         log.warning("no unannotated patient has annotations: arm %s is trained on the annotated alone", options.name)
     shards = [Shard(path) for path in synthetic]
+    check_made_for(shards, arm.sources, split.stem)
     sources = [[shard for shard in shards if shard.source == name] for name in arm.sources]
     check_inputs(options, split, real, shards)
 

@@ -133,7 +133,7 @@ def check_slide(options: PatchesOptions, slide: Slide) -> Finding:
     try:
         if slide.path.is_file():
             finding.fingerprint = file_fingerprint(slide.path)
-        with open_slide(slide) as opened:
+        with open_slide(slide, max_megapixels=options.patches.max_megapixels) as opened:
             describe(opened, finding)
             probe(opened, finding)
             check_readable(options, opened, finding)
@@ -226,7 +226,14 @@ def describe_annotation(options: PatchesOptions, opened: OpenedSlide, downsample
     slide, classes = opened.slide, options.classes
     assert slide.annotation is not None
     annotation = read_annotation(
-        slide.annotation, classes, options.annotations, opened.dimensions, slide.path.name, opened.bounds, downsample
+        slide.annotation,
+        classes,
+        options.annotations,
+        opened.dimensions,
+        slide.path.name,
+        opened.bounds,
+        downsample,
+        options.patches.max_megapixels,
     )
     finding.annotation_format = annotation.format
     finding.annotated_area_px = annotation.area

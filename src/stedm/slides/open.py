@@ -12,7 +12,7 @@ import numpy as np
 import openslide
 from PIL import Image
 
-from stedm.config import Patches
+from stedm.config import MAX_MEGAPIXELS, Patches
 from stedm.errors import UserError
 from stedm.sheet import Slide
 from stedm.slides.annotations.origin import Area
@@ -27,6 +27,8 @@ BLOCK = 2048**2
 """Pixels decoded at once, at most: memory does not grow with the slide."""
 SMALLEST_PART = 256
 """Pixels of a level: in parts so small what is broken is told from what is not."""
+READ_THROUGH = 10
+"""A level that is read through, tile by tile, may have so many times the pixels of an image that is decoded whole."""
 COMPARED = 3
 """Patches of each slide that OpenSlide reads too, before the fast path is trusted with the others."""
 SHIFTED = 12.0
@@ -59,9 +61,9 @@ class OpenedSlide:
         notes: what the user should know, though it stops nothing.
     """
 
-    def __init__(self, slide: Slide):
-        self.slide = slide
-        found = open_file(slide)
+    def __init__(self, slide: Slide, max_megapixels: float = MAX_MEGAPIXELS):
+        self.slide, self.max_megapixels = slide, max_megapixels
+        found = open_file(slide, max_megapixels)
         self._handle, self.reader = found.handle, found.reader
         self.level_dimensions = tuple(self._handle.level_dimensions)
         self.level_downsamples = tuple(float(value) for value in self._handle.level_downsamples)
@@ -154,8 +156,15 @@ class OpenedSlide:
         """As `read_region`, but what is broken is grey; and where that is, (h, w) bool.
 
         Raises:
-            UnreadableSlide: more than half of it is broken.
+            UnreadableSlide: more than half of it is broken, or so much must be decoded for it that it takes minutes.
         """
+        _, factor = self.level_for(downsample)
+        if (most := READ_THROUGH * self.max_megapixels) * 1e6 < (pixels := w * h * factor**2):
+            raise UnreadableSlide(
+                f"{named(self.slide)}: has no small level, so that {pixels / 1e6:,.0f} Mpx would be decoded to see all"
+                f" of it, more than {most:,.0f}; save it as a pyramid (vips tiffsave in.tif out.tif --tile --pyramid"
+                f" --bigtiff --compression jpeg), or raise patches.max_megapixels ({self.max_megapixels:g})"
+            )
         image = self._read_readable(x0, y0, w, h, downsample)
         if image[:, :, 3].mean() > 0.5:
             raise UnreadableSlide(
@@ -319,18 +328,19 @@ def on_white(image: Image.Image) -> np.ndarray:
     return np.rint(pixels[:, :, :3] * share + 255 * (1 - share)).astype(np.uint8)
 
 
-def open_slide(slide: Slide, patches: Patches | None = None) -> OpenedSlide:
+def open_slide(slide: Slide, patches: Patches | None = None, max_megapixels: float = MAX_MEGAPIXELS) -> OpenedSlide:
     """Open a slide or an ordinary image.
 
     Args:
         slide: the row of the sheet; its `mpp` counts where the file has none.
         patches: the resolution that patches are asked at; sets `level` and `downsample` of the result. None: level 0.
+        max_megapixels: that an image which is decoded as a whole may have, where `patches` does not say it.
 
     Raises:
         UnreadableSlide: the file is not there, broken, or of no format that can be read.
         UserError: it has no resolution and one is needed, or not the one asked for.
     """
-    opened = OpenedSlide(slide)
+    opened = OpenedSlide(slide, max_megapixels if patches is None else patches.max_megapixels)
     try:
         if patches is not None:
             opened.level, opened.downsample = patch_level(opened, patches)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from stedm import __version__
 from stedm.config import IGNORE_INDEX, Patches, PatchesOptions
+from stedm.errors import UserError
 from stedm.files import file_fingerprint
 from stedm.sheet import Slide, coords_file, tissue_file
 from stedm.slides.annotations import Annotation, read_annotation
@@ -25,6 +26,8 @@ from stedm.store import Patch, PatchFile, write_patches
 STRIP = 8_192
 """Pixels of the level. A row of tiles is kept while the patches above and below it are read: narrow strips, less
 memory; wide ones, fewer tiles that are needed by two."""
+MOST_PATCHES = 2**24
+"""Of a grid: 64 px of a slide of 260,000 px along each side."""
 BATCH_PIXELS = 2**20
 """Of the patches that a thread reads at a time."""
 
@@ -79,6 +82,7 @@ def extract_readable(
                 slide.path.name,
                 opened.bounds,
                 opened.downsample,
+                patches.max_megapixels,
             )
         tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
         corners, shares = places(opened, patches, tissue)
@@ -119,13 +123,22 @@ def places(opened: OpenedSlide, patches: Patches, tissue: TissueMask) -> tuple[n
 
 
 def grid(opened: OpenedSlide, patches: Patches) -> np.ndarray:
-    """Upper left corners (N, 2) int64 x, y in level-0 pixels, row by row, of all patches that fit into the slide."""
+    """Upper left corners (N, 2) int64 x, y in level-0 pixels, row by row, of all patches that fit into the slide.
+
+    Raises:
+        UserError: they are more than any slide has.
+    """
     axes = []
     for side in opened.dimensions:
         pixels = side / opened.downsample
         count = int((pixels - patches.size + 0.5) // (patches.size - patches.overlap)) + 1
         starts = np.arange(max(count, 0)) * (patches.size - patches.overlap) * opened.downsample
         axes.append(np.rint(starts).astype(np.int64))
+    if (count := len(axes[0]) * len(axes[1])) > MOST_PATCHES:
+        raise UserError(
+            f"{named(opened.slide)}: {count:,} patches of {patches.size} px would cover its {opened.dimensions[0]} ×"
+            f" {opened.dimensions[1]} px; set a larger patches.size or a coarser patches.mpp"
+        )
     x, y = np.meshgrid(*axes)
     return np.stack([x.ravel(), y.ravel()], axis=1)
 

@@ -1,6 +1,9 @@
 """Who opens a file: OpenSlide where it reads that kind rightly, else Pillow or tifffile, which read it as a whole."""
 
+import re
+import threading
 from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +17,14 @@ from stedm.slides.tiff import WrongKind
 
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "JPEG2000")
 """Of Pillow's formats those without programs in them, as EPS has."""
+
+
+SCAN = re.compile(b"\xff\xda")
+"""Start of a scan of a JPEG."""
+MOST_SCANS = 100
+"""Programs that shrink JPEGs write up to some twenty, and thumbnails have some of their own."""
+DECODING = threading.Lock()
+"""Held while an image is decoded as a whole: several at once, with the copies that it takes, would fill the memory."""
 
 
 class UnreadableSlide(UserError):
@@ -36,8 +47,12 @@ class Found(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def open_file(slide: Slide) -> Found:
+def open_file(slide: Slide, megapixels: float) -> Found:
     """Open a file: by OpenSlide where it reads that kind rightly, else as a whole.
+
+    Args:
+        slide: the row of the sheet.
+        megapixels: that an image which is decoded as a whole may have.
 
     Raises:
         UnreadableSlide: it is not there, broken, or of a kind that is not read.
@@ -50,8 +65,8 @@ def open_file(slide: Slide) -> Found:
     try:
         vendor = openslide.OpenSlide.detect_format(path)
         if tiff.is_tiff(path):
-            return open_tiff(path) if vendor in (None, "generic-tiff") else open_scanners(path)
-        return open_image(path) if vendor is None else Found(*by_openslide(path))
+            return open_tiff(path, megapixels) if vendor in (None, "generic-tiff") else open_scanners(path)
+        return open_image(path, megapixels) if vendor is None else Found(*by_openslide(path))
     except openslide.OpenSlideError as error:
         raise UnreadableSlide(
             f"{named(slide)}: cannot be opened ({error}); copy it again from its source, or take it out of the sheet"
@@ -75,12 +90,11 @@ def by_openslide(path: Path) -> tuple[openslide.OpenSlide, str, tuple[float, flo
 
 def open_scanners(path: Path) -> Found:
     """Open a TIFF whose pages OpenSlide knows by the rules of the scanner's vendor."""
-    found = Found(*by_openslide(path))
     tiff.check_scanners(path)
-    return found
+    return Found(*by_openslide(path))
 
 
-def open_tiff(path: Path) -> Found:
+def open_tiff(path: Path, megapixels: float) -> Found:
     """Open an ordinary TIFF: by OpenSlide where that gives the right pixels, else as a whole."""
     facts = tiff.describe(path)
     if facts.orientation == 1 and facts.bits <= 8:
@@ -89,14 +103,16 @@ def open_tiff(path: Path) -> Found:
             return Found(handle, reader, facts.mpp, facts.notes)
         except openslide.OpenSlideError:  # not tiled, or of a compression that it does not have
             pass
-    image = Image.fromarray(tiff.load(path, facts))
+    with DECODING:
+        image = Image.fromarray(tiff.load(path, facts, megapixels))
     return Found(openslide.ImageSlide(image), "tifffile", facts.mpp, [*facts.notes, *turned(facts.orientation)])
 
 
-def open_image(path: Path) -> Found:
+def open_image(path: Path, megapixels: float) -> Found:
     """Load an ordinary image of 8 bits a channel, upright; RGB, or RGBA where it has transparency."""
-    with Image.open(path, formats=IMAGE_FORMATS) as image:
-        check_size(image.width, image.height)
+    with DECODING, Image.open(path, formats=IMAGE_FORMATS) as image:
+        if image.width * image.height > megapixels * 1e6:
+            raise WrongKind(tiff.too_large(image.width, image.height, megapixels))
         reader = f"pillow {(image.format or '').lower()}"
         if (count := getattr(image, "n_frames", 1)) > 1:
             raise WrongKind(f"holds {count} images; save the one that counts as a file of its own")
@@ -108,23 +124,28 @@ def open_image(path: Path) -> Found:
         orientation = tiff.known_orientation(image.getexif().get(tiff.ORIENTATION))
         dpi = [to_number(value) for value in image.info.get("dpi", (None, None))]
         notes = [tiff.TRANSPARENT] if image.has_transparency_data else []
-        loaded = ImageOps.exif_transpose(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        check_scans(path, image)
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        image.load()
+        loaded: Image.Image = image if image.mode == mode else image.convert(mode)
+        ImageOps.exif_transpose(loaded, in_place=True)  # at no time are there more copies than need be
         loaded.info = {}  # colour profiles, which would be copied with each region
         mpp = None if None in dpi else (25_400 / dpi[0], 25_400 / dpi[1])  # type: ignore[operator]
         return Found(openslide.ImageSlide(loaded), reader, mpp, [*notes, *turned(orientation)])
 
 
-def check_size(width: int, height: int) -> None:
-    """Refuse an image that is too large to be decoded as a whole.
+def check_scans(path: Path, image: Image.Image) -> None:
+    """Refuse a JPEG with so many scans, each of which goes through all of its pixels, that it would take minutes.
 
     Raises:
-        WrongKind: it is.
+        WrongKind: it has.
     """
-    if width * height > tiff.LARGEST:
-        raise WrongKind(
-            f"has {width} × {height} px, too many to decode as a whole; save it as a tiled TIFF, such as with"
-            " `vips tiffsave <image> <slide>.tiff --tile --pyramid --compression jpeg`"
-        )
+    if image.format != "JPEG":
+        return
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        scans = sum(1 for _ in SCAN.finditer(data))
+    if scans > MOST_SCANS:
+        raise WrongKind(f"is a JPEG of {scans:,} scans, more than any program writes; save it anew")
 
 
 def bits_of(path: Path, image: Image.Image) -> int:

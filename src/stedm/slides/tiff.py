@@ -20,8 +20,11 @@ SIGNATURES = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 """First bytes of TIFF and BigTIFF, of either byte order."""
 ORIENTATION = 274
 """Number of the tag, of TIFF and of EXIF, that says how an image is turned."""
-LARGEST = 200_000_000
-"""Pixels of an image that is read as a whole, which takes 8 bytes for each."""
+LARGEST_TILE = 8192**2
+"""Pixels of a tile, which is decoded as a whole however little of it is wanted."""
+MOST_PAGES = 10_000
+BAND = 2**22
+"""Pixels that are brought into 8 bits of RGB at a time."""
 SAVE_AS_RGB = "save it as RGB of 8 bits a channel (in Fiji: Image > Type > RGB Color)"
 TRANSPARENT = "has a channel of transparency: what is transparent is read as white"
 PLURALS = {"C": "channels", "Z": "focal planes", "T": "points in time"}
@@ -75,6 +78,7 @@ def describe(path: Path) -> Tiff:
     with TiffFile(path) as file:
         first, notes = single_image(file)
         check_samples(first)
+        check_tiles(first)
         if first.extrasamples:
             notes.append(TRANSPARENT)
         ome = ome_pixels(file)
@@ -98,10 +102,29 @@ def check_scanners(path: Path) -> None:
         for page in file.pages:
             if not isinstance(page, TiffPage) or not page.is_tiled:
                 continue
+            check_tiles(page)
             if orientation_of(page) != 1:
                 raise WrongKind(not_upright(orientation_of(page)))
             if page.bitspersample > 8:
                 raise WrongKind(f"has {page.bitspersample} bits a channel, of which 8 would be read; {SAVE_AS_RGB}")
+
+
+def check_tiles(page: TiffPage) -> None:
+    """Refuse tiles that would fill the memory."""
+    if page.is_tiled and page.tilewidth * page.tilelength > LARGEST_TILE:
+        raise WrongKind(
+            f"has tiles of {page.tilewidth} × {page.tilelength} px, each of which must be decoded as a whole; save it"
+            " with smaller ones (vips tiffsave in.tif out.tif --tile --pyramid --bigtiff --compression jpeg)"
+        )
+
+
+def too_large(width: int, height: int, megapixels: float) -> str:
+    """Says that an image is too large to be decoded as a whole, and what to do."""
+    return (
+        f"has {width} × {height} px, too many to decode as a whole; save it as a tiled TIFF, such as with `vips"
+        " tiffsave <image> <slide>.tiff --tile --pyramid --bigtiff --compression jpeg`, or raise"
+        f" patches.max_megapixels ({megapixels:g}), where there are 12 bytes of memory for each pixel"
+    )
 
 
 def not_upright(orientation: int) -> str:
@@ -129,6 +152,8 @@ def whole_pages(file: TiffFile) -> Iterator[TiffPage]:
         assert isinstance(page, TiffPage)
         if page.offset in offsets:
             raise WrongKind("is damaged: its pages form a circle; copy it again from its source")
+        if len(offsets) == MOST_PAGES:
+            raise WrongKind(f"has more than {MOST_PAGES:,} pages; save the one that counts as a file of its own")
         offsets.add(page.offset)
         yield page
     file.filehandle.seek(file.pages.next_page_offset or 0)
@@ -264,28 +289,36 @@ def resolution(file: TiffFile, page: TiffPage) -> tuple[float, float] | None:
     return None if length is None else (length / per_unit[0], length / per_unit[1])
 
 
-def load(path: Path, tiff: Tiff) -> np.ndarray:
+def load(path: Path, tiff: Tiff, megapixels: float) -> np.ndarray:
     """The first image as (h, w, 3) uint8 RGB, upright, on white where it is transparent.
+
+    Args:
+        path: of the file.
+        tiff: what `describe` says of it.
+        megapixels: that it may have.
 
     Raises:
         WrongKind: it is too large for that, cut short, or brighter than its own maximum.
     """
     with TiffFile(path) as file:
         page = file.pages.first
-        if page.imagewidth * page.imagelength > LARGEST:
+        if page.imagewidth * page.imagelength > megapixels * 1e6:
             raise WrongKind(
                 not_upright(tiff.orientation)
                 if tiff.orientation != 1
-                else f"is too large to be read as a whole, and OpenSlide does not read its kind ({tiff.compression}, "
-                f"{tiff.bits} bits); convert it (vips tiffsave in.tif out.tif --tile --pyramid --bigtiff --compression"
-                " jpeg)"
+                else f"is of a kind that OpenSlide does not read ({tiff.compression}, {tiff.bits} bits), and "
+                + too_large(page.imagewidth, page.imagelength, megapixels)
             )
         if np.add(page.dataoffsets, page.databytecounts).max() > file.filehandle.size:
             raise WrongKind("is cut short; copy it again from its source")
         if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in JPEG:
             raise WrongKind(f"has YCbCr colours that are not compressed as JPEG ({tiff.compression}); {SAVE_AS_RGB}")
         values = samples(page, page.asarray())
-        colours = to_rgb(page, in_eight_bits(page, values, tiff.maximum))
+        colours = np.empty((*values.shape[:2], 3), np.uint8)
+        rows = max(1, BAND // page.imagewidth)
+        for start in range(0, len(values), rows):
+            band = slice(start, start + rows)
+            colours[band] = to_rgb(page, in_eight_bits(page, values[band], tiff.maximum))
     return np.ascontiguousarray(upright(colours, tiff.orientation))
 
 

@@ -73,7 +73,8 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None
     downsample = most if slide.mpp is None else min(max(1.0, options.mpp / slide.mpp), most)
     size = max(1, round(width / downsample)), max(1, round(height / downsample))
     if brought is not None:
-        mask = read_tissue(brought, options.origin, slide.dimensions, slide.bounds).rasterise(0, 0, *size, downsample)
+        known = read_tissue(brought, options.origin, slide.dimensions, slide.bounds, slide.max_megapixels)
+        mask = known.rasterise(0, 0, *size, downsample)
         return TissueMask(mask == 1, downsample, 0.0)
     image, broken = slide.read_readable(0, 0, *size, downsample)
     values = saturation(image)
@@ -94,7 +95,9 @@ def tissue_mask(slide: OpenedSlide, options: Tissue | None, brought: Path | None
     return TissueMask(mask, downsample, float(threshold))
 
 
-def read_tissue(path: Path, origin: Origin, dimensions: tuple[int, int], bounds: Area | None) -> Annotation:
+def read_tissue(
+    path: Path, origin: Origin, dimensions: tuple[int, int], bounds: Area | None, max_megapixels: float
+) -> Annotation:
     """A tissue mask made elsewhere: its label 1.
 
     GeoJSON: inside of its polygons, whatever their class. An image of the slide's shape: not 0.
@@ -104,7 +107,7 @@ def read_tissue(path: Path, origin: Origin, dimensions: tuple[int, int], bounds:
         polygons = polygons_of(path, contents.shapes).polygons
         polygons = on_canvas(path, polygons, area_of(origin, format, dimensions, bounds))
         return PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
-    values = read_values(path, most=4 * dimensions[0] * dimensions[1])
+    values = read_values(path, 4 * dimensions[0] * dimensions[1], max_megapixels)
     corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
     return MaskAnnotation((values > 0).astype(np.uint8), scale, corner=corner)
 

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from stedm import config
 from stedm.device import device, device_name
-from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
-from stedm.hdf5 import attributes, new_file
-from stedm.store import PatchFile, open_cache
+from stedm.hdf5 import new_file, read_all
+from stedm.store import PatchFile, check_cache, open_cache
 from stedm.style.canonical import Canonical, prepared
 from stedm.style.encoder import StyleEncoder, load_encoder
 from stedm.style.moments import Moments, slide_moments
@@ -43,7 +42,7 @@ def embed_patches(
     else:
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
     encoder = encoder.to(device()).eval()
-    files = files_of(split, patches)
+    files, made_by = files_of(split, patches), weights_fingerprint(encoder)
     canonical = Canonical(files) if options.canonical else None
     with written_whole(out) as temporary:
         temporary.mkdir()
@@ -57,24 +56,29 @@ def embed_patches(
                 bank.create_dataset("embeddings", data=rows, chunks=(1, *rows.shape[1:]), fletcher32=True)
                 for name, values in slide_moments(file)._asdict().items():
                     bank.create_dataset(name, data=values[0].numpy(), chunks=values.shape[1:], fletcher32=True)
-                bank.attrs.update(slide=file.slide, patches=file.fingerprint)
+                bank.attrs.update(slide=file.slide, patches=file.fingerprint, made_by=made_by)
             log.info("%s: %d embeddings", file.slide, len(file))
-        inputs = fingerprints(files) | {"encoder": weights_fingerprint(encoder)}
+        inputs = fingerprints(files) | {"encoder": made_by}
         write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
 
 
 class StyleBank:
-    """Reads embeddings and moments of a bank."""
+    """Reads embeddings and moments of a bank.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        folder: of the bank.
+        encoder: `weights_fingerprint` of the style encoder that it must come from.
+    """
+
+    def __init__(self, folder: Path, encoder: str):
+        self.folder, self.encoder = folder, encoder
         self.slides: dict[str, dict[str, Tensor]] = {}
 
     def embeddings(self, file: PatchFile, indices: list[int]) -> Tensor:
         """(n, D) embeddings of patches of a slide.
 
         Raises:
-            UserError: the bank was made from other patches.
+            UserError: the bank was made from other patches, or by another encoder.
         """
         return self.read(file)["embeddings"][indices]
 
@@ -89,8 +93,7 @@ class StyleBank:
     def read(self, file: PatchFile) -> dict[str, Tensor]:
         if file.slide not in self.slides:
             with open_cache(self.folder, file.slide) as bank:
-                if attributes(bank)["patches"] != file.fingerprint:
-                    raise UserError(f"{self.folder}: was made from other patches than {file.path}; make it again")
+                check_cache(bank, file, self.encoder)
                 names = ("embeddings", *Moments._fields)
-                self.slides[file.slide] = {name: torch.from_numpy(bank[name][()]) for name in names}
+                self.slides[file.slide] = {name: torch.from_numpy(read_all(bank[name])) for name in names}
         return self.slides[file.slide]

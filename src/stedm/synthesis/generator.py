@@ -10,14 +10,16 @@ import torch
 
 from stedm import config
 from stedm.device import device
-from stedm.diffusion.pipeline import load_pipeline
+from stedm.diffusion.pipeline import StyleLayoutPipeline, load_pipeline
 from stedm.images import to_images, to_pixels
+from stedm.seals import read_json
 from stedm.shards import Generated
 from stedm.store import PatchFile
 from stedm.style.bank import StyleBank
 from stedm.style.moments import Moments, joined, slide_moments
 from stedm.synthesis.plan import Row, layout_of, patch_of
 from stedm.synthesis.shard import batches
+from stedm.training import weights_fingerprint
 
 Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Images (B, P, P, 3) uint8 and their layouts (B, P, P) uint8 → (B,) IoU in [0, 1] of what a network sees; NaN where
@@ -47,7 +49,7 @@ def generate(
     """
     pipeline = load_pipeline(generator).to(device())
     pipeline.set_progress_bar_config(disable=True)
-    bank = StyleBank(style_bank) if style_bank is not None else None
+    bank = StyleBank(style_bank, encoder_of(generator, pipeline)) if style_bank is not None else None
     moments_of = cache(lambda slide: slide_moments(files[slide]))
 
     def attempt(some: Sequence[Row], redraw: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +75,14 @@ def from_patches(
     """The patches of rows' layouts, moved as the layouts are, and the moments of their slides, for the pipeline."""
     patches = np.stack([patch_of(row, files) for row in rows])
     return {"image": to_images(patches), "image_moments": joined([moments_of(row["layout_slide"]) for row in rows])}
+
+
+def encoder_of(folder: Path, pipeline: StyleLayoutPipeline) -> str:
+    """Fingerprint of the style encoder that a generator learned with: its own or, where that was frozen, the one of the
+    style bank that it was trained on."""
+    if pipeline.style_encoder is not None:
+        return weights_fingerprint(pipeline.style_encoder)
+    return str(read_json(folder / "provenance.json")["inputs"]["encoder"])
 
 
 def style_set(bank: StyleBank, row: Row, files: Mapping[str, PatchFile]) -> torch.Tensor:

@@ -29,12 +29,12 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
     """Write the plan of a source: for each image its layout, the layout's affine transform, its style set and its seed.
 
     Args:
-        options: how many images, how they are paired, the affine transforms, the kind of the source, the seed.
+        options: how many images, how they are paired, the affine transforms, the source and the split, the seed.
         split: table of roles.
         patches: folder of patch files.
-        out: the plan's file (CSV): image, shard, pairing, group (of the style), layout_class (whose turn it was),
-            layout_slide, layout_patch, a … f (rows of the 2×3 matrix that maps pixels of the transformed layout to
-            those of the source), style_slide, style_patient, style_patches (separated by spaces), seed.
+        out: the plan's file (CSV): source, split, image, shard, pairing, group (of the style), layout_class (whose turn
+            it was), layout_slide, layout_patch, a … f (rows of the 2×3 matrix that maps pixels of the transformed
+            layout to those of the source), style_slide, style_patient, style_patches (separated by spaces), seed.
             provenance.json is written next to it.
 
     Returns:
@@ -53,7 +53,10 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
         layouts = list(itertools.chain(*by_patient(files_of(split, patches, "annotated")).values()))
         planned = paired(options, layouts, styles)
     plan = options.synthesis
-    table = pd.DataFrame({"image": i, "shard": i * plan.shards // plan.images, **row} for i, row in enumerate(planned))
+    made_for = {"source": options.source_name, "split": options.split_name}
+    table = pd.DataFrame(
+        {**made_for, "image": i, "shard": i * plan.shards // plan.images, **row} for i, row in enumerate(planned)
+    )
     with written_whole(out) as temporary:
         PLAN.write(table, temporary)
     files = [*layouts, *(file for some in styles.values() for file in some)]

@@ -71,7 +71,7 @@ def predict_layouts(
             labels = np.concatenate(found)
             with new_file(temporary / f"{file.slide}.h5") as cache:
                 cache.create_dataset("labels", data=labels, chunks=(1, *labels.shape[1:]), fletcher32=True)
-                cache.attrs.update(slide=file.slide, patches=file.fingerprint)
+                cache.attrs.update(slide=file.slide, patches=file.fingerprint, made_by=network)
             log.info(
                 "%s: %d layouts, %.0f%% of the pixels open",
                 file.slide,

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from stedm.config import ShardOptions
 from stedm.errors import UserError
 from stedm.files import written_whole
+from stedm.models import check_made_for
 from stedm.shards import Generated, Shards, write_shard
 from stedm.store import PatchFile, patch_file
 from stedm.synthesis.plan import Row
@@ -20,7 +21,16 @@ Source = Callable[[Sequence[Row], Mapping[str, PatchFile]], Iterator[Generated]]
 log = logging.getLogger(__name__)
 
 
-def make_shard(options: ShardOptions, source: Source, plan: Path, shard: int, patches: Path, *, out: Path) -> None:
+def make_shard(
+    options: ShardOptions,
+    source: Source,
+    plan: Path,
+    shard: int,
+    patches: Path,
+    *,
+    out: Path,
+    models: Sequence[Path] = (),
+) -> None:
     """Make the images of one shard of a plan.
 
     Args:
@@ -30,12 +40,21 @@ def make_shard(options: ShardOptions, source: Source, plan: Path, shard: int, pa
         shard: number of the shard.
         patches: folder of patch files.
         out: the shard, see `stedm.shards`.
+        models: folders of the generator and the network that it is made with.
+
+    Raises:
+        UserError: the plan is of another source, or a model was made for another one or another split.
     """
     table = PLAN.read(plan)
+    if others := set(table["source"]) - {options.source_name}:
+        raise UserError(f"{plan}: is of the source {others.pop()}, not of {options.source_name}; make it again")
+    split = str(table["split"].iloc[0])
+    for model in models:
+        check_made_for(model, split=split, generator_name=options.source_name)
     rows = [row for _, row in table[table["shard"] == shard].iterrows()]
     files = {name: patch_file(patches, name) for row in rows for name in (row["layout_slide"], row["style_slide"])}
     size = next(iter(files.values())).patch_size
-    attributes = {"source": options.source_name, "styled": options.source.styled}
+    attributes = {"source": options.source_name, "split": split, "styled": options.source.styled}
     kept = write_shard(out, source(rows, files), size, options.class_names, attributes)
     log.info("kept %d of %d", kept, len(rows))
 
@@ -61,10 +80,10 @@ def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataF
         The manifest.
 
     Raises:
-        UserError: the shards are of another plan; no image was kept.
+        UserError: the shards are of another plan, source or split; no image was kept.
     """
     table = PLAN.read(plan)
-    redraws = Shards(shards).redraws
+    redraws = Shards(shards, table).redraws
     if not set(redraws) <= set(table["image"]):
         raise UserError(f"{plan}: has not the images of {shards[0].parent}; generate the shards again")
     if not redraws:

@@ -15,8 +15,8 @@ from stedm.slides.annotations.shapes import UNCLASSIFIED, Contents, NamedShape, 
 
 NUMBER = re.compile(rb"[P-o]{0,6}[0-O]")
 """A number of compressed run lengths: characters of 5 bits each, and a sixth that says that more follow."""
-MOST_PIXELS = 2**28
-"""Of an image with run lengths: they are decoded whole."""
+MOST_RUNS = 1_000_000
+"""Run lengths of an annotation."""
 
 
 def is_coco(data: Any) -> bool:
@@ -105,27 +105,28 @@ def geometry_of(segmentation: Any, dimensions: tuple[int, int]) -> BaseGeometry 
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
-        return mask_area(decode(segmentation, dimensions))
+        return area_of_runs(runs_of(segmentation, dimensions), dimensions[1])
     if isinstance(segmentation[0], list):
         return shapely.geometrycollections([outline(item) for item in segmentation])
     return outline(segmentation)
 
 
-def decode(segmentation: dict[str, Any], dimensions: tuple[int, int]) -> np.ndarray:
-    """Run lengths, compressed or not, as a mask (h, w) uint8."""
+def runs_of(segmentation: dict[str, Any], dimensions: tuple[int, int]) -> np.ndarray:
+    """Run lengths, compressed or not, as first and last + 1 of the pixels of each run (N, 2), column by column."""
     counts, (height, width) = segmentation["counts"], segmentation["size"]
     if (width, height) != dimensions:
         raise ValueError(
             f"its run lengths are of {width} × {height} px, the slide has {dimensions[0]} × {dimensions[1]}"
         )
-    if width * height > MOST_PIXELS:
-        raise ValueError("its run lengths are of a whole slide: give a mask (PNG or TIFF) or polygons instead")
+    if len(counts) > MOST_RUNS:
+        raise ValueError(f"has more than {MOST_RUNS:,} run lengths: give a mask (PNG or TIFF) or polygons instead")
     if isinstance(counts, str):
         counts = decompressed(counts.encode("ascii"))
     if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != width * height:
         raise ValueError("its run lengths do not cover the image")
-    values = (np.arange(len(counts)) % 2).astype(np.uint8)  # 0 first
-    return np.repeat(values, counts).reshape(width, height).T
+    ends = np.cumsum(counts, dtype=np.int64)[: len(counts) // 2 * 2]  # not set first, then set, and so on
+    runs = ends.reshape(-1, 2)
+    return runs[runs[:, 0] < runs[:, 1]]
 
 
 def decompressed(text: bytes) -> list[int]:
@@ -148,9 +149,13 @@ def decompressed(text: bytes) -> list[int]:
     return counts
 
 
-def mask_area(mask: np.ndarray) -> BaseGeometry:
-    """The area of a mask, along its pixels' edges."""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows, left = np.nonzero(edges == 1)
-    right = np.nonzero(edges == -1)[1]
-    return shapely.union_all(shapely.box(left, rows, right, rows + 1))
+def area_of_runs(runs: np.ndarray, height: int) -> BaseGeometry:
+    """The area of runs (N, 2) of pixels, column by column, along the pixels' edges."""
+    (first, top), (last, bottom) = (np.divmod(ends, height) for ends in (runs[:, 0], runs[:, 1] - 1))
+    within = first == last
+    boxes = [
+        shapely.box(first, top, first + 1, np.where(within, bottom + 1, height)),
+        shapely.box(last, 0, last + 1, bottom + 1)[~within],
+        shapely.box(first + 1, 0, last, height)[last > first + 1],
+    ]
+    return shapely.union_all(np.concatenate(boxes))

@@ -7,13 +7,14 @@ import numpy as np
 from PIL import Image
 from tifffile import PHOTOMETRIC, TiffFile
 
-from stedm.config import IGNORE_INDEX, Origin, TissueClass, mask_range
+from stedm.config import IGNORE_INDEX, MAX_MEGAPIXELS, Origin, TissueClass, mask_range
 from stedm.errors import UserError
 from stedm.slides.annotations.annotation import MaskAnnotation
 from stedm.slides.annotations.origin import Area
 from stedm.slides.tiff import (
     ORIENTATION,
     WrongKind,
+    check_tiles,
     known_orientation,
     orientation_of,
     samples,
@@ -32,13 +33,14 @@ def read_mask(
     dimensions: tuple[int, int],
     bounds: Area | None = None,
     origin: Origin = "auto",
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> MaskAnnotation:
     """Read a mask: grey, palette or instance numbers of 8, 16 or 32 bits; of the size of the slide or of its scanned
     area, or a smaller copy.
 
     Values that belong to no class are not annotated; they are counted.
     """
-    values = read_values(path, most=4 * dimensions[0] * dimensions[1])
+    values = read_values(path, 4 * dimensions[0] * dimensions[1], max_megapixels)
     corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
     labels = np.full(values.shape, IGNORE_INDEX, np.uint8)
     for label, item in enumerate(classes):
@@ -61,15 +63,17 @@ def read_mask(
     return MaskAnnotation(labels, scale, notes, corner)
 
 
-def read_values(path: Path, most: int) -> np.ndarray:
+def read_values(path: Path, most: int, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Pixels of a mask as they are stored, (h, w) integer; refused before they are decoded where they are too many.
 
     Args:
         path: PNG or TIFF.
         most: how many values it may have. Damaged files claim billions.
+        max_megapixels: how many it may have that is decoded as a whole.
     """
+    limits = most, max_megapixels
     try:
-        values = read_png(path, most) if path.suffix.lower() == ".png" else read_tiff(path, most)
+        values = read_png(path, *limits) if path.suffix.lower() == ".png" else read_tiff(path, *limits)
     except WrongKind as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # Pillow and tifffile raise half a dozen types for a broken file
@@ -84,20 +88,21 @@ def read_values(path: Path, most: int) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
-def read_png(path: Path, most: int) -> np.ndarray:
+def read_png(path: Path, most: int, max_megapixels: float) -> np.ndarray:
     """(h, w) or (h, w, S), upright."""
     with Image.open(path, formats=("PNG",)) as image:
-        check_count(image.width * image.height, most)
+        check_count(image.width * image.height, most, max_megapixels)
         if (count := getattr(image, "n_frames", 1)) > 1:
             raise WrongKind(f"holds {count} images; save the one that is the mask as a file of its own")
         return upright(np.asarray(image), known_orientation(image.getexif().get(ORIENTATION)))
 
 
-def read_tiff(path: Path, most: int) -> np.ndarray:
+def read_tiff(path: Path, most: int, max_megapixels: float) -> np.ndarray:
     """(h, w) or (h, w, S), upright. Pages must be alike, or levels of a pyramid: which has the labels is not known."""
     with TiffFile(path) as file:
         page, *others = whole_pages(file)
-        check_count(page.size, most)
+        check_count(page.size, most, max_megapixels)
+        check_tiles(page)
         values = page.asarray()
         if not others or not all(
             other.shape == page.shape and np.array_equal(values, other.asarray()) for other in others
@@ -108,9 +113,14 @@ def read_tiff(path: Path, most: int) -> np.ndarray:
         return upright(samples(page, values), orientation_of(page))
 
 
-def check_count(count: int, most: int) -> None:
+def check_count(count: int, most: int, max_megapixels: float) -> None:
     if count > most:
         raise ValueError(f"it has {count:,} values, many more than the slide has pixels")
+    if count > max_megapixels * 1e6:
+        raise WrongKind(
+            f"has {count:,} values, too many to decode as a whole; save it smaller, at the resolution of the patches,"
+            f" or raise patches.max_megapixels ({max_megapixels:g}), where there are 12 bytes of memory for each"
+        )
 
 
 def mask_place(

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from defusedxml import ElementTree
 
-from stedm.config import IGNORE_INDEX, Annotations, TissueClass
+from stedm.config import IGNORE_INDEX, MAX_MEGAPIXELS, Annotations, TissueClass
 from stedm.errors import UserError
 from stedm.files import check_regular
 from stedm.slides.annotations.annotation import IGNORE, REGION, Annotation, PolygonAnnotation, Shape
@@ -32,6 +32,8 @@ BLOCK = 200
 """Shapes that are compared with all others at a time."""
 MOST_NESTED = 1_000_000
 """Pairs of shapes of which one may lie in the other; a region with 100,000 cells has 100,000."""
+MOST_POINTS = 50_000_000
+"""Of outlines that are compared with others, each as often as it is."""
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
 KINDS = {REGION: "region", IGNORE: "ignored shape"}
@@ -45,6 +47,7 @@ def read_annotation(
     image: str = "",
     bounds: Area | None = None,
     downsample: float = 1.0,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Annotation:
     """Read the annotation of a slide.
 
@@ -56,6 +59,7 @@ def read_annotation(
         image: file name of the slide, by which files of many slides (COCO) are searched.
         bounds: the scanned area, where it is not all of the slide.
         downsample: level-0 pixels per pixel of the labels that are wanted; shapes that have none are noted.
+        max_megapixels: that a mask may have.
 
     Raises:
         UserError: it cannot be read, has classes that nobody knows, does not lie on the slide, or labels nothing
@@ -63,7 +67,7 @@ def read_annotation(
     """
     check_regular(path)
     if path.suffix.lower() in (".png", ".tif", ".tiff"):
-        return read_mask(path, classes, dimensions, bounds, annotations.origin)
+        return read_mask(path, classes, dimensions, bounds, annotations.origin, max_megapixels)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
         format, contents = read_contents(path, image, area_of(annotations.origin, "coco", dimensions, bounds)[2:])
         area = area_of(annotations.origin, format, dimensions, bounds)
@@ -182,12 +186,29 @@ def painting_order(polygons: np.ndarray, labels: Sequence[int]) -> list[Shape]:
     shapes = [Shape(polygon, label) for polygon, label in zip(polygons, labels, strict=True)]
     depth = np.zeros(len(shapes), int)
     of_class = np.flatnonzero([label >= 0 for label in labels])
+    for kind in (REGION, IGNORE):
+        check_overlaps(polygons[[label == kind for label in labels]])
     depth[of_class] = depths(polygons[of_class])
     return [shapes[number] for number in np.argsort(depth, kind="stable")]
 
 
 def counted(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))
+
+
+def check_overlaps(polygons: np.ndarray) -> None:
+    """Refuse so many polygons over each other that their union would take minutes.
+
+    Raises:
+        ValueError: they are.
+    """
+    tree, points, found = shapely.STRtree(polygons), shapely.get_num_coordinates(polygons), 0
+    for start in range(0, len(polygons), BLOCK):
+        one, other = tree.query(polygons[start : start + BLOCK])
+        apart = one + start != other
+        found += int((points[start + one[apart]] + points[other[apart]]).sum())
+        if found > MOST_POINTS:
+            raise ValueError(f"regions, or ignored shapes, lie over each other with more than {MOST_POINTS:,} points")
 
 
 def depths(polygons: np.ndarray) -> np.ndarray:
@@ -197,7 +218,8 @@ def depths(polygons: np.ndarray) -> np.ndarray:
         ValueError: so many lie within so many others that it would take minutes.
     """
     tree, boxes = shapely.STRtree(polygons), np.asarray(shapely.box(*shapely.bounds(polygons).T))
-    depth, compared = np.zeros(len(polygons), int), 0
+    depth, compared, points = np.zeros(len(polygons), int), 0, shapely.get_num_coordinates(polygons)
+    work = 0
     for start in range(0, len(polygons), BLOCK):
         outer, inner = tree.query(polygons[start : start + BLOCK])
         outer += start
@@ -206,6 +228,9 @@ def depths(polygons: np.ndarray) -> np.ndarray:
         compared += len(outer)
         if compared > MOST_NESTED:
             raise ValueError(f"more than {MOST_NESTED:,} pairs of shapes lie within each other")
+        work += int(points[inner].sum())
+        if work > MOST_POINTS:
+            raise ValueError(f"shapes lie within each other whose outlines have more than {MOST_POINTS:,} points")
         shapely.prepare(polygons[outer])
         depth += np.bincount(inner[shapely.contains(polygons[outer], polygons[inner])], minlength=len(polygons))
         shapely.destroy_prepared(polygons[outer])

@@ -16,6 +16,10 @@ from stedm.errors import UserError
 
 UNCLASSIFIED = "Unclassified"
 """Name of shapes without a class."""
+MOST_CROSSINGS = 1_000_000
+"""Pairs of edges of a file's invalid outlines whose boxes meet."""
+BLOCK = 200
+"""Edges that are compared with all others at a time."""
 REPAIRED = 0.01
 """A repair that changes an area by more than this share is noted."""
 
@@ -149,8 +153,10 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
         polygons[number] = Polygon(whole.exterior, [hole for hole in whole.interiors if not hole.is_empty])
     changed = []
     outside = 0
+    crossings = 0
     for number in map(int, np.flatnonzero(~shapely.is_valid(polygons))):
         with reading(path, where[number]):
+            crossings += close_pairs(polygons[number], MOST_CROSSINGS - crossings)
             body = valid_area(Polygon(polygons[number].exterior))
             holes = [valid_area(Polygon(hole)) for hole in polygons[number].interiors]
             before, polygons[number] = polygons[number].area, shapely.difference(body, shapely.union_all(holes))
@@ -164,6 +170,25 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
             f" ({'; '.join(changed[:3])}{'; …' * (len(changed) > 3)}); see the overview"
         )
     return notes
+
+
+def close_pairs(polygon: BaseGeometry, most: int) -> int:
+    """How many pairs of an outline's edges may cross: their boxes meet. A repair takes time and memory by them.
+
+    Raises:
+        ValueError: they are too many.
+    """
+    rings = shapely.get_rings(polygon)
+    edges = np.concatenate(
+        [shapely.linestrings(np.stack([points[:-1], points[1:]], 1)) for points in map(shapely.get_coordinates, rings)]
+    )
+    tree, found = shapely.STRtree(edges), 0
+    for start in range(0, len(edges), BLOCK):
+        pairs = tree.query(edges[start : start + BLOCK]).shape[1]
+        found += pairs - 3 * len(edges[start : start + BLOCK])  # an edge meets itself and its neighbours
+        if found > most:
+            raise ValueError(f"its outlines may cross themselves more than {MOST_CROSSINGS:,} times; simplify it")
+    return max(0, found)
 
 
 def valid_area(geometry: BaseGeometry) -> BaseGeometry:
