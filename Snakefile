@@ -40,6 +40,12 @@ include: "workflow/rules/report.smk"
 report: "workflow/report/workflow.rst"
 
 
+onstart:
+    # Slides share the time that a process takes to start. In environments of their own, jobs start by themselves.
+    if not workflow.deployment_settings.deployment_method and server.SERVER not in os.environ:
+        SERVERS.append(server.start())
+
+
 wildcard_constraints:
     slide=NAME.pattern,  # not the slides themselves: the report shows constraints
     split="|".join(STUDY.splits.all),

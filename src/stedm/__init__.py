@@ -1,5 +1,12 @@
 """Style-extracting diffusion models for histopathology segmentation (Öttl et al., ECCV 2024, arXiv 2403.14429)."""
 
-from importlib.metadata import version
+from typing import Any
 
-__version__ = version("stedm")
+
+def __getattr__(name: str) -> Any:
+    """`__version__`, looked up when it is asked for: that takes as long as Python takes to start."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("stedm")

@@ -5,11 +5,11 @@ import h5py
 import numpy as np
 import openslide
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 
 from stedm.config import Annotations, CheckOptions, Patches, PatchesOptions
 from stedm.sheet import Slide
+from stedm.slides import overview as overview_module
 from stedm.slides import patches as patches_module
 from stedm.slides.check import check_slides
 from stedm.slides.patches import extract_patches
@@ -236,7 +236,7 @@ def test_a_slide_that_may_not_be_read_is_quarantined(tmp_path, tiff, extract, no
         raise PermissionError(13, "Permission denied", str(path))
 
     texts = []
-    monkeypatch.setattr(Text, "draw", lambda self, *args, **kwargs: texts.append(self.get_text()))
+    monkeypatch.setattr(overview_module, "write", lambda image, position, text, *rest: texts.append(text))
     slide = Slide("s1", "p1", tiff(tmp_path / "s1.tif", noise, mpp=0.5))
     patches = extract(slide, lambda: monkeypatch.setattr(patches_module, "file_fingerprint", refuse), size=64, mpp=0.5)
     assert len(patches) == 0

@@ -13,6 +13,7 @@ from PIL import Image
 from stedm.cli import COMMANDS, main
 from stedm.config import IGNORE_INDEX
 from stedm.shards import Shard
+from stedm.slides import overview
 from stedm.tables import IMAGE_QUALITY, MANIFEST
 
 pytestmark = pytest.mark.slow  # two minutes: some forty processes, most of which import torch
@@ -152,6 +153,12 @@ def plot(study, monkeypatch, tmp_path):
         return draw(self, *args, **kwargs)
 
     monkeypatch.setattr(Text, "draw", record)
+
+    def record_overview(image, position, text, *rest, write=overview.write):
+        texts.add(text)
+        write(image, position, text, *rest)
+
+    monkeypatch.setattr(overview, "write", record_overview)
     monkeypatch.chdir(study.path)
 
     def run(command, out, *more, **names):
@@ -169,8 +176,8 @@ def plot(study, monkeypatch, tmp_path):
                     names = {"source": source, "split": "n2-r0"} if source else {}
                     run(command.words, tmp_path / f"{stem}.png", **names)
         for slide in ("Slide-A1", "Slide-T2"):
-            overview = str(tmp_path / "overviews" / f"{slide}.png")
-            run(["patches", "extract"], tmp_path / "patches.h5", "--overview", overview, slide=slide)
+            picture = str(tmp_path / "overviews" / f"{slide}.png")
+            run(["patches", "extract"], tmp_path / "patches.h5", "--overview", picture, slide=slide)
         return set(texts)
 
     return plot
@@ -183,8 +190,8 @@ def test_figures_show_pseudonyms(study, plot, tmp_path):
     assert texts & {"patient P5", "patient P6"}
     plotted = {path.name: path.read_bytes() for path in tmp_path.glob("*.p*")}
     assert plotted == {path.name: path.read_bytes() for path in (results(study) / "figures").glob("*.p*")}
-    overview = "overviews/Slide-A1.png"
-    assert (tmp_path / overview).read_bytes() == (results(study) / overview).read_bytes()
+    picture = "overviews/Slide-A1.png"
+    assert (tmp_path / picture).read_bytes() == (results(study) / picture).read_bytes()
 
 
 def test_figures_show_names_where_the_study_asks_for_them(study, plot):

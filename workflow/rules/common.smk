@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 
+from stedm import server
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError
@@ -42,6 +43,8 @@ config.update(STUDY.model_dump(mode="json"))  # the report shows defaults too
 RESULTS = Results(STUDY)
 LOGS = RESULTS.root / "logs"
 BENCHMARKS = RESULTS.root / "benchmarks"
+SERVERS = []  # processes that end with this one
+LARGE = 16 * 2**20  # bytes of a slide that is worth a second core
 ENVIRONMENT = os.path.join(workflow.basedir, "envs/stedm.yaml")
 IMAGE = os.path.join(workflow.basedir, "envs/stedm.sif")
 
@@ -94,6 +97,12 @@ def slide_inputs(*slides):
 def content_of(*slides):
     """What the files of slides hold, so that a changed one reruns a job though it may be older than the job's results."""
     return fingerprint([CONTENTS.get(file) for file in slide_files(*slides)])
+
+
+def threads_for(slide):
+    """Cores for cutting a slide; a small one leaves the others to its neighbours."""
+    path = SLIDES[slide].path
+    return 2 if path.exists() and (path.is_dir() or path.stat().st_size > LARGE) else 1
 
 
 def growing(number):

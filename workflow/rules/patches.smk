@@ -16,7 +16,7 @@ rule extract_patches:
         BENCHMARKS / "extract_patches/{slide}.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: lambda wildcards: threads_for(wildcards.slide)
     resources:
         mem_mb=growing(1_000),
         runtime=growing(60),
