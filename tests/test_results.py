@@ -111,8 +111,8 @@ def test_the_network_that_evaluates_is_the_first_seeds(demo):
 
 def test_generators_with_style_have_a_grid_and_pseudo_labelled_patches_are_not_compared_with_themselves():
     assert [path.stem for path in changed(generators=UNSTYLED).source_figures()] == [
-        *("examples-styled", "examples-unstyled", "examples-recolour", "examples-pseudo_labels", "grid-styled"),
-        *("closest-styled", "closest-unstyled", "closest-recolour"),
+        *("sources", "examples-styled", "examples-unstyled", "examples-recolour", "examples-pseudo_labels"),
+        *("grid-styled", "closest-recolour", "closest-styled", "closest-unstyled"),
     ]
 
 

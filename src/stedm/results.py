@@ -200,14 +200,21 @@ class Results:
         """The table of synthetic images' quality; none where the study has no source."""
         return [self.table("image_quality")] if self.study.all_sources else []
 
+    def planned_manifests(self, split: str) -> list[Path]:
+        return [self.manifest(name, split) for name in self.study.planned_sources]
+
+    def planned_shards(self, split: str) -> list[Path]:
+        return [shard for name in self.study.planned_sources for shard in self.shards(name, split)]
+
     def source_figures(self) -> list[Path]:
         """Figures of synthetic images; none where the study has no source. Pseudo-labelled patches are not compared
         with the closest real ones, which they are, and grids are of layouts and styles."""
         sources = self.study.all_sources
         compared = self.study.evaluation.features != "segmenter" or self.study.evaluation.evaluator_arm is not None
-        made = [name for name in sources if name not in self.study.pseudo_labels]
+        made = self.study.planned_sources
         styled = [name for name, one in sources.items() if isinstance(one, FromGenerator) and one.styled]
         return [
+            *([self.figure("sources")] if len(made) > 1 else []),
             *(self.figure(f"examples-{name}") for name in sources),
             *(self.figure(f"grid-{name}") for name in styled),
             *(self.figure(f"closest-{name}") for name in made if compared),

@@ -10,7 +10,7 @@ from filled import write_filled
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from stedm.config import Annotations, MapsOptions, Patches
+from stedm.config import Annotations, MapsOptions, Patches, SourcesOptions
 from stedm.config.evaluation import ScoredClasses
 from stedm.errors import UserError
 from stedm.evaluation.scoring import write_map
@@ -18,6 +18,7 @@ from stedm.figures.closest import plot_closest
 from stedm.figures.examples import plot_examples
 from stedm.figures.grid import plot_grid
 from stedm.figures.maps import plot_maps
+from stedm.figures.sources import plot_sources
 from stedm.figures.style import coloured, mosaic
 from stedm.shards import Generated, write_shard
 from stedm.sheet import Slide, write_sheet
@@ -167,6 +168,26 @@ def test_of_many_examples_eight_are_spread_over_the_patients(figures, classes, t
     plot_examples(classes, *synthesis("BCDEFGHIJKLMNOP"), out=tmp_path / "examples.png")
     grid = np.array(figures[0].axes).reshape(4, 8)
     assert [pictures(axes)[0][0, 0, 0] for axes in grid[1]] == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_sources_stand_below_the_same_layouts_and_styles(figures, classes, tmp_path, synthesis, texts, check_layout):
+    manifest, shards, patches = synthesis("BCDEFG")
+    table = MANIFEST.read(manifest).assign(source="other")
+    MANIFEST.write(table, tmp_path / "other.csv")
+    images = [
+        Generated(image, plain((200, image, 0)), np.zeros((16, 16), np.uint8), 0) for image in table["image"][:-6]
+    ]  # the last of each patient is missing
+    write_shard(tmp_path / "other.h5", images, 16, NAMES, MADE_FOR | {"source": "other", "styled": True})
+    options = SourcesOptions(classes=classes.classes, sources=["some", "other"])
+    manifests, all_shards = [manifest, tmp_path / "other.csv"], [*shards, tmp_path / "other.h5"]
+    plot_sources(options, manifests, all_shards, patches, out=tmp_path / "sources.png")
+    (fig,) = figures
+    grid = np.array(fig.axes[:30]).reshape(5, 6)
+    for number, (some, other) in enumerate(zip(grid[3], grid[4], strict=True)):
+        assert (pictures(some)[0] == number).all()  # the first image in each style
+        assert (pictures(other)[0] == (200, number, 0)).all()
+    assert {"style", "annotated", "layout", "some", "other", *"BCDEFG"} <= set(texts(fig))
+    check_layout(fig)
 
 
 def test_images_that_the_filter_left_out_are_no_examples(figures, classes, tmp_path, synthesis):

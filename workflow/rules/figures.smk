@@ -11,6 +11,7 @@ localrules:  # which rules do not inherit
     plot_histories,
     plot_contact_sheet,
     plot_examples,
+    plot_sources,
     plot_closest,
     plot_grid,
 
@@ -127,6 +128,23 @@ use rule plot_scores as plot_examples with:
             "examples --options {options} --manifest {input.manifest} --shards {input.shards}"
             " --patches {results.patches} --pseudonyms {input.pseudonyms}",
             stages.ClassesOptions,
+        ),
+
+
+use rule plot_scores as plot_sources with:
+    input:
+        manifests=RESULTS.planned_manifests(SPLIT),
+        shards=RESULTS.planned_shards(SPLIT),
+        pseudonyms=PSEUDONYMS,
+    output:
+        **figure("sources"),
+    log:
+        LOGS / "figures/sources.log",
+    params:
+        command=command(
+            "sources --options {options} --manifests {input.manifests} --shards {input.shards}"
+            " --patches {results.patches} --pseudonyms {input.pseudonyms}",
+            stages.SourcesOptions,
         ),
 
 

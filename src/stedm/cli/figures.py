@@ -19,7 +19,7 @@ from stedm.cli.command import (
 )
 
 if TYPE_CHECKING:
-    from stedm.config import ClassesOptions, HistoriesOptions, MapsOptions
+    from stedm.config import ClassesOptions, HistoriesOptions, MapsOptions, SourcesOptions
 
 
 def figure(name: str) -> Argument:
@@ -115,6 +115,28 @@ def plot_examples(options: "ClassesOptions", args: argparse.Namespace) -> None:
     from stedm.figures.examples import plot_examples
 
     plot_examples(options, args.manifest, args.shards, args.patches, out=args.out, pseudonyms=args.pseudonyms)
+
+
+@stage(
+    "figures sources",
+    "SourcesOptions",
+    files(
+        "--manifests",
+        "CSV",
+        "manifest of each source, in their order",
+        lambda results, split: results.planned_manifests(split),
+    ),
+    files("--shards", "H5", "shards of all of them", lambda results, split: results.planned_shards(split)),
+    PATCHES,
+    PSEUDONYMS,
+    figure("sources"),
+    names=["split"],
+)
+def plot_sources(options: "SourcesOptions", args: argparse.Namespace) -> None:
+    """What each source makes of the same layouts and styles."""
+    from stedm.figures.sources import plot_sources
+
+    plot_sources(options, args.manifests, args.shards, args.patches, out=args.out, pseudonyms=args.pseudonyms)
 
 
 @command(

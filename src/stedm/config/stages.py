@@ -296,6 +296,16 @@ class ClassesOptions(StageOptions):
     classes: list[TissueClass]
 
 
+class SourcesOptions(ClassesOptions):
+    """Sources of the same plan, in the order in which a figure shows them."""
+
+    sources: list[Name]
+
+    @classmethod
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        return {"sources": study.planned_sources}
+
+
 class MapsOptions(PatchesOptions):
     arms: dict[Name, Arm]
     evaluation: ScoredClasses

@@ -249,6 +249,12 @@ class Study(Section):
         return FromGenerator(**source.model_dump(), styled=styled, filter=self.synthesis.filter)
 
     @property
+    def planned_sources(self) -> list[str]:
+        """The sources that make images of layouts and styles, all of the same plan: closed form first."""
+        planned = [name for name in self.all_sources if name not in self.pseudo_labels]
+        return sorted(planned, key=lambda name: isinstance(self.all_sources[name], FromGenerator))
+
+    @property
     def pseudo_labels(self) -> dict[str, PseudoLabels]:
         return {name: source for name, source in self.sources.items() if isinstance(source, PseudoLabels)}
 

@@ -175,7 +175,7 @@ def look_next(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pic
 
 def details(tables: Tables, pictures: Mapping[str, Picture]) -> list[Block]:
     """All else, in the order of the study."""
-    sources = [name for name in pictures if name.partition("-")[0] in ("examples", "grid", "closest")]
+    sources = [name for name in pictures if name.partition("-")[0] in ("sources", "examples", "grid", "closest")]
     blocks: list[Block] = [Heading("Slides"), *shown(pictures, "contact_sheet")]
     blocks += [Heading("Training"), *shown(pictures, "histories")]
     if tables.quality is not None:
@@ -218,6 +218,11 @@ CAPTIONS = {
         "The worst and the median patient of the reference",
         "Slide, annotation, and the predictions of the reference and of the best other arm. Areas without annotation"
         " are not scored.",
+    ),
+    "sources": (
+        "The same layouts and styles by each source",
+        "From top to bottom: real patches of the style's patient, the annotated patch, its layout, moved as the plan says,"
+        " and what each source made of them. One for each of several patients, evenly spaced; none is picked by hand.",
     ),
     "examples": (
         "Images of “{source}” and what they were made from",
