@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stedm.figures.tables import write_page
 
 import stedm
 from stedm.config import Slides

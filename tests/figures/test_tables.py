@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from filled import write_filled
-from stedm.figures.tables import readable
 
 from stedm.config import HistoriesOptions
 from stedm.figures.differences import plot_differences
