@@ -34,17 +34,17 @@ def test_the_claim_is_a_sentence_with_its_interval_and_what_it_shows():
 
 
 @pytest.mark.parametrize(
-    ("difference", "low", "words"),
+    ("difference", "low", "high", "words"),
     [
-        (0.0199, 0.01, "there is nothing to win here"),
-        (-0.05, -0.06, "there is nothing to win here"),
-        (0.0201, 0.01, "about what unannotated patients can win."),
-        (0.05, -0.01, "if there is any: the interval includes zero."),
-        (0.05, np.nan, "if there is any: the interval includes zero."),
+        (0.0199, 0.01, 0.08, "nothing to win here, though the interval does not rule it out"),
+        (-0.05, -0.06, 0.01, "nothing to win here, whatever"),
+        (0.0201, 0.01, 0.08, "about what unannotated patients can win."),
+        (0.05, -0.01, 0.08, "if there is any: the interval includes zero."),
+        (0.05, np.nan, np.nan, "about what unannotated patients can win."),
     ],
 )
-def test_headroom_says_whether_there_is_something_to_win(difference, low, words):
-    text = wording.headroom(row(difference, low, 0.08, arm="all"), LABELS, "strong augmentation")
+def test_headroom_says_whether_there_is_something_to_win(difference, low, high, words):
+    text = wording.headroom(row(difference, low, high, arm="all"), LABELS, "strong augmentation")
     assert words in text
     assert ("Annotate fewer patients" in text) == (difference < 0.02)
 

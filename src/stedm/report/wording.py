@@ -27,12 +27,13 @@ def headroom(row: Row | None, labels: Mapping[str, str], reference: str) -> str:
         f" {with_interval(row, 'difference')}."
     )
     if row["difference"] < LEAST_HEADROOM:
+        sure = "" if row["difference_high"] < LEAST_HEADROOM else ", though the interval does not rule it out"
         return (
-            f"{text} With less than {LEAST_HEADROOM:g} there is nothing to win here, whatever is made of the"
+            f"{text} That is less than {LEAST_HEADROOM:g}: there is nothing to win here{sure}, whatever is made of the"
             " unannotated patients. Annotate fewer patients, use pretrained encoders or train longer, or choose"
             " another target, before you compare arms."
         )
-    doubt = "" if row["difference_low"] > 0 else ", if there is any: the interval includes zero"
+    doubt = ", if there is any: the interval includes zero" if row["difference_low"] <= 0 else ""
     return f"{text} This headroom is about what unannotated patients can win{doubt}."
 
 
