@@ -56,7 +56,7 @@ def evaluate(study, shard, network):
     run = SourceRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, source="some")
     how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
     inputs = study / "manifest.csv", [shard.path], study / "split.csv", study / "patches"
-    evaluate_images(how, *inputs, out=study / "quality", evaluator=network)
+    evaluate_images(how, *inputs, out=study / "quality", evaluator=network, structure_network=network)
 
 
 def test_generator_and_style_bank(tiny_study, opened, network):
@@ -93,6 +93,8 @@ def test_first_stage_and_latents(tiny_study, opened):
     folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
     chosen = FirstStageOptions(first_stage=stage, canonical=False, device=Device(), seed=0)
     train_first_stage(chosen, split, patches, work=tiny_study / "work", out=folders["first_stage"])
-    encode_latents(LatentsOptions(canonical=False, device=Device()), folders["first_stage"], split, patches, out=folders["latents"])
+    encode_latents(
+        LatentsOptions(canonical=False, device=Device()), folders["first_stage"], split, patches, out=folders["latents"]
+    )
     train(tiny_study, options(style={"canonical": False}, training={"steps": 1}), folders=folders, first_stage=stage)
     assert opened == {"A1", "A2", "U1", "U2"}

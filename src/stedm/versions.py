@@ -13,7 +13,7 @@ VERSIONS = {
     "synthesis": 6,
     "segmentation": 6,
     "evaluation": 4,
-    "image_quality": 5,
-    "statistics": 4,
+    "image_quality": 6,
+    "statistics": 5,
     "figures": 4,
 }
