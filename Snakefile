@@ -2,7 +2,9 @@
 --configfile workflow/studies/<name>.yaml` another study. Each rule calls one command of `stedm`."""
 
 import time
+from threading import Thread
 
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
@@ -44,6 +46,7 @@ onstart:
     # Slides share the time that a process takes to start. In environments of their own, jobs start by themselves.
     if not workflow.deployment_settings.deployment_method and server.SERVER not in os.environ:
         SERVERS.append(server.start())
+    Thread(target=report_trainings, args=(RESULTS.work, logger.info), daemon=True).start()
 
 
 wildcard_constraints:

@@ -36,6 +36,7 @@ STUDY = {
     "splits": {"source": "random", "annotated_patients": [1], "test_patients": 1},
     "segmentation": {"training": {"steps": 1}},
     "arms": {"real": {"label": "real"}, "stain": {"label": "stain", "augmentation": "stain"}},
+    "evaluation": {"reference_arm": "real"},
 }
 STEDM = """\
 #!/bin/sh

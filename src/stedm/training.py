@@ -1,9 +1,11 @@
 """The one training loop: of first stage, generator and segmentation network."""
 
+import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from stedm import config
 from stedm.checkpoint import Clock, leave_stopping_to_the_training, work_folder
@@ -22,6 +23,7 @@ from stedm.device import autocast, device, device_name, to_device
 from stedm.errors import Interrupted, UserError
 from stedm.files import fingerprint, provenance, readable, write_json, written_whole
 from stedm.processes import BatchRng, own_items, rank
+from stedm.progress import Budget, Progress, plot_loss
 from stedm.splits import read_split
 from stedm.versions import VERSIONS
 
@@ -41,6 +43,7 @@ def train_and_save(
     split: Path,
     inputs: dict[str, str],
     save: Callable[[Any, Path], None],
+    preview: Callable[[Any, Path], None] | None = None,
     *,
     work: Path,
     out: Path,
@@ -59,6 +62,7 @@ def train_and_save(
         split: table of roles.
         inputs: fingerprint of each slide and of everything else that the training reads, by name.
         save: writes the files of the trained model into a folder.
+        preview: see `train`.
         work: folder for checkpoints; one inside is named by options and inputs.
         out: folder of the model, with history.csv and provenance.json.
 
@@ -68,7 +72,13 @@ def train_and_save(
     table = read_split(split)
     slides = table.loc[table["slide"].isin(inputs), ["slide", "patient", "role"]].to_numpy().tolist()
     key = fingerprint(VERSIONS[stage], options.identity(), split.stem, slides, inputs)
-    trained, history = train(model, objective, batches, options.training, options.device, options.seed, work / key)
+    words = stage.replace("_", " "), options.name, split.stem, f"seed {options.seed}"
+    trained, history = train(
+        *(model, objective, batches, options.training, options.device, options.seed, work / key),
+        title=" ".join(dict.fromkeys(words)),
+        preview=preview,
+        trackers=options.trackers,
+    )
     if rank() > 0:
         return
     history.insert(0, "name", options.name)
@@ -88,6 +98,10 @@ def train(
     device_options: config.Device,
     seed: int,
     work: Path,
+    *,
+    title: str = "training",
+    preview: Callable[[Any, Path], None] | None = None,
+    trackers: Sequence[config.Tracker] = (),
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a model, or go on from the newest checkpoint in the work folder.
 
@@ -103,7 +117,11 @@ def train(
         options: length, optimizer, checkpoints.
         device_options: precision of the forward pass on CUDA.
         seed: of everything random.
-        work: work folder, named by the fingerprint of options and inputs.
+        work: work folder, named by the fingerprint of options and inputs; see `progress` for what lies there.
+        title: what is trained, to show.
+        preview: writes pictures of what the average of the model does into a folder; it must leave the model and the
+            global random generators as they are.
+        trackers: that the loss is reported to.
 
     Returns:
         The exponential moving average of the model, on the device in eval mode, and the history: step, loss (mean
@@ -111,9 +129,10 @@ def train(
 
     Raises:
         Interrupted: a signal asked to stop, and the state is saved; or another process trains there.
-        UserError: the loss is not finite, or the processes cannot share a batch evenly.
+        UserError: the loss is not finite, the processes cannot share a batch evenly, or a tracker is not installed.
     """
-    accelerator = Accelerator(cpu=device().type == "cpu")
+    check_installed(trackers)
+    accelerator = Accelerator(cpu=device().type == "cpu", log_with=list(trackers) or None, project_dir=work)
     if options.batch_size % accelerator.num_processes:
         raise UserError(
             f"training.batch_size: {options.batch_size} items cannot be shared by {accelerator.num_processes} processes"
@@ -129,7 +148,8 @@ def train(
         fused=True,
     )
     history: list[list[float]] = []
-    with work_folder(work) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(work_folder(work))
         accelerator.wait_for_everyone()  # the first process has the folder now, or has refused it
         start = 0
         losses: list[float] = []
@@ -153,12 +173,28 @@ def train(
                     "losses": losses,
                 },
             )
+            history_table(history).to_csv(work / "history.csv", index=False)
+
+        def renew_pictures() -> None:
+            if not accelerator.is_main_process or not history or not budget.allows():
+                return
+            with budget.spent():
+                plot_loss(history_table(history), work / "loss.png")
+                if preview is not None:
+                    preview(average.module.eval(), work)  # the average's mode matters here alone
 
         loss_of = accelerator.prepare(LossOf(model, objective))
-        clock = Clock(options.checkpoint_minutes)
+        if trackers:
+            settings = {"title": title, "seed": seed} | options.model_dump()
+            accelerator.init_trackers("stedm", settings, {"wandb": {"name": title}, "mlflow": {"run_name": title}})
+            stack.callback(lambda: [tracker.finish() for tracker in accelerator.trackers])
+        clock, budget = Clock(options.checkpoint_minutes), Budget()
         since = time.monotonic()
         every = max(1, options.steps // HISTORY_ROWS)
-        for step, batch in progress(start, options.steps, batches, options.workers):
+        shown = stack.enter_context(
+            Progress(title, device_name(), start, options.steps, work if accelerator.is_main_process else None)
+        )
+        for step, batch in enumerate(loader(start, options.steps, batches, options.workers), start):
             rng = BatchRng(seed, step)
             torch.manual_seed(rng.generator.initial_seed())  # for layers that take no generator, such as dropout
             for group in optimizer.param_groups:
@@ -181,16 +217,38 @@ def train(
             if (step + 1) % every == 0 or step + 1 == options.steps:
                 now = time.monotonic()
                 history.append([step + 1, float(np.mean(losses)), now - since, (step + 1) * items(batch)])
+                if trackers:
+                    accelerator.log({"loss": history[-1][1], "learning_rate": learning_rate(step, options)}, step + 1)
                 losses, since = [], now
+            shown.update(step + 1, mean_loss)
             if stop:
                 save(step + 1)
                 accelerator.wait_for_everyone()  # or torchrun would stop the first process while it writes
                 raise Interrupted(f"{work}: stopped by a signal after step {step + 1}; run again to go on from there")
-            if step + 1 == options.steps or clock.due():
+            if step + 1 == options.steps:
                 save(step + 1)
+            elif clock.due():
+                save(step + 1)
+                renew_pictures()
     accelerator.end_training()
+    return average.module.eval(), history_table(history)
+
+
+def history_table(history: list[list[float]]) -> pd.DataFrame:
     table = pd.DataFrame(history, columns=["step", "loss", "seconds", "images_seen"])
-    return average.module.eval(), table.astype({"step": int, "images_seen": int})
+    return table.astype({"step": int, "images_seen": int})
+
+
+def check_installed(trackers: Sequence[str]) -> None:
+    """Accelerate would leave out a tracker that is not installed, and say nothing.
+
+    Raises:
+        UserError: it is not.
+    """
+    if missing := [name for name in trackers if find_spec(name) is None]:
+        raise UserError(
+            [f"trackers: {name} is not installed here; `pip install {name}`, or take it out" for name in missing]
+        )
 
 
 def items(batch: Batch) -> int:
@@ -236,9 +294,9 @@ def learning_rate(step: int, options: config.Training) -> float:
             return rate
 
 
-def progress(start: int, steps: int, batches: Dataset[Batch], workers: int) -> Iterator[tuple[int, Batch]]:
-    """(step, batch) from `start` on; a bar on a terminal, some twenty lines in a log file."""
-    loader = DataLoader(
+def loader(start: int, steps: int, batches: Dataset[Batch], workers: int) -> DataLoader[Batch]:
+    """The batches from step `start` on."""
+    return DataLoader(
         batches,
         batch_size=None,
         sampler=range(start, steps),
@@ -246,11 +304,6 @@ def progress(start: int, steps: int, batches: Dataset[Batch], workers: int) -> I
         worker_init_fn=leave_stopping_to_the_training,
         pin_memory=torch.cuda.is_available(),
     )
-    bar = tqdm(zip(range(start, steps), loader, strict=True), initial=start, total=steps, unit="step", disable=None)
-    for step, batch in bar:
-        yield step, batch
-        if bar.disable and (step + 1) % max(1, steps // 20) == 0:
-            log.info("step %d of %d", step + 1, steps)
 
 
 def weights_fingerprint(model: nn.Module) -> str:

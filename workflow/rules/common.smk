@@ -10,6 +10,7 @@ from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError
 from stedm.files import fingerprint
+from stedm.progress import report as report_trainings
 from stedm.results import Results, call_with
 from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
 from stedm.versions import VERSIONS

@@ -27,6 +27,7 @@ from stedm.cli import (
     slides,
     statistics,
     synthesis,
+    watch,
 )
 from stedm.cli.command import COMMANDS, GROUPS
 from stedm.errors import Interrupted, UserError
@@ -48,6 +49,7 @@ __all__ = [
     "slides",
     "statistics",
     "synthesis",
+    "watch",
 ]
 
 USER_ERROR = 2

@@ -30,6 +30,7 @@ GROUPS: dict[str, str | None] = {
     "style-bank": "cached style embeddings",
     "synthesis": "synthetic labelled images",
     "segmentation": "the segmentation network",
+    "watch": None,
     "predict": None,
     "evaluation": "scores of networks and quality of generated images",
     "statistics": "tables that compare arms and sources of images",

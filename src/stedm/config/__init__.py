@@ -78,7 +78,7 @@ from stedm.config.stages import (
     TrainingOptions,
 )
 from stedm.config.study import Study, load, validate
-from stedm.config.training import Device, Training
+from stedm.config.training import Device, Tracker, Training
 
 __all__ = [
     "IGNORE_INDEX",
@@ -154,6 +154,7 @@ __all__ = [
     "Synthesis",
     "Tissue",
     "TissueClass",
+    "Tracker",
     "TrainedFirstStage",
     "Training",
     "TrainingOptions",

@@ -97,7 +97,7 @@ class Section(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if CHANGES_NO_RESULT in field.metadata:
-                del values[name]
+                values.pop(name, None)
             elif isinstance(value, Section):
                 values[name] = value.identity()
         return values

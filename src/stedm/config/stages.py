@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from stedm.config.base import CHANGES_NO_RESULT, Name, Section, Seed
 from stedm.config.evaluation import Comparison, ImageEvaluation, QualitySummary, ScoredClasses, Windows
@@ -27,7 +27,7 @@ from stedm.config.segmentation import Application, Arm, ArmData, Network
 from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
 from stedm.config.sources import AnySource, FromGenerator
 from stedm.config.study import Study
-from stedm.config.training import Device, Training
+from stedm.config.training import Device, Tracker, Training
 from stedm.errors import UserError
 
 
@@ -101,6 +101,8 @@ class TrainingOptions(StageOptions):
 
     device: Device
     seed: Seed
+    trackers: Annotated[list[Tracker], CHANGES_NO_RESULT, Field(exclude_if=lambda value: not value)] = []
+    """Left out where there are none, so that studies made before need no training again."""
 
     @property
     @abstractmethod

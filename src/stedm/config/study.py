@@ -16,7 +16,7 @@ from stedm.config.segmentation import Arm, Segmentation
 from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
 from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Source
 from stedm.config.standard import STANDARD
-from stedm.config.training import Device
+from stedm.config.training import Device, Tracker
 from stedm.errors import UserError
 from stedm.files import check_regular
 
@@ -37,6 +37,8 @@ class Study(Section):
     patches: Patches
     splits: Splits
     device: Device = Device()
+    trackers: list[Tracker] = []
+    """Where trainings report their loss while they run, as far as the packages are installed."""
     first_stage: FirstStage = NoFirstStage()
     generators: dict[Name, Generator] = {}
     sources: dict[Name, Source] = {}

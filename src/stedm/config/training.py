@@ -24,6 +24,10 @@ class Training(Section):
     """Processes that load data; 0 loads in the training process."""
 
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+"""Where trainings may report their loss while they run; packages of their own, which the user installs."""
+
+
 class Device(Section):
     """How CUDA is used where there is one."""
 

@@ -14,6 +14,7 @@ from stedm.device import device
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
+from stedm.diffusion.samples import write_samples
 from stedm.errors import UserError
 from stedm.first_stage import FirstStage, PixelFirstStage, first_stage_of, load_autoencoder, pixel_first_stage
 from stedm.processes import BatchRng
@@ -184,7 +185,10 @@ def train_generator(
         moments = None if canonical is None else canonical_moments(canonical, module, files)
         pipeline_of(generator, trained, module, moments).save_pretrained(folder)
 
-    train_and_save("generator", options, networks, loss, batches, split, inputs, save, work=work, out=out)
+    def preview(trained: Any, folder: Path) -> None:
+        write_samples(pipeline_of(generator, trained, module), batches[0], folder / "samples.png")
+
+    train_and_save("generator", options, networks, loss, batches, split, inputs, save, preview, work=work, out=out)
 
 
 @torch.no_grad()
