@@ -9,6 +9,7 @@ killed. The exit status is 0 if all did.
 """
 
 import argparse
+import importlib
 import itertools
 import json
 import os
@@ -1177,6 +1178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", help="of names of inputs (all)")
     parser.add_argument("--folder", type=Path, help="empty folder to work in, kept (without: a temporary one)")
     args = parser.parse_args(argv)
+    for module in ("slides.check", "slides.patches", "splits", "segmentation.predict"):
+        importlib.import_module(f"stedm.{module}")  # once, and not in each copy of this process
     chosen = [name for name in INPUTS if not args.words or any(word.lower() in name.lower() for word in args.words)]
     wrong = 0
     most = [0.0, 0.0]
