@@ -147,7 +147,7 @@ def single_image(file: TiffFile) -> tuple[TiffPage, list[str]]:
 
 def whole_pages(file: TiffFile) -> Iterator[TiffPage]:
     """The pages. A chain of them that leads beyond the file's end is a file cut short; one in a circle has no end."""
-    offsets = set()
+    offsets: set[int] = set()
     for page in file.pages:
         assert isinstance(page, TiffPage)
         if page.offset in offsets:

@@ -153,9 +153,10 @@ def area_of_runs(runs: np.ndarray, height: int) -> BaseGeometry:
     """The area of runs (N, 2) of pixels, column by column, along the pixels' edges."""
     (first, top), (last, bottom) = (np.divmod(ends, height) for ends in (runs[:, 0], runs[:, 1] - 1))
     within = first == last
+    floor = np.zeros_like(first)
     boxes = [
         shapely.box(first, top, first + 1, np.where(within, bottom + 1, height)),
-        shapely.box(last, 0, last + 1, bottom + 1)[~within],
-        shapely.box(first + 1, 0, last, height)[last > first + 1],
+        shapely.box(last, floor, last + 1, bottom + 1)[~within],
+        shapely.box(first + 1, floor, last, floor + height)[last > first + 1],
     ]
     return shapely.union_all(np.concatenate(boxes))
