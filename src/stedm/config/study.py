@@ -350,4 +350,7 @@ def validate(data: dict[str, Any], source: str) -> Study:
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        raise UserError([f"{source}, {line}" for line in messages(error, Study)]) from None
+        try:
+            raise UserError([f"{source}, {line}" for line in messages(error, Study)]) from None
+        except ValueError:  # Python prints no number of more than 4,300 digits
+            raise UserError(f"{source}: has a number of thousands of digits; correct it") from None
