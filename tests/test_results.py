@@ -109,10 +109,13 @@ def test_the_network_that_evaluates_is_the_first_seeds(demo):
     assert demo.evaluator("n3-r0") == [demo.network("all_strong", "n3-r0", "0")]
 
 
+LABELLED_BY_REAL = {"recolour": {"kind": "recolour"}, "pseudo_labels": {"kind": "pseudo_labels", "arm": "real"}}
+
+
 def test_structure_is_compared_in_features_of_the_reference_arm_if_it_is_independent():
     def network(features="segmenter", reference="strong", evaluator="all_strong", **arms):
         evaluation = {"features": features, "reference_arm": reference, "evaluator_arm": evaluator}
-        return changed(evaluation=evaluation, arms=arms).structure_network("n3-r0")
+        return changed(evaluation=evaluation, arms=arms, sources=LABELLED_BY_REAL).structure_network("n3-r0")
 
     strong = [Path("results/demo/segmentation/strong/n3-r0/seed0")]
     assert network() == network(evaluator=None) == strong

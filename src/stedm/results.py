@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stedm.config import Filter, FromGenerator, PseudoLabels, Study
+from stedm.config import Filter, FromGenerator, PseudoLabels, Repaint, Study
 
 
 class Results:
@@ -162,17 +162,17 @@ class Results:
     def generator_of(self, source: str, split: str) -> list[Path]:
         """The generator that a source is."""
         found = self.study.all_sources[source]
-        return [self.generator(found.generator, split)] if isinstance(found, FromGenerator) else []
+        return [self.generator(found.generator, split)] if isinstance(found, FromGenerator | Repaint) else []
 
     def style_bank_of(self, source: str, split: str) -> list[Path]:
         """The style bank that a source reads: none for a generator without style, or what is no generator."""
         found = self.study.all_sources[source]
-        return self.style_embeddings(found.generator, split) if isinstance(found, FromGenerator) else []
+        return self.style_embeddings(found.generator, split) if isinstance(found, FromGenerator | Repaint) else []
 
     def network_of(self, source: str, split: str) -> list[Path]:
         """The network that gives a source's pseudo-labels, or that a generator's images must agree with."""
         match self.study.all_sources[source]:
-            case PseudoLabels(arm=arm) | FromGenerator(filter=Filter(arm=arm)):
+            case PseudoLabels(arm=arm) | Repaint(arm=arm) | FromGenerator(filter=Filter(arm=arm)):
                 return [self.first_network(arm, split)]
         return []
 

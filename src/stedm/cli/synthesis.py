@@ -89,6 +89,7 @@ def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":
     from stedm.synthesis.generator import generate
     from stedm.synthesis.pseudo_labels import pseudo_labels
     from stedm.synthesis.recolour import recolour
+    from stedm.synthesis.repaint import repaint
 
     source = options.source
     match source.kind:
@@ -97,6 +98,10 @@ def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":
         case "pseudo_labels":
             thresholds = source.thresholds(options.class_names)
             return partial(pseudo_labels, predict=network_predictor(args.network), thresholds=thresholds)
+        case "repaint":
+            settings = {name: getattr(source, name) for name in ("confidence", "strength", "layout_guidance_scale")}
+            images_of = {"generator": args.generator, "style_bank": args.style_bank}
+            return partial(repaint, **images_of, **settings, predict=network_predictor(args.network))
         case "generator":
             agreement = network_agreement(args.network) if args.network else None
             images_of = {"generator": args.generator, "style_bank": args.style_bank, "strength": source.strength}

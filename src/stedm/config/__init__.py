@@ -47,7 +47,7 @@ from stedm.config.slides import (
     TissueClass,
     mask_range,
 )
-from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Recolour, Source
+from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Recolour, Repaint, Source
 from stedm.config.stages import (
     CheckOptions,
     ClassesOptions,
@@ -130,6 +130,7 @@ __all__ = [
     "QualitySummary",
     "QualitySummaryOptions",
     "Recolour",
+    "Repaint",
     "ReportOptions",
     "Roles",
     "Sampling",

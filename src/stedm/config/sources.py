@@ -49,5 +49,23 @@ class PseudoLabels(Section):
         return [self.confidence[name] if isinstance(self.confidence, dict) else self.confidence for name in class_names]
 
 
-Source = Annotated[Generated | Recolour | PseudoLabels, Field(discriminator="kind")]
-AnySource = Annotated[FromGenerator | Recolour | PseudoLabels, Field(discriminator="kind")]
+class Repaint(Section):
+    """Unannotated patches, labelled by the network of an arm and repainted by a generator so that they agree with their
+    labels."""
+
+    kind: Literal["repaint"]
+    generator: Name
+    """A generator with style."""
+    arm: Name
+    """Arm whose network (of the first seed) labels the patches."""
+    confidence: Fraction = 0.8
+    """Pixels whose class is less probable are left open."""
+    strength: Strength = 0.8
+    """Share of the way to pure noise that a patch goes."""
+    layout_guidance_scale: Annotated[float, Field(ge=1)] = 3.0
+    """Weight of the labels in sampling; 1: no guidance."""
+    styled: ClassVar[bool] = True
+
+
+Source = Annotated[Generated | Recolour | PseudoLabels | Repaint, Field(discriminator="kind")]
+AnySource = Annotated[FromGenerator | Recolour | PseudoLabels | Repaint, Field(discriminator="kind")]

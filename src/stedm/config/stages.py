@@ -169,7 +169,7 @@ class StyleBankOptions(StageOptions):
 
 class PlanOptions(StageOptions):
     synthesis: Plan
-    kind: Literal["generator", "recolour", "pseudo_labels"]
+    kind: Literal["generator", "recolour", "pseudo_labels", "repaint"]
     """Of the source."""
     source_name: Name
     split_name: str

@@ -14,7 +14,7 @@ from stedm.config.generator import FirstStage, Generator, NoFirstStage, Synthesi
 from stedm.config.messages import choices, messages
 from stedm.config.segmentation import Arm, Segmentation
 from stedm.config.slides import Annotations, Patches, Phantoms, Slides, Splits, TissueClass, mask_range
-from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Source
+from stedm.config.sources import AnySource, FromGenerator, Generated, PseudoLabels, Repaint, Source
 from stedm.config.standard import STANDARD
 from stedm.config.training import Device, Tracker
 from stedm.errors import UserError
@@ -102,24 +102,36 @@ class Study(Section):
             for source in arm.sources
             if source not in known
         ]
-        problems += [
-            f"sources.{name}.generator: there is no generator {source.generator!r};"
-            f" {choices(source.generator, self.generators)}"
-            for name, source in self.sources.items()
-            if isinstance(source, Generated) and source.generator not in self.generators
-        ]
+        for name, source in self.sources.items():
+            if not isinstance(source, Generated | Repaint):
+                continue
+            generator = self.generators.get(source.generator)
+            if generator is None:
+                problems.append(
+                    f"sources.{name}.generator: there is no generator {source.generator!r};"
+                    f" {choices(source.generator, self.generators)}"
+                )
+            elif isinstance(source, Repaint) and generator.style.sampler == "none":
+                problems.append(
+                    f"sources.{name}.generator: {source.generator!r} has no style, and would repaint patches in"
+                    " another; name a generator with style"
+                )
         for name, generator in self.generators.items():
             if generator.unannotated_layouts is not None:
                 key = f"generators.{name}.unannotated_layouts.arm"
                 problems += self.labeller_problems(key, generator.unannotated_layouts.arm)
-        for name, source in self.pseudo_labels.items():
+        for name, source in self.network_labelled.items():
             problems += self.labeller_problems(f"sources.{name}.arm", source.arm)
             if source.arm == self.evaluation.evaluator_arm:
                 problems.append(
                     f"evaluation.evaluator_arm: the network of {source.arm!r} has labelled the patches of the source"
                     f" {name!r} and cannot evaluate them; name another arm"
                 )
-            if isinstance(source.confidence, dict) and set(source.confidence) != set(self.class_names):
+            if (
+                isinstance(source, PseudoLabels)
+                and isinstance(source.confidence, dict)
+                and set(source.confidence) != set(self.class_names)
+            ):
                 problems.append(
                     f"sources.{name}.confidence: give one number, or one for each class: {', '.join(self.class_names)}"
                 )
@@ -139,12 +151,10 @@ class Study(Section):
 
     def cycles(self) -> list[str]:
         """Networks that need labels or images that need these networks."""
-        needs = {f"source {name}": [f"arm {source.arm}"] for name, source in self.pseudo_labels.items()}
-        needs |= {
-            f"source {name}": [f"source {source.generator}"]
-            for name, source in self.sources.items()
-            if isinstance(source, Generated)
-        }
+        needs = {f"source {name}": [f"arm {source.arm}"] for name, source in self.network_labelled.items()}
+        for name, source in self.sources.items():
+            if isinstance(source, Generated | Repaint):
+                needs.setdefault(f"source {name}", []).append(f"source {source.generator}")
         needs |= {
             f"source {name}": [f"arm {generator.unannotated_layouts.arm}"]
             for name, generator in self.generators.items()
@@ -253,12 +263,13 @@ class Study(Section):
     @property
     def planned_sources(self) -> list[str]:
         """The sources that make images of layouts and styles, all of the same plan: closed form first."""
-        planned = [name for name in self.all_sources if name not in self.pseudo_labels]
+        planned = [name for name in self.all_sources if name not in self.network_labelled]
         return sorted(planned, key=lambda name: isinstance(self.all_sources[name], FromGenerator))
 
     @property
-    def pseudo_labels(self) -> dict[str, PseudoLabels]:
-        return {name: source for name, source in self.sources.items() if isinstance(source, PseudoLabels)}
+    def network_labelled(self) -> dict[str, PseudoLabels | Repaint]:
+        """The sources of unannotated patches that a network labels."""
+        return {name: one for name, one in self.sources.items() if isinstance(one, PseudoLabels | Repaint)}
 
     @property
     def canonical(self) -> bool:

@@ -222,7 +222,8 @@ CAPTIONS = {
     "sources": (
         "The same layouts and styles by each source",
         "From top to bottom: real patches of the style's patient, the annotated patch, its layout, moved as the plan"
-        " says, and what each source made of them. One for each of several patients, evenly spaced; none is picked by hand.",
+        " says, and what each source made of them. One for each of several patients, evenly spaced; none is picked by"
+        " hand.",
     ),
     "examples": (
         "Images of “{source}” and what they were made from",

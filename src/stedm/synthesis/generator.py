@@ -47,26 +47,32 @@ def generate(
         chosen: least agreement that an image must have, and how often it is generated again; None keeps all.
         agreement: of images with their layouts, by a network; needed with a filter.
     """
-    pipeline = load_pipeline(generator).to(device())
-    pipeline.set_progress_bar_config(disable=True)
-    bank = StyleBank(style_bank, encoder_of(generator, pipeline)) if style_bank is not None else None
+    pipeline, bank = load_generator(generator, style_bank)
     moments_of = cache(lambda slide: slide_moments(files[slide]))
 
     def attempt(some: Sequence[Row], redraw: int) -> tuple[np.ndarray, np.ndarray]:
         layouts = np.stack([layout_of(row, files) for row in some])
-        started = from_patches(some, files, moments_of) if strength < 1 else {}
+        given: dict[str, Any] = from_patches(some, files, moments_of) if strength < 1 else {}
+        if bank is not None:
+            given["style_embeddings"] = torch.stack([style_set(bank, row, files) for row in some])
+            given["style_moments"] = joined([bank.moments(files[row["style_slide"]]) for row in some])
         images = pipeline(
             layout=torch.from_numpy(layouts),
-            style_embeddings=bank and torch.stack([style_set(bank, row, files) for row in some]),
-            style_moments=bank and joined([bank.moments(files[row["style_slide"]]) for row in some]),
             strength=strength,
-            **started,
+            **given,
             generator=[torch.Generator().manual_seed(int(row["seed"]) + redraw) for row in some],
         ).images
         return to_pixels(images), layouts
 
     for some in batches(rows, pipeline.config.batch_size):
         yield from agreeing(some, attempt, chosen, agreement)
+
+
+def load_generator(folder: Path, style_bank: Path | None) -> tuple[StyleLayoutPipeline, StyleBank | None]:
+    """A generator on the device, and its style bank."""
+    pipeline = load_pipeline(folder).to(device())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, None if style_bank is None else StyleBank(style_bank, encoder_of(folder, pipeline))
 
 
 def from_patches(

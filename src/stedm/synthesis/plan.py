@@ -46,7 +46,7 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
     styles = by_patient(files_of(split, patches, "unannotated"))
     if not styles:
         raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
-    if options.kind == "pseudo_labels":
+    if options.kind in ("pseudo_labels", "repaint"):
         layouts: list[PatchFile] = []
         planned = as_they_are(options, styles)
     else:
@@ -111,12 +111,15 @@ def as_they_are(options: PlanOptions, styles: dict[str, list[PatchFile]]) -> Ite
     for image in range(options.synthesis.images):
         turn, patient = in_turn(styles, image, options.seed)
         file, index = shuffled[patient][turn % len(shuffled[patient])]
+        rng = np.random.default_rng([options.seed, image])
+        size = options.synthesis.style_images
+        style = rng.choice(len(file), size, replace=len(file) < size) if options.kind == "repaint" else [index]
         yield {
             "pairing": "none",
             "layout_class": "",
             **layout_columns(file, index, IDENTITY),
-            **style_columns(file, [index]),
-            "seed": 0,
+            **style_columns(file, style),
+            "seed": int(rng.integers(2**31)),
         }
 
 

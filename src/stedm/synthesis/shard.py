@@ -50,7 +50,7 @@ def make_shard(
         raise UserError(f"{plan}: is of the source {others.pop()}, not of {options.source_name}; make it again")
     split = str(table["split"].iloc[0])
     for model in models:
-        check_made_for(model, split=split, generator_name=options.source_name)
+        check_made_for(model, split=split, generator_name=getattr(options.source, "generator", None))
     rows = [row for _, row in table[table["shard"] == shard].iterrows()]
     files = {name: patch_file(patches, name) for row in rows for name in (row["layout_slide"], row["style_slide"])}
     size = next(iter(files.values())).patch_size
