@@ -114,7 +114,8 @@ LABELLED_BY_REAL = {"recolour": {"kind": "recolour"}, "pseudo_labels": {"kind": 
 
 def test_structure_is_compared_in_features_of_the_reference_arm_if_it_is_independent():
     def network(features="segmenter", reference="strong", evaluator="all_strong", **arms):
-        evaluation = {"features": features, "reference_arm": reference, "evaluator_arm": evaluator}
+        arms_of = {"reference_arm": reference, "evaluator_arm": evaluator, "claim": None}
+        evaluation = {"features": features} | arms_of
         return changed(evaluation=evaluation, arms=arms, sources=LABELLED_BY_REAL).structure_network("n3-r0")
 
     strong = [Path("results/demo/segmentation/strong/n3-r0/seed0")]
