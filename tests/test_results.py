@@ -138,3 +138,10 @@ def test_generators_with_style_have_a_grid_and_pseudo_labelled_patches_are_not_c
 def test_a_function_gets_the_names_that_it_has_parameters_for(demo):
     names = {"source": "styled", "split": "n3-r0", "shard": "0"}
     assert call_with(demo.plan, names) == demo.plan("styled", "n3-r0")
+
+
+def test_the_report_shows_all_figures_and_has_the_quality_of_images_where_there_are_any(demo):
+    assert [path.stem for path in demo.figures()][:5] == ["scores", "differences", "maps", "contact_sheet", "histories"]
+    assert demo.figures()[5:] == demo.source_figures()
+    assert demo.quality_summary() == [demo.table("image_quality")]
+    assert demo.all_splits() == [demo.split("n3-r0")]

@@ -6,6 +6,7 @@ import pytest
 
 from stedm.config import Arm
 from stedm.report.tables import arms_table, quality_table, with_interval
+from stedm.tables import IMAGE_QUALITY
 
 ARMS = {"real": Arm(label="real only"), "all": Arm(label="all annotations", annotations="all")}
 
@@ -42,6 +43,26 @@ def test_false_positives_have_a_column_where_a_class_is_absent(arms):
     text = arms_table(arms.assign(absent_patients=2, absent_false_positive_rate=0.0312), ARMS, "real")
     assert text.columns[-1] == "false positives where the class is absent ↓"
     assert text.iloc[:, -1].tolist() == ["3.1%", "3.1%"]
+
+
+def test_the_quality_of_images_has_a_column_for_each_source_and_one_for_real_patches(tmp_path):
+    columns = "source,annotated_patients,metric,images_of,value,low,high,deviation,images,features"
+    rows = [
+        "styled,3,layout_iou,generated,0.75,0.5,1,,20,",
+        "styled,3,layout_iou,real,0.9,0.8,1,,20,",
+        "plain,3,layout_iou,generated,0.25,0,0.5,,18,",
+        "styled,3,kid,generated,0.1,,,0.01,20,segmenter",
+    ]
+    (tmp_path / "image_quality.csv").write_text("\n".join([columns, *rows]) + "\n")
+    text = quality_table(IMAGE_QUALITY.read(tmp_path / "image_quality.csv"))
+    assert [list(text), *text.to_numpy().tolist()] == [
+        ["what is measured", "real patches", "styled", "plain", "images", "features"],
+        [
+            *("agreement with the layout, IoU ↑", "0.900 (0.800–1.000)", "0.750 (0.500–1.000)"),
+            *("0.250 (0.000–0.500)", "18–20", ""),
+        ],
+        ["KID ↓ (± SD over subsets)", "–", "0.100 ± 0.010", "–", "20", "segmenter"],
+    ]
 
 
 def test_a_metric_that_is_new_keeps_its_name():
