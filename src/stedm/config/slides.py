@@ -21,6 +21,8 @@ class Slides(Section):
     sheet: PathName
     root: PathName | None = None
     """Folder that relative paths of the sheet start from (default: the sheet's own); `${VARIABLES}` are expanded."""
+    mpp: Positive | None = None
+    """µm per level-0 pixel of all slides for which the sheet gives none, as if it stood there."""
 
 
 class TissueClass(Section):
