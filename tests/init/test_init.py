@@ -14,6 +14,7 @@ from PIL import Image
 from stedm import cost
 from stedm.config import Study, load
 from stedm.errors import UserError
+from stedm.init import proposal
 from stedm.init import study as init
 from stedm.init.files import pair_files, stem_of_annotation
 from stedm.init.patients import find_patients
@@ -23,9 +24,14 @@ CPU = cost.Machine("2 CPU cores", False, 16 * 2**30, 8e10)
 GPU = cost.Machine("NVIDIA H100", True, 80 * 2**30, 2e14)
 
 
+COUNTED = cost.costs_of
+
+
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
+    """A machine that need not be timed, and costs that need not be counted."""
     monkeypatch.setattr(init, "this_machine", lambda: CPU)
+    monkeypatch.setattr(proposal, "costs_of", lambda study: cost.Costs({"styled": 5e10}, {"styled": 1e13}, 5e11))
 
 
 def image(path: Path, side: int = 200) -> None:
@@ -301,11 +307,11 @@ def test_patients_come_from_a_table_or_barcodes(tmp_path):
 
 def test_costs_grow_with_batch_size_splits_and_steps(masked):
     _, study, _ = made(slides=masked)
-    costs = cost.costs_of(study)
+    costs = COUNTED(study)
     data = study.model_dump(mode="json")
     data["splits"]["repeats"] = 2 * study.splits.repeats
     data["generators"]["styled"]["training"]["batch_size"] *= 2
-    doubled = cost.costs_of(Study.model_validate(data))
+    doubled = COUNTED(Study.model_validate(data))
     assert doubled.networks == pytest.approx(2 * costs.networks)
     assert doubled.generators["styled"] == pytest.approx(4 * costs.generators["styled"])
 
@@ -322,6 +328,7 @@ def test_a_convolution_has_the_operations_that_arithmetic_says():
 @pytest.mark.skipif("STEDM_REAL_DATA" not in os.environ, reason="STEDM_REAL_DATA names no folder with real images")
 def test_real_images_with_masks_become_a_study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(proposal, "costs_of", COUNTED)
     data = Path(os.environ["STEDM_REAL_DATA"]) / "glioma"
     _, study, said = made(slides=data)
     slides = read_study_sheet(study)

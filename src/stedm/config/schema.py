@@ -6,7 +6,7 @@ from typing import Any
 from stedm.config.study import Study
 
 COMPLETED = ("Generator", "Training")
-"""Sections whose required keys a preset or a default gives where a study is silent."""
+"""Sections whose required keys a preset gives where a study is silent."""
 
 
 def schema() -> dict[str, Any]:
@@ -14,6 +14,7 @@ def schema() -> dict[str, Any]:
     found = Study.model_json_schema()
     for name in COMPLETED:
         found["$defs"][name].pop("required", None)
+    found["required"].remove("arms")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A study of STEDM", **found}
 
 

@@ -138,7 +138,7 @@ def propose_encoder(weights: str, machine: Machine, proposal: Proposal) -> None:
     Raises:
         UserError: the folder does not say whose weights it has.
     """
-    segmentation: dict[str, Any] = {"encoder": "mit_b2" if machine.cuda else "resnet18"}
+    segmentation: dict[str, Any] = {"encoder": "mit_b2" if machine.cuda else "tu-resnet18"}
     comments = proposal.comments
     comments["segmentation.encoder"] = "as in the paper" if machine.cuda else "small, for CPUs"
     if weights == "imagenet":
@@ -153,6 +153,10 @@ def propose_encoder(weights: str, machine: Machine, proposal: Proposal) -> None:
         comments["segmentation.encoder"] = "the one whose weights they are"
         comments["segmentation.encoder_weights"] = "folder in timm's format"
         reason = f"the encoder is {segmentation['encoder']}, whose weights {weights} has"
+    if not machine.cuda:
+        segmentation |= {"encoder_depth": 4, "decoder_channels": [64, 32, 16, 8]}
+        comments["segmentation.encoder_depth"] = "for small patches"
+        comments["segmentation.decoder_channels"] = "narrow, for CPUs"
     proposal.study["segmentation"] = segmentation
     proposal.reasons.append(reason)
 

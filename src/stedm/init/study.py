@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stedm.config.standard import STANDARD
 from stedm.cost import this_machine
 from stedm.datasets.found import relative_path
 from stedm.errors import UserError, listed
@@ -93,8 +94,6 @@ def init_study(
     propose_patches(list(scaled(facts, mpp).values()), classes.diameter, machine, proposal)
     propose_splits(len(with_shapes), len(set(known.values()) - with_shapes), proposal)
     propose_encoder(encoder_weights, machine, proposal)
-    study |= arms()
-    comments["arms"] = "what is compared"
     propose_trainings(machine, hours, proposal)
 
     unscaled = all(fact.mpp is None for fact in facts.values())
@@ -116,6 +115,7 @@ def init_study(
         *class_report(classes.classes, classes.comments),
         "Chosen:",
         *(f"  - {reason}" for reason in proposal.reasons),
+        f"  - arms: the standard comparisons ({', '.join(STANDARD['arms'])})",
         f"Written: {folder / 'slides.csv'}, {folder / 'study.yaml'}",
         "Next:",
         f"  stedm config check {folder / 'study.yaml'}",
@@ -123,18 +123,6 @@ def init_study(
         f"   # look at results/{study['study']}/overviews",
         f"  snakemake --profile profiles/local --configfile {folder / 'study.yaml'}",
     ]
-
-
-def arms() -> dict[str, Any]:
-    """The standard arms."""
-    return {
-        "arms": {
-            "real": {"label": "real only"},
-            "strong": {"label": "real + strong augmentation", "augmentation": "strong"},
-            "styled_strong": {"label": "real + styled + strong", "sources": ["styled"], "augmentation": "strong"},
-            "all_strong": {"label": "all annotations + strong", "annotations": "all", "augmentation": "strong"},
-        }
-    }
 
 
 def scaled(facts: Mapping[str, Facts], mpp: float | None) -> dict[str, Facts]:

@@ -13,7 +13,7 @@ from stedm.init.proposal import Proposal
 from stedm.sheet import Slide, write_sheet
 
 SCHEMA = "study.schema.json"
-MOST_CLASS_LINES = 8
+MOST_CLASS_LINES = 5
 
 
 def write_study(folder: Path, slides: Sequence[Slide], proposal: Proposal) -> None:
