@@ -2,7 +2,7 @@
 
 import argparse
 
-from stedm.cli.command import argument, command
+from stedm.cli.command import argument, command, flag
 
 
 @command("config check", argument("config", "YAML", "configuration file"))
@@ -18,3 +18,11 @@ def check_config(args: argparse.Namespace) -> None:
         f"{args.config}: study {study.study}, {len(slides)} slides of {len(patients)} patients,"
         f" generators {', '.join(study.generators) or 'none'}, arms {', '.join(study.arms)}"
     )
+
+
+@command("config schema", flag("--markdown", "the keys as a page of the documentation"))
+def print_schema(args: argparse.Namespace) -> None:
+    """Print the JSON schema of a study file, with a description for each key."""
+    from stedm.config.schema import reference, schema_text
+
+    print(reference() if args.markdown else schema_text(), end="")

@@ -76,7 +76,7 @@ CHANGES_NO_RESULT = "changes no result"
 class Section(BaseModel):
     """A part of the configuration; unknown keys are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     def identity(self) -> dict[str, Any]:
         """The values that a result depends on, as JSON-like values: all but those marked `CHANGES_NO_RESULT`."""

@@ -20,6 +20,7 @@ class Recolour(Section):
     """Annotated patches in the colours and spectrum of unannotated slides, in closed form: no network is trained."""
 
     kind: Literal["recolour"]
+    """Annotated patches, recoloured."""
     styled: ClassVar[bool] = True
 
 
@@ -27,6 +28,7 @@ class PseudoLabels(Section):
     """Unannotated patches as they are, labelled by the network of an arm."""
 
     kind: Literal["pseudo_labels"]
+    """Unannotated patches, labelled by a network."""
     arm: Name
     """Arm whose network (of the first seed) labels them."""
     confidence: Fraction | dict[Name, Fraction] = 0.8
