@@ -7,7 +7,7 @@ import sys
 
 from stedm.config import stages, validate
 from stedm.contents import contents
-from stedm.errors import UserError
+from stedm.errors import UserError, merged
 from stedm.files import fingerprint
 from stedm.results import Results, call_with
 from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
@@ -33,7 +33,7 @@ def read_study():
         others += [path for paths in companions.values() for path in paths]
         held = contents(images, others, Path(f".snakemake/contents-{study.study}.json"))
     except UserError as error:
-        sys.exit("\n".join(error.messages))
+        sys.exit("\n".join(merged(error.messages)))
     return study, {slide.slide: slide for slide in slides}, companions, patterns, held
 
 

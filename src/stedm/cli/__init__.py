@@ -29,7 +29,7 @@ from stedm.cli import (
     synthesis,
 )
 from stedm.cli.command import COMMANDS, GROUPS
-from stedm.errors import Interrupted, UserError
+from stedm.errors import Interrupted, UserError, merged
 
 __all__ = [
     "COMMANDS",
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.command(args)
         sys.stdout.flush()
     except UserError as error:
-        print("\n".join(error.messages), file=sys.stderr)
+        print("\n".join(merged(error.messages)), file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
         print(error, file=sys.stderr)
