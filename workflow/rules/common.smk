@@ -8,7 +8,9 @@ import sys
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError, merged
+from stedm.failures import explain
 from stedm.files import fingerprint
+from stedm.forecast import splits_of
 from stedm.results import Results, call_with
 from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
 from stedm.versions import VERSIONS
@@ -25,6 +27,8 @@ def read_study():
     try:
         study = validate(config, source)
         slides = read_study_sheet(study)
+        if problems := splits_of(study, slides)[1]:
+            raise UserError([f"{source}, {problem}" for problem in problems])
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}
         given = [] if patterns else slides  # phantoms change with their options
