@@ -10,7 +10,7 @@ import pandas as pd
 from stedm.config import PretrainedFirstStage, SplitOptions, Study, choices
 from stedm.cost import Machine, costs_of
 from stedm.errors import UserError
-from stedm.sheet import Slide
+from stedm.sheet import ROLES, Slide
 from stedm.splits import by_patient, random_roles, roles_of_sheet
 
 OPENED = 24
@@ -169,10 +169,15 @@ def hours_of(study: Study, slides: Sequence[Slide], machine: Machine) -> tuple[f
     return total, each
 
 
+def in_words(roles: pd.Series) -> str:
+    """Numbers of patients by role."""
+    return ", ".join(f"{roles[role]} {role}" for role in ROLES if role in roles)
+
+
 def shown_hours(hours: float) -> str:
     """A duration in the unit that fits it."""
     if hours < 1:
-        return f"{max(1, round(hours * 60))} minutes"
+        return f"{max(1, round(hours * 60))} min"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
 
 
@@ -186,9 +191,10 @@ def summary(study: Study, slides: Sequence[Slide], machine: Machine, counts: dic
         counts: number of patients by role, by split.
     """
     lines = []
-    for roles in dict.fromkeys(", ".join(f"{roles[role]} {role}" for role in roles.index) for roles in counts.values()):
-        names = [name for name, item in counts.items() if ", ".join(f"{item[r]} {r}" for r in item.index) == roles]
-        lines.append(f"splits {', '.join(names[:4])}{' …' * (len(names) > 4)}: patients {roles}")
+    texts = {name: in_words(roles) for name, roles in counts.items()}
+    for text in dict.fromkeys(texts.values()):
+        names = [name for name in texts if texts[name] == text]
+        lines.append(f"splits {', '.join(names[:4])}{' …' * (len(names) > 4)}: patients {text}")
     patches, unknown = patches_of(study, slides)
     if unknown:
         lines.append(f"note: some slides ({unknown} of those looked at) cannot be opened or have no scale; run check")

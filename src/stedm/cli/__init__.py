@@ -16,6 +16,7 @@ from typing import Any
 from stedm import __version__
 from stedm.cli import (
     config,
+    doctor,
     evaluation,
     figures,
     first_stage,
@@ -36,6 +37,7 @@ __all__ = [
     "GROUPS",
     "build_parser",
     "config",
+    "doctor",
     "evaluation",
     "figures",
     "first_stage",
