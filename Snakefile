@@ -59,6 +59,12 @@ wildcard_constraints:
     shard=r"\d+",
 
 
+onerror:
+    # After all else, as Snakemake prints options of many kilobytes above what jobs say.
+    text = "".join(Path(path).read_text(encoding="utf-8", errors="replace") for path in log)
+    print("", "What failed:", *explain(text), sep="\n", file=sys.stderr)
+
+
 rule all:
     default_target: True
     input:

@@ -52,7 +52,8 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
     """Read and validate a sample sheet.
 
     Args:
-        options: path of the sheet, and the folder in which its relative paths start.
+        options: path of the sheet, the folder in which its relative paths start, and the resolution of slides for which
+            the sheet gives none.
         made_here: the study renders the slides itself, so files may not exist yet.
 
     Raises:
@@ -70,7 +71,7 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
     slides = []
     for number, row in rows:
         values = {key: plain(value) for key, value in row.items()}
-        slide, wrong = read_row(values, root, made_here)
+        slide, wrong = read_row(values, root, made_here, options.mpp)
         problems += [f"{sheet}, line {number} (slide {slide.slide!r}): {text}" for text in wrong]
         slides.append((number, slide))
         if len(problems) >= MOST_PROBLEMS:
@@ -88,7 +89,9 @@ def check_header(sheet: Path, header: Row) -> list[str]:
     return [f"{sheet}, line {header.line}: {problem}" for problem in missing + unknown]
 
 
-def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide, list[str]]:
+def read_row(
+    values: dict[str, str], root: Path, made_here: bool, default_mpp: float | None = None
+) -> tuple[Slide, list[str]]:
     """One row as a `Slide`, and its problems."""
     problems = []
     names = {column: unicodedata.normalize("NFC", values.get(column, "")) for column in ("slide", "patient", "group")}
@@ -110,7 +113,7 @@ def read_row(values: dict[str, str], root: Path, made_here: bool) -> tuple[Slide
                 problems.append(f"{column}: {what}; correct the path, or set slides.root")
         elif column == "path":
             problems.append("path is empty; enter the image file")
-    mpp = None
+    mpp = default_mpp
     if text := values.get("mpp", ""):
         mpp = positive_number(text)
         if mpp is None:

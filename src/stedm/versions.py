@@ -2,7 +2,7 @@
 
 VERSIONS = {
     "phantoms": 1,
-    "check": 3,
+    "check": 4,
     "patches": 6,
     "splits": 2,
     "first_stage": 3,

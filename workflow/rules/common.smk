@@ -8,8 +8,10 @@ import sys
 from stedm import server
 from stedm.config import stages, validate
 from stedm.contents import contents
-from stedm.errors import UserError
+from stedm.errors import UserError, merged
+from stedm.failures import explain
 from stedm.files import fingerprint
+from stedm.forecast import splits_of
 from stedm.progress import report as report_trainings
 from stedm.results import Results, call_with
 from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
@@ -27,6 +29,8 @@ def read_study():
     try:
         study = validate(config, source)
         slides = read_study_sheet(study)
+        if problems := splits_of(study, slides)[1]:
+            raise UserError([f"{source}, {problem}" for problem in problems])
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}
         given = [] if patterns else slides  # phantoms change with their options
@@ -35,7 +39,7 @@ def read_study():
         others += [path for paths in companions.values() for path in paths]
         held = contents(images, others, Path(f".snakemake/contents-{study.study}.json"))
     except UserError as error:
-        sys.exit("\n".join(error.messages))
+        sys.exit("\n".join(merged(error.messages)))
     return study, {slide.slide: slide for slide in slides}, companions, patterns, held
 
 

@@ -45,7 +45,8 @@ rule check:
     output:
         table=RESULTS.check,
     log:
-        LOGS / "check.log",
+        messages=LOGS / "check.log",
+        table=LOGS / "check.csv",  # where it is kept that Snakemake deletes as the output of a failed job
     benchmark:
         BENCHMARKS / "check.tsv"
     priority: 2  # before patches are cut: what is wrong with a slide is said early
@@ -63,4 +64,5 @@ rule check:
     message:
         "Opening every slide and annotation"
     shell:
-        "stedm check --options {params.options:q} --sheet {input.sheet} --out {output.table} > {log} 2>&1"
+        "stedm check --options {params.options:q} --sheet {input.sheet} --out {output.table} > {log.messages} 2>&1"
+        " || {{ status=$?; cp {output.table} {log.table}; exit $status; }}"

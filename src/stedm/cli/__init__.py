@@ -16,10 +16,12 @@ from typing import Any
 from stedm import __version__
 from stedm.cli import (
     config,
+    doctor,
     evaluation,
     figures,
     first_stage,
     generator,
+    init,
     phantom,
     report,
     segmentation,
@@ -30,17 +32,19 @@ from stedm.cli import (
     watch,
 )
 from stedm.cli.command import COMMANDS, GROUPS
-from stedm.errors import Interrupted, UserError
+from stedm.errors import Interrupted, UserError, merged
 
 __all__ = [
     "COMMANDS",
     "GROUPS",
     "build_parser",
     "config",
+    "doctor",
     "evaluation",
     "figures",
     "first_stage",
     "generator",
+    "init",
     "main",
     "phantom",
     "report",
@@ -109,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.command(args)
         sys.stdout.flush()
     except UserError as error:
-        print("\n".join(error.messages), file=sys.stderr)
+        print("\n".join(merged(error.messages)), file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
         print(error, file=sys.stderr)

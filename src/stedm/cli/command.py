@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stedm.sheet import Slide
 
 GROUPS: dict[str, str | None] = {
+    "doctor": None,
+    "init": None,
     "config": "the configuration of a study",
     "sheet": "sample sheets of published data sets",
     "phantom": "phantom slides",

@@ -89,7 +89,7 @@ CHANGES_NO_RESULT = "changes no result"
 class Section(BaseModel):
     """A part of the configuration; unknown keys are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     def identity(self) -> dict[str, Any]:
         """The values that a result depends on, as JSON-like values: all but those marked `CHANGES_NO_RESULT`."""

@@ -20,7 +20,9 @@ class ImageEvaluation(Section):
     """How generated images are evaluated."""
 
     batch_size: Count = 64
+    """Images evaluated at a time."""
     evaluated_images: Count = 400
+    """Images of each source that are evaluated."""
     features: str = "segmenter"
     """Network whose features generated and real images are compared by: `segmenter` (the encoder of evaluator_arm's
     network; without one nothing is compared), `inception` (a download), a timm model, a hub id (`hf-hub:owner/name`),
@@ -44,10 +46,12 @@ class Comparison(Section):
     """What the study is to show, named before it runs: an arm, and the one that it is compared to. All other
     comparisons are exploratory (default: all are)."""
     bootstrap: Count = 10_000
+    """Resamples of each interval."""
 
 
 class ScoredClasses(Section):
     reference_arm: Name = "strong"
+    """Arm that the others are compared to."""
     classes: list[Name] | None = None
     """Classes whose mean Dice is the score of an arm (default: all but the first)."""
 

@@ -12,23 +12,31 @@ from stedm.config.training import Training
 
 class NoFirstStage(Section):
     kind: Literal["none"] = "none"
+    """Generators work on pixels."""
     unshuffle: Literal[1, 2, 4, 8] = 1
     """Fold blocks of n×n pixels into channels, as their cosine coefficients."""
 
 
 class TrainedFirstStage(Section):
     kind: Literal["trained"]
+    """Generators work on the latents of an autoencoder that is trained here."""
     channels: Annotated[list[Count], Field(min_length=1)] = [32, 64, 64]
+    """Channels of each level; each level but the first halves the resolution."""
     latent_channels: Count = 4
+    """Channels of the latents."""
     kl_weight: Annotated[float, Field(ge=0)] = 1e-6
+    """Weight of the Kullback–Leibler term in the loss."""
     training: Training = Training(steps=2000, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.99)
+    """Its training."""
 
 
 class PretrainedFirstStage(Section):
     kind: Literal["pretrained"]
+    """Generators work on the latents of an existing autoencoder."""
     path: str
     """Folder or hub id of a diffusers autoencoder (`AutoencoderKL`, `VQModel`, `AutoencoderTiny`, `AutoencoderDC`)."""
     subfolder: str | None = None
+    """Folder of the autoencoder within `path`."""
 
 
 FirstStage = Annotated[NoFirstStage | TrainedFirstStage | PretrainedFirstStage, Field(discriminator="kind")]
@@ -40,6 +48,7 @@ class StyleEncoder(Section):
     trainable: bool = True
     """Trained with the generator (the paper); false: frozen, and the generator learns from cached embeddings."""
     dim: Count = 128
+    """Length of an embedding."""
     pretrained: bool = False
     """Load the weights that timm names for this model (needs the hub, or a local cache)."""
 
@@ -57,14 +66,20 @@ class StyleEncoder(Section):
 
 class Style(Section):
     sampler: Literal["none", "augmented", "nearby", "multi_patch"] = "multi_patch"
+    """Which images show the style: `none`; `augmented`, the image itself; `nearby`, an offset patch; `multi_patch`,
+    patches of the same slide."""
     images: Count = 4
     """Size of a style set in training."""
     encoder: StyleEncoder = StyleEncoder()
+    """The network that reads the style of an image."""
     aggregator: Literal["mean", "max", "linear", "set_transformer"] = "mean"
+    """How the embeddings of a style set are combined."""
     tokens: Count = 4
+    """Style tokens for cross-attention."""
     injection: Literal["everywhere", "middle"] = "everywhere"
     """`everywhere`: tokens to cross-attention and a vector into the time embedding; `middle`: one block, the paper."""
     dropout: Fraction = 0.1
+    """Probability that training shows no style; guidance needs it."""
     null: Literal["learned", "constant_image"] = "learned"
     """What stands for no style: a learned vector, or the embedding of a grey image (the paper)."""
     exclude_overlap: bool = True
@@ -88,10 +103,13 @@ class Style(Section):
 
 class UNet(Section):
     channels: Annotated[list[Count], Field(min_length=2)] = [128, 256, 512, 768]
+    """Channels of each level."""
     attention: list[bool] = [False, False, True, True]
     """Self- and cross-attention at each level."""
     blocks_per_level: Count = 2
+    """Residual blocks at each level."""
     head_dim: Count = 32
+    """Channels of an attention head."""
     layout: Literal["unshuffle", "halved"] = "unshuffle"
     """`unshuffle`: every layout pixel, folded into channels; `halved`: bilinear halvings and a 1×1 conv, the paper."""
 
@@ -104,16 +122,21 @@ class UNet(Section):
 
 class Objective(Section):
     prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    """What the network predicts: the noise, the velocity, or the clean image (`sample`)."""
     loss: Literal["l1", "l2"] = "l2"
+    """Mean absolute (`l1`) or squared (`l2`) error."""
     min_snr_gamma: Positive | None = 5.0
     """Cap of the signal-to-noise ratio in the loss weights (Hang et al. 2023); null: unweighted."""
     snr_floor: Annotated[float, Field(ge=0)] = 0.0
     """Floor under that ratio, so that the noisiest steps do not vanish from the loss."""
     timesteps: Count = 1000
+    """Number of noise levels."""
     beta_schedule: Literal["scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
+    """How noise grows over them; `scaled_linear` uses the next two keys."""
     beta_start: Positive = 0.0001
+    """First β of `scaled_linear`."""
     beta_end: Positive = 0.02
-    """Of `scaled_linear`, as `beta_start`."""
+    """Last β of `scaled_linear`."""
 
 
 Strength = Annotated[float, Field(gt=0, le=1)]
@@ -121,22 +144,27 @@ Strength = Annotated[float, Field(gt=0, le=1)]
 
 class Sampling(Section):
     sampler: Literal["ddim", "dpm_solver"] = "dpm_solver"
+    """How images are sampled."""
     steps: Count = 20
+    """Steps of the sampler, from pure noise."""
     strength: Strength = 1.0
     """1: images start from noise; below, from annotated patches (SDEdit, Meng et al. 2022), moved as their layouts are,
     with so much of the way to pure noise added. There are as many steps fewer."""
     guidance_scale: Annotated[float, Field(ge=1)] = 1.5
-    """Of style."""
+    """Guidance towards the style; 1: none."""
     layout_guidance_scale: Annotated[float, Field(ge=1)] = 1.0
+    """Guidance towards the layout; 1: none. Each kind of guidance adds the cost of unguided sampling."""
     guidance_interval: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = (0.0, 1.0)
     """Guide only at times in this interval of [0, 1], 1 being pure noise (Kynkäänniemi et al. 2024)."""
     batch_size: Count = 32
+    """Images sampled at a time."""
 
 
 class PredictedLayouts(Section):
     """Layouts of unannotated patches, predicted by the network of an arm."""
 
     arm: Name
+    """Arm whose network (of the first seed) predicts."""
     confidence: Fraction = 0.8
     """Pixels whose class is less probable are left open."""
     share: Fraction = 0.5
@@ -147,17 +175,24 @@ class Generator(Section):
     """One trained diffusion model: style sampler, aggregator, training data, preset."""
 
     preset: Annotated[str, CHANGES_NO_RESULT] = "improved"
+    """Where its other keys come from: `improved`, for real studies; `paper`, the published method; `demo`, for two CPU
+    cores."""
     data: Literal["zero_shot", "semi_supervised"] = "semi_supervised"
     """`zero_shot`: annotated patches only (the paper); `semi_supervised`: unannotated ones too, with a null layout."""
     annotated_fraction: Fraction = 0.5
     """Share of annotated patches in a batch of semi-supervised training."""
     layout_dropout: Fraction = 0.1
+    """Probability that an annotated patch is shown without its layout."""
     unannotated_layouts: PredictedLayouts | None = None
     """null: unannotated patches have a null layout, so that layouts are learned in annotated styles alone."""
     style: Style = Style()
+    """How style is read, and how it enters the U-Net."""
     unet: UNet = UNet()
+    """The denoising U-Net."""
     objective: Objective = Objective()
+    """What it learns."""
     training: Training
+    """Its training."""
     sampling: Annotated[Sampling, CHANGES_NO_RESULT] = Sampling()
     """Saved with the generator, and no part of its training."""
     as_released: bool = False
@@ -203,9 +238,13 @@ class Affine(Section):
     """Random affine transform of layouts."""
 
     scale: Annotated[tuple[Positive, Positive], AfterValidator(ascending)] = (0.8, 1.2)
+    """Least and largest factor."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Largest angle, in degrees, either way."""
     shear: Annotated[float, Field(ge=0, lt=90)] = 20.0
+    """Largest angle, in degrees, either way."""
     translation: Fraction = 0.1
+    """Largest shift, as a share of the side."""
 
 
 class Filter(Section):
@@ -223,11 +262,14 @@ class Plan(Section):
     """What is generated: how many images, from which layouts and styles."""
 
     images: Count = 1000
+    """Images of each source."""
     shards: Count = 1
+    """Jobs that share the images."""
     pairing: Literal["group", "cycle", "random"] = "group"
     """`group`: layouts meet styles of the same group, and unannotated patients take turns; `cycle`: they take turns,
     and layouts are of any group; `random`: patients are sampled at random too, as the paper's code does."""
     affine: Affine = Affine()
+    """Random affine transform of each layout."""
     style_images: Count = 4
     """Size of the style sets that images are generated from."""
 
@@ -240,6 +282,7 @@ class Plan(Section):
 
 class Synthesis(Plan):
     filter: Filter | None = None
+    """Images whose layout a network does not recover are generated again; null: all are kept."""
 
 
 def latent_factor(first_stage: FirstStage) -> int | None:

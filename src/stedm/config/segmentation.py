@@ -14,7 +14,9 @@ Application = Literal["as_is", "normalise", "adabn"]
 
 class Loss(Section):
     cross_entropy: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the cross-entropy."""
     dice: Annotated[float, Field(ge=0)] = 0.9
+    """Weight of the Dice loss."""
     crop_margin: Annotated[int, Field(ge=0)] = 0
     """Border in pixels left out of the loss."""
 
@@ -29,16 +31,21 @@ class Network(Section):
     """The network and its training."""
 
     encoder: str = "resnet18"
+    """An encoder of segmentation_models_pytorch, or `tu-` and a timm model."""
     encoder_weights: PathName | None = None
     """What the encoder starts from: a name that smp has for it, a hub id (`hf-hub:owner/name`) or a folder that timm
     reads; null: random weights."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
+    """How often the encoder halves the resolution."""
     decoder_channels: list[Count] = [256, 128, 64, 32, 16]
+    """Channels of the decoder, one number for each level."""
     loss: Loss = Loss()
+    """What it minimises."""
     synthetic_ratio: Ratio = 1.0
     """Synthetic images for each real patch of a batch, in the arms that have sources. They come on top of
     `training.batch_size`, which counts real patches."""
     training: Training
+    """Its training."""
 
     @model_validator(mode="after")
     def decoder_fits(self) -> Self:

@@ -4,7 +4,7 @@ import itertools
 import re
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from stedm.config.base import Count, Fraction, Name, PathName, Positive, Section, Seed, ShapeName, once
 
@@ -13,25 +13,36 @@ class Phantoms(Section):
     """Phantom slides, rendered before anything else where the study has this section."""
 
     size: Annotated[int, Field(ge=256)] = 1536
+    """Pixels along a side."""
     mpp: Positive = 0.5
+    """Micrometres per pixel."""
     seed: Seed = 0
+    """Seed of their tissue."""
 
 
 class Slides(Section):
     sheet: PathName
+    """The sample sheet, a CSV file with one row per slide; `${VARIABLES}` are expanded."""
     root: PathName | None = None
     """Folder that relative paths of the sheet start from (default: the sheet's own); `${VARIABLES}` are expanded."""
+    mpp: Positive | None = None
+    """µm per level-0 pixel of all slides for which the sheet gives none, as if it stood there."""
+
+
+MaskValue = Annotated[str, WithJsonSchema({"type": ["integer", "string"]})]
 
 
 class TissueClass(Section):
     """One class of the layout; its place in the list is its label."""
 
     name: Name
+    """Its name in tables, figures and file names."""
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    """Its colour in maps and figures, "#rrggbb"."""
     annotations: list[ShapeName] = []
     """Names of this class in annotation files (QuPath classifications); by default its own name. Shapes that have no
     class are called `Unclassified`."""
-    mask_values: list[str] = []
+    mask_values: list[MaskValue] = []
     """Values of this class in mask images: numbers, or ranges such as "1-65535"."""
 
     @property
@@ -89,7 +100,9 @@ class Tissue(Section):
     """Tissue mask: saturation above a threshold at low power, then holes and specks cleaned."""
 
     mpp: Positive = 8.0
+    """Resolution of the mask, in micrometres per pixel."""
     saturation: Literal["otsu"] | Fraction = "otsu"
+    """Threshold: `otsu`, or a number in [0, 1]."""
     min_saturation: Fraction = 0.03
     """Floor under Otsu's threshold, so that a slide of bare glass has no tissue."""
     max_saturation: Fraction = 0.1
@@ -118,11 +131,15 @@ MAX_MEGAPIXELS = 200.0
 
 class Patches(Section):
     size: Annotated[int, Field(ge=16)] = 64
+    """Pixels along a side."""
     mpp: Positive | None = None
+    """Micrometres per pixel; give either this or `level`."""
     level: Annotated[int, Field(ge=0)] | None = None
     """Read this level as it is, instead of a resolution: for images without a scale."""
     overlap: Annotated[int, Field(ge=0)] = 0
+    """Pixels that neighbouring patches share."""
     min_tissue: Fraction = 0.5
+    """Least share of tissue in a patch."""
     coords: PathName | None = None
     """Folder of coordinates that CLAM or TRIDENT wrote, one file a slide (`<slide>.h5`, `<slide>_patches.h5`): all of
     their patches are cut, instead of those on a grid of ours."""
@@ -153,7 +170,9 @@ class Roles(Section):
     source: Literal["sheet", "random"] = "random"
     """`sheet`: the roles are in the sheet's column `split`; `random`: assigned by patient, stratified by group."""
     test_patients: Count | None = None
+    """Test patients in each random split; none with `source: sheet`."""
     validation_patients: Annotated[int, Field(ge=0)] = 0
+    """Validation patients in each random split."""
 
     @model_validator(mode="after")
     def test_set(self) -> Self:
@@ -179,6 +198,7 @@ class Splits(Roles):
     """All splits of a study: each number of annotated patients in each repeat."""
 
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Number of random splits for each number of annotated patients."""
     annotated_patients: Annotated[list[Count], Field(min_length=1), AfterValidator(once)]
     """How many patients count as annotated; several numbers are swept."""
 

@@ -12,7 +12,9 @@ class Generated(Section):
     """Images of a generator, made otherwise than those of the source that has the generator's own name."""
 
     kind: Literal["generator"]
+    """Images of a generator."""
     generator: Name
+    """Which."""
     strength: Strength = 1.0
     """Below 1, images start from annotated patches (SDEdit, Meng et al. 2022), moved as their layouts are, with so much
     of the way to pure noise added."""
@@ -31,6 +33,7 @@ class Recolour(Section):
     """Annotated patches in the colours and spectrum of unannotated slides, in closed form: no network is trained."""
 
     kind: Literal["recolour"]
+    """Annotated patches, recoloured."""
     styled: ClassVar[bool] = True
 
 
@@ -38,6 +41,7 @@ class PseudoLabels(Section):
     """Unannotated patches as they are, labelled by the network of an arm."""
 
     kind: Literal["pseudo_labels"]
+    """Unannotated patches, labelled by a network."""
     arm: Name
     """Arm whose network (of the first seed) labels them."""
     confidence: Fraction | dict[Name, Fraction] = 0.8
@@ -54,6 +58,7 @@ class Repaint(Section):
     labels."""
 
     kind: Literal["repaint"]
+    """Unannotated patches, labelled by a network and repainted to agree with their labels."""
     generator: Name
     """A generator with style."""
     arm: Name

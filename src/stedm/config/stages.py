@@ -81,6 +81,16 @@ class PatchesOptions(StageOptions):
 
 class CheckOptions(PatchesOptions):
     strict: bool
+    random_splits: bool = True
+    """Patients get their roles by chance, not by the sheet."""
+    style_images: int = 0
+    """Patches of a slide that the largest style set has; 0 where no style is read."""
+
+    @classmethod
+    def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
+        styles = [item.style for item in study.generators.values() if item.style.sampler == "multi_patch"]
+        sizes = [style.images for style in styles] + [study.synthesis.style_images] * bool(styles)
+        return {"random_splits": study.splits.source == "random", "style_images": max(sizes, default=0)}
 
 
 class SplitOptions(StageOptions):

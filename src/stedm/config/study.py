@@ -25,28 +25,43 @@ class Study(Section):
     """A whole study; everything it makes lands in `results/<study>`."""
 
     study: Name
+    """Name of the folder under `results/`."""
     seed: Seed = 0
+    """Seed of all random numbers."""
     strict: bool = False
     """Stop where slides are unreadable or without tissue, and name them all, instead of going on without them."""
     names: Literal["pseudonyms", "real"] = "pseudonyms"
     """What figures and the report call patients and slides: P1, P2 …, or as the sheet does."""
     slides: Slides
+    """The sample sheet, and where its files lie."""
     phantoms: Phantoms | None = None
+    """Demonstration only: first render the sheet's slides. null: the slides are yours."""
     classes: Annotated[list[TissueClass], Field(min_length=2, max_length=IGNORE_INDEX)]
+    """Classes of the layout, in the order of their labels 0, 1, …"""
     annotations: Annotations = Annotations()
+    """How annotation files are read."""
     patches: Patches
+    """Size and resolution of patches, and where they lie."""
     splits: Splits
+    """Which patients are annotated, unannotated, for validation and for the test."""
     device: Device = Device()
+    """How a GPU is used."""
     trackers: list[Tracker] = []
     """Where trainings report their loss while they run, as far as the packages are installed."""
     first_stage: FirstStage = NoFirstStage()
+    """What generators work on: pixels, or the latents of an autoencoder."""
     generators: dict[Name, Generator] = {}
+    """Diffusion models to train, by name; keys that are left out come from the preset."""
     sources: dict[Name, Source] = {}
+    """Sources of synthetic images beside the generators, each of which is one, by name."""
     synthesis: Synthesis = Synthesis()
+    """How many images are generated, and from which layouts and styles."""
     segmentation: Segmentation
+    """The segmentation network, a U-Net of segmentation_models_pytorch, and its training."""
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
     """What is compared; a file without any gets the standard arms, with their generator and sources."""
     evaluation: Evaluation = Evaluation()
+    """How networks and generated images are evaluated, and arms compared."""
 
     @model_validator(mode="before")
     @classmethod

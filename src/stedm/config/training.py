@@ -11,15 +11,23 @@ class Training(Section):
     """What every training has: length, optimizer, checkpoints."""
 
     steps: Count
+    """Optimizer steps."""
     batch_size: Count = 16
+    """Patches in a step."""
     learning_rate: Positive = 1e-4
+    """Learning rate of AdamW after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the learning rate rises from 0."""
     decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Weight decay of AdamW."""
     gradient_clip: Positive = 1.0
+    """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the last weights."""
     checkpoint_minutes: Annotated[Positive, CHANGES_NO_RESULT] = 10.0
+    """Minutes between checkpoints."""
     workers: Annotated[int, Field(ge=0), CHANGES_NO_RESULT] = 0
     """Processes that load data; 0 loads in the training process."""
 

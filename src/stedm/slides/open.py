@@ -366,7 +366,7 @@ def patch_level(opened: OpenedSlide, patches: Patches) -> tuple[int, float]:
         said = impossible or "carries no mpp"
         raise UserError(
             f"{named(opened.slide)}: no resolution. The file {said} and the sheet gives none. Give its micrometres per"
-            ' pixel in the column "mpp", or set patches.level instead of patches.mpp'
+            ' pixel in the column "mpp", or those of all slides as slides.mpp, or set patches.level, not patches.mpp'
         )
     downsample = patches.mpp / opened.mpp
     if downsample < 1 - TOLERANCE:
