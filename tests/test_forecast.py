@@ -80,7 +80,7 @@ def test_generators_of_different_budgets_are_noted():
     assert forecast.budgets(study(generators__other=other)) == []  # no arm has it
     arm = {"label": "other", "sources": ["other"]}
     (note,) = forecast.budgets(study(generators__other=other, arms__other=arm))
-    assert "styled 24,000, other 80" in note
+    assert "styled 16,000, other 80" in note
 
 
 def test_the_summary_says_what_a_study_holds_and_costs(tmp_path):
