@@ -49,7 +49,7 @@ def check_made_for(folder: Path, **expected: Any) -> None:
     if not (folder / "provenance.json").is_file():
         return
     made_from = read_json(folder / "provenance.json")
-    found = made_from["options"] | {"split": made_from.get("split")}
+    found = made_from["options"] | {name: made_from[name] for name in ("split",) if name in made_from}
     wrong = [name for name, value in expected.items() if name in found and found[name] != value]
     if wrong:
         has, needed = (", ".join(f"{name} {values[name]}" for name in wrong) for values in (found, expected))
