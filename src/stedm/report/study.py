@@ -23,6 +23,9 @@ from stedm.report.tables import (
 from stedm.splits import read_split
 from stedm.tables import ARMS, CHECK, COMPARISONS, IMAGE_QUALITY, PATIENTS, SCORES
 
+FIDELITY = ("layout_iou", "structure_share_nearest_is_own_patient", "moments_share_nearest_is_own_patient",
+            "chance_nearest_is_own_patient")  # fmt: skip
+"""Metrics that say whether images follow their layout and their style."""
 WORST = 5
 """Patients who are looked at next."""
 
@@ -163,7 +166,7 @@ def look_next(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pic
         blocks.append(Table(patients_table(worst, labels, tables.names), caption))
     blocks += shown(pictures, "maps")
     if tables.quality is not None:
-        chosen = tables.quality["metric"].isin(["layout_iou", "share_nearest_is_source", "chance_nearest_is_source"])
+        chosen = tables.quality["metric"].isin(FIDELITY)
         if chosen.any():
             caption = (
                 "Do synthetic images follow the layout and the style that they were made from? Beside them, the"
@@ -222,7 +225,8 @@ CAPTIONS = {
     "sources": (
         "The same layouts and styles by each source",
         "From top to bottom: real patches of the style's patient, the annotated patch, its layout, moved as the plan"
-        " says, and what each source made of them. One for each of several patients, evenly spaced; none is picked by hand.",
+        " says, and what each source made of them. One for each of several patients, evenly spaced; none is picked by"
+        " hand.",
     ),
     "examples": (
         "Images of “{source}” and what they were made from",
