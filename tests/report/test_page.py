@@ -75,7 +75,7 @@ def report(tmp_path):
             for metric, images, value in (
                 ("layout_iou", "generated", 0.46),
                 ("layout_iou", "real", 0.72),
-                ("colour_share_nearest_is_source", "generated", 0.5),
+                ("colour_share_nearest_is_own_patient", "generated", 0.5),
                 ("layout_iou_tumour", "generated", 0.3),
             )
         ]
@@ -131,7 +131,7 @@ def test_columns_have_words_and_directions_and_no_identifiers(report):
         assert "worst patient ↑" in found
         assert not re.search(r"dice_mean|layout_iou|p_holm|annotated_patients|quarantined", found)
     assert "agreement with the layout, IoU ↑: tumour" in page
-    assert "nearest to their own patient of all, share ↑, by colour alone" in page
+    assert "nearest to their own patient of all, share ↑, by colour" in page
 
 
 def test_the_upper_bound_learns_from_all_patients(report):

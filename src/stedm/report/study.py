@@ -23,6 +23,9 @@ from stedm.report.tables import (
 from stedm.splits import read_split
 from stedm.tables import ARMS, CHECK, COMPARISONS, IMAGE_QUALITY, PATIENTS, SCORES
 
+FIDELITY = ("layout_iou", "structure_share_nearest_is_own_patient", "moments_share_nearest_is_own_patient",
+            "chance_nearest_is_own_patient")  # fmt: skip
+"""Metrics that say whether images follow their layout and their style."""
 WORST = 5
 """Patients who are looked at next."""
 
@@ -163,7 +166,7 @@ def look_next(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pic
         blocks.append(Table(patients_table(worst, labels, tables.names), caption))
     blocks += shown(pictures, "maps")
     if tables.quality is not None:
-        chosen = tables.quality["metric"].isin(["layout_iou", "share_nearest_is_source", "chance_nearest_is_source"])
+        chosen = tables.quality["metric"].isin(FIDELITY)
         if chosen.any():
             caption = (
                 "Do synthetic images follow the layout and the style that they were made from? Beside them, the"
