@@ -246,3 +246,42 @@ def test_files_that_differ_in_the_middle_only_are_no_copies(check, table, tmp_pa
     check(*slides)
     assert len(set(table()["fingerprint"])) == 1
     assert table()["status"].to_list() == ["ok", "ok"]
+
+
+def test_areas_and_patches_are_told_for_each_class(check, table, tmp_path):
+    """A mask whose left quarter is tumour, on patches of which one column of four has it."""
+    Image.fromarray(np.full((256, 256, 3), (180, 60, 120), np.uint8)).save(tmp_path / "a.png")
+    mask = np.zeros((256, 256), np.uint8)
+    mask[:, :64] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    check(
+        Slide("a", "p", tmp_path / "a.png", tmp_path / "mask.png", mpp=2.0),
+        patches=Patches(size=64, mpp=2.0, tissue=None),
+    )
+    row = table().loc["a"]
+    assert (int(row.patches), row.tumour_patches, row.stroma_patches) == (16, 4, 12)
+    assert (row.tumour_area_px, row.stroma_area_px) == (64 * 256, 192 * 256)
+    assert row.tumour_area_mm2 == pytest.approx(64 * 256 * 4e-6)
+
+
+def test_classes_of_one_patient_and_small_style_sets_are_warned_of(caplog, tmp_path, classes):
+    Image.fromarray(np.full((64, 128, 3), (180, 60, 120), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((64, 129, 3), (180, 60, 120), np.uint8)).save(tmp_path / "b.png")
+    values = np.zeros((64, 128), np.uint8)
+    values[:, :20] = 1
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    slides = [
+        Slide("a", "Ann", tmp_path / "a.png", tmp_path / "mask.png"),
+        Slide("b", "Ben", tmp_path / "b.png"),
+    ]
+    patches = Patches(size=64, level=0, tissue=None)
+    options = CheckOptions(classes=classes, annotations=Annotations(), patches=patches, strict=False, style_images=4)
+    check_slides(options, slides, out=tmp_path / "check.csv")
+    assert "only the patient Ann has the class 'tumour'" in caplog.text
+    assert "2 slides: a, b: fewer patches than a style set has images (4)" in caplog.text
+
+
+def test_what_stops_a_study_is_not_logged_as_well(check, caplog, good):
+    with pytest.raises(UserError):
+        check(replace(good, mpp=400.0))
+    assert "no microscope has" not in caplog.text

@@ -69,3 +69,23 @@ def test_masks_and_coordinates_that_are_missing_are_all_named(study):
         "patches.tissue.masks, slide 'A1': there is no file masks/A1.png (or ending in .tif, .tiff, .geojson, .json)",
         "patches.tissue.masks, slide 'A2': masks/A2.png and masks/A2.geojson both exist; keep one of them",
     ]
+
+
+def test_splits_that_are_impossible_stop_before_any_slide_is_opened(study):
+    study.change("splits.annotated_patients", [5])
+    (line,) = stopped(study)
+    assert line.startswith("study.yaml, splits.annotated_patients: 5 requested, but slides.csv has only 2")
+
+
+def test_what_failed_is_said_last_and_the_checks_table_is_kept(study):
+    failing = 'echo "slide,problem" > results/tiny/check.csv; echo "slide: wrong; correct it"; exit 2'
+    stub = (study.path / "stedm").read_text()
+    (study.path / "stedm").write_text(stub.replace("command=", f'[ "$1" = check ] && {{ {failing}; }}\ncommand=', 1))
+    answer = study.snakemake("results/tiny/check.csv", "--configfile", "study.yaml")
+    assert answer.returncode == 1
+    head, _, tail = answer.stderr.partition("What failed:\n")
+    assert tail.startswith("check:\n  slide: wrong; correct it\nLog: results/tiny/logs/check.log\n")
+    assert "slide: wrong" not in head
+    assert "--options" not in tail
+    assert (study.path / "results/tiny/logs/check.csv").read_text() == "slide,problem\n"
+    assert not (study.path / "results/tiny/check.csv").exists()
