@@ -200,7 +200,13 @@ def test_images_that_the_filter_left_out_are_no_examples(figures, classes, tmp_p
 def test_the_closest_pairs_come_first(figures, tmp_path, synthesis, texts, check_layout):
     _, shards, patches = synthesis()
     rows = [
-        {"image": image, "closest_slide": "BC"[image % 2], "closest_patch": 5 - image % 6, "closest_distance": distance}
+        MADE_FOR
+        | {
+            "image": image,
+            "closest_slide": "BC"[image % 2],
+            "closest_patch": 5 - image % 6,
+            "closest_distance": distance,
+        }
         for image, distance in enumerate((0.3, 0.1, 0.5, 0.2))
     ]
     write_filled(IMAGES, rows, tmp_path / "images.csv")
