@@ -169,14 +169,17 @@ def test_a_study_without_arms_compares_the_standard_ones_with_strong_augmentatio
         "strong": ([], "strong", "annotated"),
         "recolour_strong": (["recolour"], "strong", "annotated"),
         "pseudo_labels_strong": (["pseudo_labels"], "strong", "annotated"),
+        "repaint_strong": (["repaint"], "strong", "annotated"),
         "styled_strong": (["styled"], "strong", "annotated"),
-        "everything_strong": (["recolour", "pseudo_labels", "styled"], "strong", "annotated"),
+        "everything_strong": (["recolour", "repaint", "styled"], "strong", "annotated"),
         "all_strong": ([], "strong", "all"),
     }
     assert {name: source.kind for name, source in study.sources.items()} == {
         "recolour": "recolour",
         "pseudo_labels": "pseudo_labels",
+        "repaint": "repaint",
     }
+    assert study.sources["repaint"].generator == "styled"
     assert study.sources["pseudo_labels"].arm == study.evaluation.reference_arm == "strong"
     assert study.evaluation.evaluator_arm == "all_strong"
     assert [generator.preset for generator in study.generators.values()] == ["improved"]
@@ -207,7 +210,7 @@ def test_sections_of_a_study_without_arms_change_and_add_to_the_standard_ones():
         evaluation={"bootstrap": 99},
     )
     assert study.generators["styled"].preset == "demo"
-    assert list(study.all_sources) == ["styled", "unstyled", "recolour", "pseudo_labels", "second"]
+    assert list(study.all_sources) == ["styled", "unstyled", "recolour", "pseudo_labels", "repaint", "second"]
     assert (study.sources["pseudo_labels"].arm, study.sources["pseudo_labels"].confidence) == ("strong", 0.9)
     assert (study.evaluation.bootstrap, study.evaluation.evaluator_arm) == (99, "all_strong")
     assert study.arms == standard.arms

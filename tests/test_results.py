@@ -101,6 +101,7 @@ def test_a_source_reads_what_its_kind_needs(demo):
         "unstyled": [[demo.generator("unstyled", "n3-r0")], [], [real]],
         "recolour": [[], [], []],
         "pseudo_labels": [[], [], [strong]],
+        "repaint": [[generator], [bank], [strong]],
     }
     assert demo.network_of("styled", "n3-r0") == []
 
@@ -109,7 +110,11 @@ def test_the_network_that_evaluates_is_the_first_seeds(demo):
     assert demo.evaluator("n3-r0") == [demo.network("all_strong", "n3-r0", "0")]
 
 
-LABELLED_BY_REAL = {"recolour": {"kind": "recolour"}, "pseudo_labels": {"kind": "pseudo_labels", "arm": "real"}}
+LABELLED_BY_REAL = {
+    "recolour": {"kind": "recolour"},
+    "pseudo_labels": {"kind": "pseudo_labels", "arm": "real"},
+    "repaint": {"kind": "repaint", "generator": "styled", "arm": "real"},
+}
 
 
 def test_structure_is_compared_in_features_of_the_reference_arm_if_it_is_independent():
@@ -131,7 +136,7 @@ def test_structure_is_compared_in_features_of_the_reference_arm_if_it_is_indepen
 def test_generators_with_style_have_a_grid_and_pseudo_labelled_patches_are_not_compared_with_themselves():
     assert [path.stem for path in changed(generators=UNSTYLED).source_figures()] == [
         *("sources", "examples-styled", "examples-unstyled", "examples-recolour", "examples-pseudo_labels"),
-        *("grid-styled", "closest-recolour", "closest-styled", "closest-unstyled"),
+        *("examples-repaint", "grid-styled", "closest-recolour", "closest-styled", "closest-unstyled"),
     ]
 
 

@@ -71,7 +71,7 @@ def test_a_configuration_file_replaces_the_default_one(study):
     (study.path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     jobs = study.jobs()
     assert jobs["extract_patches"] == len(study.rows)
-    assert jobs["train_segmentation"] == len(study.config["arms"]) == 2  # the default study has seven arms
+    assert jobs["train_segmentation"] == len(study.config["arms"]) == 2  # the default study has eight arms
     assert jobs["render_phantom"] == 0
 
 

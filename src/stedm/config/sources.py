@@ -65,9 +65,9 @@ class Repaint(Section):
     """Arm whose network (of the first seed) labels the patches."""
     confidence: Fraction = 0.8
     """Pixels whose class is less probable are left open."""
-    strength: Strength = 0.8
+    strength: Strength = 0.6
     """Share of the way to pure noise that a patch goes."""
-    layout_guidance_scale: Annotated[float, Field(ge=1)] = 3.0
+    layout_guidance_scale: Annotated[float, Field(ge=1)] = 2.0
     """Weight of the labels in sampling; 1: no guidance."""
     styled: ClassVar[bool] = True
 

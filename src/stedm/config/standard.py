@@ -10,6 +10,7 @@ STANDARD: dict[str, Any] = {
     "sources": {
         "recolour": {"kind": "recolour"},
         "pseudo_labels": {"kind": "pseudo_labels", "arm": "strong"},
+        "repaint": {"kind": "repaint", "generator": "styled", "arm": "strong"},
     },
     "arms": {
         "real": {"label": "real only"},
@@ -24,14 +25,19 @@ STANDARD: dict[str, Any] = {
             "sources": ["pseudo_labels"],
             "augmentation": "strong",
         },
+        "repaint_strong": {
+            "label": "real + repainted pseudo-labels + strong augmentation",
+            "sources": ["repaint"],
+            "augmentation": "strong",
+        },
         "styled_strong": {
             "label": "real + styled synthetic + strong augmentation",
             "sources": ["styled"],
             "augmentation": "strong",
         },
         "everything_strong": {
-            "label": "real + all three sources + strong augmentation",
-            "sources": ["recolour", "pseudo_labels", "styled"],
+            "label": "real + recoloured + repainted + styled + strong augmentation",
+            "sources": ["recolour", "repaint", "styled"],
             "augmentation": "strong",
         },
         "all_strong": {
@@ -40,6 +46,6 @@ STANDARD: dict[str, Any] = {
             "augmentation": "strong",
         },
     },
-    "evaluation": {"claim": ["styled_strong", "strong"], "evaluator_arm": "all_strong"},
+    "evaluation": {"claim": ["repaint_strong", "strong"], "evaluator_arm": "all_strong"},
 }
 """Merged under the file, section by section."""
