@@ -43,8 +43,10 @@ report: "workflow/report/workflow.rst"
 
 
 onstart:
-    # Slides share the time that a process takes to start. In environments of their own, jobs start by themselves.
-    if not workflow.deployment_settings.deployment_method and server.SERVER not in os.environ:
+    # Slides share the time that a process takes to start. On a cluster and in environments of their own, jobs start by
+    # themselves.
+    elsewhere = workflow.executor_plugin.common_settings.non_local_exec
+    if not elsewhere and not workflow.deployment_settings.deployment_method and server.SERVER not in os.environ:
         SERVERS.append(server.start())
     Thread(target=report_trainings, args=(RESULTS.work, logger.info), daemon=True).start()
 
