@@ -56,7 +56,7 @@ def evaluate(study, shard, network):
     run = SourceRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, source="some")
     how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
     inputs = study / "manifest.csv", [shard.path], study / "split.csv", study / "patches"
-    evaluate_images(how, *inputs, out=study / "quality", evaluator=network)
+    evaluate_images(how, *inputs, out=study / "quality", evaluator=network, structure_network=network)
 
 
 def test_generator_and_style_bank(tiny_study, opened, network):

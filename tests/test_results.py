@@ -109,6 +109,21 @@ def test_the_network_that_evaluates_is_the_first_seeds(demo):
     assert demo.evaluator("n3-r0") == [demo.network("all_strong", "n3-r0", "0")]
 
 
+def test_structure_is_compared_in_features_of_the_reference_arm_if_it_is_independent():
+    def network(features="segmenter", reference="strong", evaluator="all_strong", **arms):
+        evaluation = {"features": features, "reference_arm": reference, "evaluator_arm": evaluator}
+        return changed(evaluation=evaluation, arms=arms).structure_network("n3-r0")
+
+    strong = [Path("results/demo/segmentation/strong/n3-r0/seed0")]
+    assert network() == network(evaluator=None) == strong
+    normalised = {"label": "n", "augmentation": "strong", "application": "normalise"}
+    assert network(normalised=normalised, reference="normalised") == strong  # the network that this arm applies
+    assert network(normalised=normalised, evaluator="normalised") == []  # the judge of layouts
+    assert network(reference="all_strong", evaluator="strong") == []  # knows all annotations
+    assert network(reference="styled_strong") == []  # knows generated images
+    assert network(features="inception") == []  # not needed
+
+
 def test_generators_with_style_have_a_grid_and_pseudo_labelled_patches_are_not_compared_with_themselves():
     assert [path.stem for path in changed(generators=UNSTYLED).source_figures()] == [
         *("examples-styled", "examples-unstyled", "examples-recolour", "examples-pseudo_labels", "grid-styled"),

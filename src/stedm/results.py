@@ -185,6 +185,18 @@ class Results:
         arm = self.study.evaluation.evaluator_arm
         return [] if arm is None else [self.first_network(arm, split)]
 
+    def structure_network(self, split: str) -> list[Path]:
+        """The network in whose features the structure of generated images is compared: that of the reference arm, if it
+        is not the judge of layouts as well and knows real images of the annotated patients alone; none where the study
+        names other features."""
+        evaluation, trained = self.study.evaluation, self.study.trained_arm
+        arm = self.study.arms[evaluation.reference_arm]
+        judge = evaluation.evaluator_arm and trained(evaluation.evaluator_arm)
+        independent = trained(evaluation.reference_arm) != judge
+        ignorant = not arm.sources and arm.annotations == "annotated"
+        used = evaluation.features == "segmenter" and independent and ignorant
+        return [self.first_network(evaluation.reference_arm, split)] if used else []
+
     def first_network(self, arm: str, split: str) -> Path:
         return self.applied_network(arm, split, str(self.study.segmentation.seeds[0]))
 

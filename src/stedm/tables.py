@@ -122,13 +122,13 @@ CONFUSION = Table(
 )
 STYLE = {
     f"{prefix}{name}": kind
-    for prefix in ("", "colour_", "texture_")
+    for prefix in ("moments_", "colour_", "spectrum_")
     for name, kind in {
-        "distance_to_source": NUMBER,
+        "distance_to_own_slide": NUMBER,
         "distance_to_annotated": NUMBER,
-        "nearer_to_source": FLAG,
+        "nearer_to_own_slide": FLAG,
         "nearest_patient": TEXT,
-        "nearest_is_source": FLAG,
+        "nearest_is_own_patient": FLAG,
     }.items()
 }
 IMAGES = Table(

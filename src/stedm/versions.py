@@ -13,8 +13,8 @@ VERSIONS = {
     "synthesis": 6,
     "segmentation": 6,
     "evaluation": 4,
-    "image_quality": 5,
-    "statistics": 5,
+    "image_quality": 6,
+    "statistics": 6,
     "figures": 5,
     "report": 1,
 }

@@ -1,4 +1,4 @@
-"""Generated images evaluated: their layout by a known network, their style by images whose source is known."""
+"""Generated images evaluated: their layout by a known network, their style by images whose slide is known."""
 
 import json
 
@@ -56,7 +56,7 @@ def study(tmp_path, monkeypatch):
     columns = ["slide", "patient", "group", "role", "labelled"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "split.csv", index=False)
 
-    def evaluate(generated, images=100, evaluator=None, extract=None):
+    def evaluate(generated, images=100, evaluator=None, structure_network=None, extract=None):
         """`generated` has (style patient, image), image numbers in its order, in two shards written out of order."""
         monkeypatch.setattr(quality, "feature_extractor", lambda name, evaluator: extract)
         rows = [
@@ -74,47 +74,49 @@ def study(tmp_path, monkeypatch):
         how = ImageEvaluation(evaluated_images=images, batch_size=3)
         options = ImageEvaluationOptions(evaluation=how, run=RUN, seed=0)
         manifest, split = tmp_path / "manifest.csv", tmp_path / "split.csv"
-        evaluate_images(options, manifest, shards, split, patches, out=out, evaluator=evaluator)
+        networks = {"evaluator": evaluator, "structure_network": structure_network}
+        evaluate_images(options, manifest, shards, split, patches, out=out, **networks)
         return pd.read_csv(out / "images.csv", keep_default_na=True)
 
     return evaluate
 
 
-def test_images_in_the_style_of_their_source_are_found_nearest_to_it(study):
+def test_images_in_the_style_of_a_slide_are_found_nearest_to_it(study):
     rng = np.random.default_rng(1)
     evaluated = study([(patient, patch(patient, rng)) for patient in "BCD" * 4])
-    for prefix in ("", "colour_", "texture_"):
-        assert evaluated[f"{prefix}nearer_to_source"].all()
-        assert evaluated[f"{prefix}nearest_is_source"].all()
-        assert list(evaluated[f"{prefix}nearest_patient"]) == list("BCD" * 4)
-        assert (evaluated[f"real_{prefix}nearest_is_source"] >= 0.9).all()
+    for kind in ("moments", "colour", "spectrum"):
+        assert evaluated[f"{kind}_nearer_to_own_slide"].all()
+        assert evaluated[f"{kind}_nearest_is_own_patient"].all()
+        assert list(evaluated[f"{kind}_nearest_patient"]) == list("BCD" * 4)
+        assert (evaluated[f"real_{kind}_nearest_is_own_patient"] >= 0.9).all()
     assert (evaluated["chance"] == 0.25).all()
     assert list(evaluated["style_patient"]) == list("BCD" * 4)
     assert evaluated["layout_iou"].isna().all()
+    assert not [name for name in evaluated if "structure" in name]  # there is no network for it
 
 
-def test_colour_and_texture_are_evaluated_apart(study):
-    """The colour of the source with the texture of the annotated patient: what a recoloured image would be."""
+def test_colour_and_spectrum_are_evaluated_apart(study):
+    """The colour of the style's slide, as fine or coarse as the annotated patient."""
     rng = np.random.default_rng(1)
     evaluated = study([(patient, patch(patient, rng, blur=BLUR["A"])) for patient in "BCD" * 4])
-    assert evaluated["colour_nearest_is_source"].mean() > 0.9
-    assert not evaluated["texture_nearest_is_source"].any()
-    assert not evaluated["texture_nearer_to_source"].any()
+    assert evaluated["colour_nearest_is_own_patient"].mean() > 0.9
+    assert not evaluated["spectrum_nearest_is_own_patient"].any()
+    assert not evaluated["spectrum_nearer_to_own_slide"].any()
 
 
 def test_images_that_look_like_the_annotated_patients_are_told(study):
     rng = np.random.default_rng(1)
     evaluated = study([(patient, patch("A", rng)) for patient in "BCD" * 2])
-    assert not evaluated["nearer_to_source"].any()
-    assert set(evaluated["nearest_patient"]) == {"A"}
+    assert not evaluated["moments_nearer_to_own_slide"].any()
+    assert set(evaluated["moments_nearest_patient"]) == {"A"}
 
 
-def test_an_image_without_style_has_no_source(study):
+def test_an_image_without_style_has_no_slide_of_its_own(study):
     rng = np.random.default_rng(1)
     evaluated = study([("B", patch("B", rng)), ("", patch("A", rng))])
-    assert evaluated["distance_to_source"].isna().tolist() == [False, True]
-    assert evaluated["nearer_to_source"].isna().tolist() == [False, True]
-    assert evaluated["nearest_patient"].tolist() == ["B", "A"]
+    assert evaluated["moments_distance_to_own_slide"].isna().tolist() == [False, True]
+    assert evaluated["moments_nearer_to_own_slide"].isna().tolist() == [False, True]
+    assert evaluated["moments_nearest_patient"].tolist() == ["B", "A"]
 
 
 def test_no_more_images_are_evaluated_than_asked(study):
@@ -122,7 +124,7 @@ def test_no_more_images_are_evaluated_than_asked(study):
     evaluated = study([(patient, patch(patient, rng)) for patient in "BCD" * 4], images=5)
     assert len(evaluated) == 5
     assert evaluated["image"].is_unique
-    assert evaluated["nearest_is_source"].all()  # the images drawn are the rows' own
+    assert evaluated["moments_nearest_is_own_patient"].all()  # the images drawn are the rows' own
 
 
 def test_the_network_is_asked_about_the_layout(study, tmp_path, monkeypatch):
@@ -135,13 +137,14 @@ def test_the_network_is_asked_about_the_layout(study, tmp_path, monkeypatch):
     monkeypatch.setattr(layouts, "load_network", lambda folder: folder)
     monkeypatch.setattr(layouts, "predict_probabilities", predict)
     (tmp_path / "model.safetensors").write_bytes(b"its weights")
-    evaluated = study([("B", patch("B", np.random.default_rng(1)))] * 4, evaluator=tmp_path)
+    of_both = {"evaluator": tmp_path, "structure_network": tmp_path}
+    evaluated = study([("B", patch("B", np.random.default_rng(1)))] * 4, **of_both)
     np.testing.assert_allclose(evaluated["iou_stroma"], 8 / 16, rtol=1e-5)
     np.testing.assert_allclose(evaluated["iou_tumour"], 16 / 24, rtol=1e-5)
     np.testing.assert_allclose(evaluated["layout_iou"], (8 / 16 + 16 / 24) / 2, rtol=1e-5)
     np.testing.assert_allclose(evaluated["real_layout_iou"], evaluated["layout_iou"], rtol=1e-5)  # of the same layout
     made_from = json.loads((tmp_path / "image_quality/styled/n1-r0/provenance.json").read_text())["inputs"]
-    assert set(made_from) == {"SA", "SB", "SC", "SD", "shard 0", "shard 1", "evaluator"}
+    assert set(made_from) == {"SA", "SB", "SC", "SD", "shard 0", "shard 1", "evaluator", "structure network"}
 
 
 def thumbnail(images):
@@ -172,6 +175,7 @@ def test_generated_sets_are_compared_with_real_patches_and_these_with_each_other
     assert summary.loc[("generated", "fid"), "value"] == sets.loc[("generated", "fid"), "value"]
     assert summary.loc[("real", "kid"), "deviation"] == sets.loc[("real", "kid"), "deviation"] > 0
     assert summary.loc[("generated", "diversity"), "features"] == "segmenter"
+    assert summary.loc[("generated", "structure_share_nearest_is_own_patient"), "features"] == "segmenter"
     assert summary.loc[("real", "share_close_to_training"), "value"] == pytest.approx(0.05, abs=0.06)
 
 
@@ -210,11 +214,16 @@ def test_the_summary_counts_shares_and_the_level_of_chance(study, tmp_path):
     summarise_quality(options, [tmp_path / "image_quality" / "styled" / "n1-r0"], out=out)
     table = pd.read_csv(out).query("images_of == 'generated'").set_index("metric")
     assert set(table["source"]) == {"styled"} and set(table["annotated_patients"]) == {1}
-    assert table.loc["share_nearest_is_source", "value"] == 7 / 8
-    assert table.loc["share_nearer_to_source", "value"] == 7 / 8
-    assert table.loc["chance_nearest_is_source", "value"] == 0.25
-    assert table.loc["share_nearest_is_source", "images"] == 8
-    assert table.loc["share_nearest_is_source", "low"] < 7 / 8 < table.loc["share_nearest_is_source", "high"] <= 1
+    assert table.loc["moments_share_nearest_is_own_patient", "value"] == 7 / 8
+    assert table.loc["moments_share_nearer_to_own_slide", "value"] == 7 / 8
+    assert table.loc["chance_nearest_is_own_patient", "value"] == 0.25
+    assert table.loc["moments_share_nearest_is_own_patient", "images"] == 8
+    assert (
+        table.loc["moments_share_nearest_is_own_patient", "low"]
+        < 7 / 8
+        < table.loc["moments_share_nearest_is_own_patient", "high"]
+        <= 1
+    )
     assert table.loc["layout_iou", "images"] == 0 and np.isnan(table.loc["layout_iou", "value"])
 
 
@@ -222,7 +231,7 @@ def test_intervals_are_wider_where_images_share_their_patient():
     values = pd.Series([0.0, 1.0] * 50)
     people = pd.Series([f"P{n // 10}" for n in range(100)])
     alike = values.groupby(people).transform(lambda own: float(own.name in ("P0", "P3", "P4", "P6", "P8")))
-    for metric in ("layout_iou", "share_nearer_to_source"):
+    for metric in ("layout_iou", "moments_share_nearer_to_own_slide"):
         together = clustered(metric, alike, people, 500, 0)
         apart = clustered(metric, values, pd.Series([""] * 100), 500, 0)
         assert together[0] == apart[0] == 0.5

@@ -1,4 +1,4 @@
-"""Statistics of colour and texture, and distances between them, against definitions and other libraries."""
+"""Statistics of colour and spectrum, and distances between them, against definitions and other libraries."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 from skimage.color import rgb2lab
 
-from stedm.evaluation.style import colour_statistics, shares_of_real_patches, style_distances, texture_statistics
+from stedm.evaluation.style import colour_statistics, shares_of_real_patches, spectrum_statistics, style_distances
 
 
 def test_distances_are_mahalanobis_distances_within_slides():
@@ -18,7 +18,7 @@ def test_distances_are_mahalanobis_distances_within_slides():
     within = np.concatenate([values - values.mean(0) for values in slides.values()])
     inverse = np.linalg.inv(within.T @ within / 100)
     expected = mahalanobis(image, slides["SB"].mean(0), inverse)
-    assert found["distance_to_source"][0] == pytest.approx(expected, rel=1e-4)
+    assert found["distance_to_own_slide"][0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_colour_statistics_are_moments_in_cielab():
@@ -28,28 +28,28 @@ def test_colour_statistics_are_moments_in_cielab():
     np.testing.assert_allclose(colour_statistics(image)[3:], lab.std((0, 1)))
 
 
-def test_texture_tells_fine_from_coarse_and_not_strong_from_weak():
+def test_the_spectrum_tells_fine_from_coarse_and_not_strong_from_weak():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(64, 64))
     fine, coarse = (gaussian_filter(noise, scale, mode="wrap") for scale in (0.5, 3))
 
     def statistics(field, strength):
         density = 0.7 + strength * field / field.std()
-        return texture_statistics(np.repeat((255 * np.exp(-density)).round().astype(np.uint8)[..., None], 3, 2))
+        return spectrum_statistics(np.repeat((255 * np.exp(-density)).round().astype(np.uint8)[..., None], 3, 2))
 
     weak, strong, other = statistics(fine, 0.05), statistics(fine, 0.15), statistics(coarse, 0.15)
     assert np.linalg.norm(weak - strong) < 0.1 * np.linalg.norm(other - strong)
     assert strong[0] > other[0] and strong[-1] < other[-1]
     np.testing.assert_allclose(np.exp(strong).sum(), 1)
-    np.testing.assert_allclose(texture_statistics(np.full((16, 16, 3), 200, np.uint8)), np.log([0.25] * 4))
+    np.testing.assert_allclose(spectrum_statistics(np.full((16, 16, 3), 200, np.uint8)), np.log([0.25] * 4))
 
 
 def test_the_ceiling_is_how_often_real_patches_are_nearest_to_their_own_slide():
     """Slide B's patches are of two kinds, one of which lies with slide A."""
     a, b = np.zeros((8, 1)), np.tile([[10.0], [10.0], [0.0], [0.0]], (2, 1))
     found = shares_of_real_patches({"SA": a, "SB": b, "SC": b[:1]}, {"SA": "A", "SB": "B", "SC": "C"}, ["SA"])
-    assert found.loc["SB", "nearer_to_source"] == 0.5  # centre of B at 5: half its patches are nearer to A
-    assert found.loc["SA", "nearest_is_source"] == 1
+    assert found.loc["SB", "nearer_to_own_slide"] == 0.5  # centre of B at 5: half its patches are nearer to A
+    assert found.loc["SA", "nearest_is_own_patient"] == 1
     assert list(found.index) == ["SA", "SB"]  # one patch cannot be evaluated against itself
 
 
@@ -57,5 +57,5 @@ def test_slides_of_one_patch_each_have_no_ceiling():
     values = np.random.default_rng(0).normal(size=(2, 1, 6))
     found = shares_of_real_patches({"SA": values[0], "SB": values[1]}, {"SA": "A", "SB": "B"}, ["SA"])
     assert found.empty
-    assert found.dtypes.to_dict() == {"nearer_to_source": float, "nearest_is_source": float}
+    assert found.dtypes.to_dict() == {"nearer_to_own_slide": float, "nearest_is_own_patient": float}
     assert found.reindex(["SA", "SB"]).isna().all(axis=None)

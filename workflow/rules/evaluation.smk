@@ -36,6 +36,7 @@ rule evaluate_images:
         shards=needs(RESULTS.shards),
         split=RESULTS.split("{split}"),
         evaluator=needs(RESULTS.evaluator),
+        structure_network=needs(RESULTS.structure_network),
     output:
         tables=directory(RESULTS.image_quality("{source}", "{split}")),
     log:
@@ -58,4 +59,4 @@ rule evaluate_images:
     shell:
         "stedm evaluation images --options {params.options:q} --manifest {input.manifest} --shards {input.shards}"
         " --split {input.split} --patches {params.patches} --evaluator {input.evaluator}"
-        " --out {output.tables} > {log} 2>&1"
+        " --structure-network {input.structure_network} --out {output.tables} > {log} 2>&1"

@@ -47,6 +47,13 @@ def score_slides(options: "ScoreOptions", args: argparse.Namespace) -> None:
         "segmentation network that recognises layouts (without: they are not evaluated)",
         lambda results, split: first(results.evaluator(split)),
     ),
+    optional(
+        "--structure-network",
+        "DIR",
+        "another segmentation network, in whose features structure is compared unless the options name other features"
+        " (without: structure is not evaluated)",
+        lambda results, split: first(results.structure_network(split)),
+    ),
     out(
         "DIR",
         "images.csv (one row per image) and sets.csv (all images together)",
@@ -59,5 +66,12 @@ def evaluate_images(options: "ImageEvaluationOptions", args: argparse.Namespace)
     from stedm.evaluation.quality import evaluate_images
 
     evaluate_images(
-        options, args.manifest, args.shards, args.split, args.patches, out=args.out, evaluator=args.evaluator
+        options,
+        args.manifest,
+        args.shards,
+        args.split,
+        args.patches,
+        out=args.out,
+        evaluator=args.evaluator,
+        structure_network=args.structure_network,
     )

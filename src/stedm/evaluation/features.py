@@ -17,24 +17,24 @@ Extract = Callable[[np.ndarray], np.ndarray]
 """Images (B, P, P, 3) uint8 → features (B, D) float32."""
 
 
-def feature_extractor(name: str, evaluator: Path | None) -> Extract | None:
+def feature_extractor(name: str, segmenter: Path | None) -> Extract | None:
     """The feature extractor with a name.
 
     Args:
-        name: `segmenter` (the encoder of the network in `evaluator`: spatial means of its deepest maps), `inception`
+        name: `segmenter` (the encoder of the network in that folder: spatial means of its deepest maps), `inception`
             (the Inception-v3 of Heusel et al. 2017, with which published FIDs are measured), or a timm model, a hub id
             (`hf-hub:owner/name`) or a folder that timm reads.
-        evaluator: folder of a segmentation network.
+        segmenter: folder of a segmentation network.
 
     Returns:
-        The extractor; None for `segmenter` without a evaluator.
+        The extractor; None for `segmenter` without a folder.
 
     Raises:
         UserError: the network's weights are not available.
     """
     match name:
         case "segmenter":
-            return segmenter_features(evaluator) if evaluator else None
+            return segmenter_features(segmenter) if segmenter else None
         case "inception":
             return inception_features()
         case _:

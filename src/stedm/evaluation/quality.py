@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stedm.config import ImageEvaluationOptions, QualitySummaryOptions
+from stedm.config import ImageEvaluation, ImageEvaluationOptions, QualitySummaryOptions
 from stedm.errors import UserError
 from stedm.evaluation.features import feature_extractor, features_of
 from stedm.evaluation.intervals import Interval, clustered_mean_interval, share_interval
 from stedm.evaluation.layout import layout_overlap, network_predictor
 from stedm.evaluation.neighbours import closest_patches, diversity
 from stedm.evaluation.sets import COLUMNS, compare_sets
-from stedm.evaluation.style import style_fidelity
+from stedm.evaluation.structure import described_by_structure
+from stedm.evaluation.style import MOMENTS, Described, described_by_moments, style_fidelity
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
 from stedm.shards import Shards
 from stedm.splits import read_split, slides_of
-from stedm.store import patch_file
+from stedm.store import PatchFile, patch_file
 from stedm.tables import IMAGE_QUALITY, IMAGES, MANIFEST, SETS
 
 
@@ -34,6 +35,7 @@ def evaluate_images(
     *,
     out: Path,
     evaluator: Path | None = None,
+    structure_network: Path | None = None,
 ) -> pd.DataFrame:
     """Evaluate generated images and write two tables, of single images and of all together.
 
@@ -46,13 +48,16 @@ def evaluate_images(
         patches: folder of the slides' patch files.
         out: folder of the tables.
         evaluator: folder of the segmentation network that recognises layouts; None: they are not evaluated.
+        structure_network: folder of another segmentation network, in whose features structure is compared where the
+            options name no other; None: it is not.
 
     Writes `sets.csv` (`compare_sets`) and `images.csv`, one row per image: image, layout_slide, style_slide,
-    style_patient; layout_iou, its mean over the layout's classes, and iou_{class}; distance_to_source and
-    distance_to_annotated, the distances to the mean statistics of the style's slide and of the annotated patients, and
-    nearer_to_source, which is smaller; nearest_patient, whose slide among all training slides is nearest, and
-    nearest_is_source, of colour and texture; the same of each with the prefixes `colour_` and `texture_`; chance, how
-    often a slide at random would be of the source; closest_slide, closest_patch and closest_distance, the closest
+    style_patient; layout_iou, its mean over the layout's classes, and iou_{class}; with each of the prefixes
+    `structure_`, `moments_`, `colour_` and `spectrum_` (`stedm.evaluation.style`) distance_to_own_slide and
+    distance_to_annotated, the distances to the means of the style's slide and of the annotated patients,
+    nearer_to_own_slide, whether the first is smaller, nearest_patient, whose slide among all training slides is
+    nearest, and nearest_is_own_patient, whether it is the style's; chance, how often a slide at random would be of the
+    style's patient; closest_slide, closest_patch and closest_distance, the closest
     training patch, and close_to_training (`closest_patches`); diversity (`diversity`). With the prefix `real_` the same
     of real patches: of the patch that the layout is from for layouts, of those of the style's slide for all else. What
     cannot be told is empty; without features their columns are not there.
@@ -81,17 +86,17 @@ def evaluate_images(
     files = {slide: patch_file(patches, slide) for slide in slides_of(roles, "annotated", "unannotated")}
     styles = table["style_slide"].tolist()
     owners = [patients.get(slide, "") for slide in styles]
-    sources = list(zip(styles, owners, strict=True))
     origins = list(zip(table["layout_slide"], table["layout_patch"].astype(int), strict=True))
     real_images = np.stack([files[slide].image(patch) for slide, patch in origins])
     real_layouts = np.stack([files[slide].labels(patch) for slide, patch in origins])
+    kinds = described(evaluation, images, styles, generated.styled, list(files.values()), structure_network)
     predict = network_predictor(evaluator) if evaluator else None
     counts = pd.Series([patients[slide] for slide in files]).value_counts()
     parts = [
         table[["image", "layout_slide", "style_slide"]].assign(style_patient=owners),
         layout_overlap(images, layouts, class_names, predict, evaluation.batch_size),
         layout_overlap(real_images, real_layouts, class_names, predict, evaluation.batch_size).add_prefix("real_"),
-        style_fidelity(images, sources, list(files.values()), patients, slides_of(roles, "annotated")),
+        style_fidelity(kinds, list(zip(styles, owners, strict=True)), patients, slides_of(roles, "annotated")),
         pd.DataFrame({"chance": [counts.get(patient, np.nan) / len(files) for patient in owners]}),
     ]
     sets = pd.DataFrame(columns=COLUMNS)
@@ -109,27 +114,52 @@ def evaluate_images(
         SETS.write(sets.assign(**run), temporary / "sets.csv", digits=6)
         inputs = {file.slide: file.fingerprint for file in files.values()}
         inputs |= {f"shard {file.path.stem}": file.fingerprint for file in generated.files}
-        if evaluator:
-            inputs["evaluator"] = file_fingerprint(evaluator / "model.safetensors")
+        networks = {"evaluator": evaluator, "structure network": structure_network}
+        inputs |= {name: file_fingerprint(folder / "model.safetensors") for name, folder in networks.items() if folder}
         write_json(temporary / "provenance.json", provenance(options.model_dump(mode="json"), inputs, seed))
     return evaluated
 
 
+def described(
+    evaluation: ImageEvaluation,
+    images: np.ndarray,
+    styles: Sequence[str],
+    styled: bool,
+    files: Sequence[PatchFile],
+    structure_network: Path | None,
+) -> dict[str, Described]:
+    """What style is judged by, structure first if there is a network for it; the arguments are those of
+    `described_by_structure` and `evaluate_images`."""
+    kinds = described_by_moments(images, files)
+    if extract := feature_extractor(evaluation.features, structure_network):
+        kinds = {
+            "structure": described_by_structure(images, styles, styled, files, extract, evaluation.batch_size)
+        } | kinds
+    return kinds
+
+
 MEANS = {
     "layout_iou": "layout_iou",
-    "share_nearer_to_source": "nearer_to_source",
-    "share_nearest_is_source": "nearest_is_source",
-    "chance_nearest_is_source": "chance",
-    "colour_share_nearer_to_source": "colour_nearer_to_source",
-    "colour_share_nearest_is_source": "colour_nearest_is_source",
-    "texture_share_nearer_to_source": "texture_nearer_to_source",
-    "texture_share_nearest_is_source": "texture_nearest_is_source",
+    "structure_share_nearest_is_own_patient": "structure_nearest_is_own_patient",
+    "chance_nearest_is_own_patient": "chance",
+    "structure_share_nearer_to_own_slide": "structure_nearer_to_own_slide",
+    **{
+        f"{kind}_share_{measure}": f"{kind}_{measure}"
+        for kind in MOMENTS
+        for measure in ("nearest_is_own_patient", "nearer_to_own_slide")
+    },
     "diversity": "diversity",
     "closest_distance": "closest_distance",
     "share_close_to_training": "close_to_training",
 }
 """Metric of the summary, and the column whose mean it is; besides, the IoU of each class."""
-OF_FEATURES = ("diversity", "closest_distance", "share_close_to_training")
+OF_FEATURES = (
+    "structure_share_nearest_is_own_patient",
+    "structure_share_nearer_to_own_slide",
+    "diversity",
+    "closest_distance",
+    "share_close_to_training",
+)
 DISTANCES = ("diversity", "closest_distance")
 """Metrics that are not between 0 and 1."""
 

@@ -44,6 +44,10 @@ class Canonical:
         plain = filtered(images - mean[:, :, None, None], self.tables[slides].to(device))
         return plain + reference[:, :, None, None]
 
+    def moments(self, slide: str) -> Moments:
+        """Moments of one slide (B = 1)."""
+        return self.own.of(torch.tensor([self.number[slide]]))
+
     def of(self, images: np.ndarray, slide: str) -> Tensor:
         """Images (B, P, P, 3) uint8 of one slide."""
         return self(to_images(images), torch.full((len(images),), self.number[slide]))
