@@ -75,7 +75,7 @@ def report(tmp_path):
             for metric, images, value in (
                 ("layout_iou", "generated", 0.46),
                 ("layout_iou", "real", 0.72),
-                ("colour_share_nearest_is_source", "generated", 0.5),
+                ("colour_share_nearest_is_own_patient", "generated", 0.5),
                 ("layout_iou_tumour", "generated", 0.3),
             )
         ]

@@ -163,11 +163,14 @@ def look_next(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pic
         blocks.append(Table(patients_table(worst, labels, tables.names), caption))
     blocks += shown(pictures, "maps")
     if tables.quality is not None:
-        chosen = tables.quality["metric"].isin(["layout_iou", "share_nearest_is_source", "chance_nearest_is_source"])
+        nearest = [f"{part}_nearest_is_own_patient" for part in ("chance", "structure_share", "moments_share")]
+        chosen = tables.quality["metric"].isin(["layout_iou", *nearest])
         if chosen.any():
             caption = (
                 "Do synthetic images follow the layout and the style that they were made from? Beside them, the"
-                " value of real patches, which perfect images would reach."
+                " value of real patches, which perfect images would reach. Structure is compared with the colours and"
+                " the spectrum of all images made equal: it shows whether they have more of their style than recoloured"
+                " patches have."
             )
             blocks.append(Table(quality_table(tables.quality[chosen]), caption))
     return blocks
@@ -238,7 +241,10 @@ CAPTIONS = {
 """Title and caption of each figure, by the first part of its name."""
 QUALITY = (
     "Quality of the synthetic images: means over images, with 95% intervals over style patients. The column for real"
-    " patches is what perfect images would reach; FID and what follows compare real patches with others there. The"
+    " patches is what perfect images would reach. Own is the patient, or slide, whose style they were given. Structure is"
+    " what is left of style when colours and spectrum (fine to coarse) of all images were made equal, in features of a"
+    " network that does not measure the layout; patches that were only recoloured are at chance or below. Recolouring"
+    " puts colour and spectrum back, so that these say nothing about what was learned. FID and what follows compare real patches with others there. The"
     " network that measures agreement with the layout is independent of the images."
 )
 METHODS = (
