@@ -241,11 +241,12 @@ CAPTIONS = {
 """Title and caption of each figure, by the first part of its name."""
 QUALITY = (
     "Quality of the synthetic images: means over images, with 95% intervals over style patients. The column for real"
-    " patches is what perfect images would reach. Own is the patient, or slide, whose style they were given. Structure is"
-    " what is left of style when colours and spectrum (fine to coarse) of all images were made equal, in features of a"
-    " network that does not measure the layout; patches that were only recoloured are at chance or below. Recolouring"
-    " puts colour and spectrum back, so that these say nothing about what was learned. FID and what follows compare real patches with others there. The"
-    " network that measures agreement with the layout is independent of the images."
+    " patches is what perfect images would reach; FID and what follows compare real patches with others there. The"
+    " network that measures agreement with the layout is independent of the images. Own is the patient, or slide, whose"
+    " style an image was given. Structure is what is left of style when colours and spectrum (fine to coarse) of all"
+    " images were made equal, in features of a network that does not measure the layout: patches that were only"
+    " recoloured are at chance or below. Recolouring puts colour and spectrum back, so that these say nothing about what"
+    " was learned."
 )
 METHODS = (
     "Dice comes from the confusion matrix summed over a patient's slides, averaged over seeds and repeats. A class that"
