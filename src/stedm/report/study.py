@@ -245,8 +245,8 @@ QUALITY = (
     " network that measures agreement with the layout is independent of the images. Own is the patient, or slide, whose"
     " style an image was given. Structure is what is left of style when colours and spectrum (fine to coarse) of all"
     " images were made equal, in features of a network that does not measure the layout: patches that were only"
-    " recoloured are at chance or below. Recolouring puts colour and spectrum back, so that these say nothing about what"
-    " was learned."
+    " recoloured are at chance or below. Recolouring puts colour and spectrum back, so that these do not tell what was"
+    " learned."
 )
 METHODS = (
     "Dice comes from the confusion matrix summed over a patient's slides, averaged over seeds and repeats. A class that"
