@@ -111,7 +111,7 @@ def test_the_network_that_evaluates_is_the_first_seeds(demo):
 
 def test_structure_is_compared_in_features_of_the_reference_arm_if_it_is_independent():
     def network(features="segmenter", reference="strong", evaluator="all_strong", **arms):
-        evaluation = {"features": features, "reference_arm": reference, "evaluator_arm": evaluator}
+        evaluation = {"features": features, "reference_arm": reference, "evaluator_arm": evaluator, "claim": None}
         return changed(evaluation=evaluation, arms=arms).structure_network("n3-r0")
 
     strong = [Path("results/demo/segmentation/strong/n3-r0/seed0")]
