@@ -16,5 +16,5 @@ VERSIONS = {
     "image_quality": 6,
     "statistics": 6,
     "figures": 6,
-    "report": 1,
+    "report": 2,
 }

@@ -25,7 +25,8 @@ class ImageEvaluation(Section):
     """Images of each source that are evaluated."""
     features: str = "segmenter"
     """Network whose features generated and real images are compared by: `segmenter` (the encoder of evaluator_arm's
-    network; without one nothing is compared), `inception` (a download), a timm model, a hub id (`hf-hub:owner/name`),
+    network; for structure that of reference_arm's, if it is another, of real images with `annotations: annotated`;
+    without such a network nothing is compared), `inception` (a download), a timm model, a hub id (`hf-hub:owner/name`),
     or its folder."""
 
 

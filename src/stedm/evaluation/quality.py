@@ -134,36 +134,24 @@ def described(
 ) -> dict[str, Described]:
     """What style is judged by, structure first if there is a network for it; the arguments are those of
     `described_by_structure` and `evaluate_images`."""
-    kinds = described_by_moments(images, files)
+    kinds = {}
     if extract := feature_extractor(evaluation.features, structure_network):
-        kinds = {
-            "structure": described_by_structure(images, styles, styled, files, extract, evaluation.batch_size)
-        } | kinds
-    return kinds
+        batch_size = evaluation.batch_size
+        kinds["structure"] = described_by_structure(images, styles, styled, files, extract, batch_size)
+    return kinds | described_by_moments(images, files)
 
 
+SHARES = ("nearest_is_own_patient", "nearer_to_own_slide")
 MEANS = {
     "layout_iou": "layout_iou",
-    "structure_share_nearest_is_own_patient": "structure_nearest_is_own_patient",
     "chance_nearest_is_own_patient": "chance",
-    "structure_share_nearer_to_own_slide": "structure_nearer_to_own_slide",
-    **{
-        f"{kind}_share_{measure}": f"{kind}_{measure}"
-        for kind in MOMENTS
-        for measure in ("nearest_is_own_patient", "nearer_to_own_slide")
-    },
+    **{f"{kind}_share_{measure}": f"{kind}_{measure}" for kind in ("structure", *MOMENTS) for measure in SHARES},
     "diversity": "diversity",
     "closest_distance": "closest_distance",
     "share_close_to_training": "close_to_training",
 }
 """Metric of the summary, and the column whose mean it is; besides, the IoU of each class."""
-OF_FEATURES = (
-    "structure_share_nearest_is_own_patient",
-    "structure_share_nearer_to_own_slide",
-    "diversity",
-    "closest_distance",
-    "share_close_to_training",
-)
+OF_FEATURES = ("diversity", "closest_distance", "share_close_to_training", *(f"structure_share_{n}" for n in SHARES))
 DISTANCES = ("diversity", "closest_distance")
 """Metrics that are not between 0 and 1."""
 

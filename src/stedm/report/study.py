@@ -170,7 +170,9 @@ def look_next(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pic
         if chosen.any():
             caption = (
                 "Do synthetic images follow the layout and the style that they were made from? Beside them, the"
-                " value of real patches, which perfect images would reach."
+                " value of real patches, which perfect images would reach. Structure is compared with the colours and"
+                " the spectrum of all images made equal: it shows whether they have more of their style than recoloured"
+                " patches have."
             )
             blocks.append(Table(quality_table(tables.quality[chosen]), caption))
     return blocks
@@ -248,7 +250,11 @@ CAPTIONS = {
 QUALITY = (
     "Quality of the synthetic images: means over images, with 95% intervals over style patients. The column for real"
     " patches is what perfect images would reach; FID and what follows compare real patches with others there. The"
-    " network that measures agreement with the layout is independent of the images."
+    " network that measures agreement with the layout is independent of the images. Own is the patient, or slide, whose"
+    " style an image was given. Structure is what is left of style when colours and spectrum (fine to coarse) of all"
+    " images were made equal, in features of a network that does not measure the layout: patches that were only"
+    " recoloured are at chance or below. Recolouring puts colour and spectrum back, so that these do not tell what was"
+    " learned."
 )
 METHODS = (
     "Dice comes from the confusion matrix summed over a patient's slides, averaged over seeds and repeats. A class that"

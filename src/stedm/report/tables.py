@@ -15,9 +15,9 @@ LEFT_OUT = {"quarantined": "cannot be read", "no tissue": "no tissue was found",
 CHANGE = "change of mean Dice ↑ (95% interval)"
 MEASURES = {
     "layout_iou": "agreement with the layout, IoU ↑",
+    "chance_nearest_is_own_patient": "a random slide is one of their own patient, share",
     "share_nearest_is_own_patient": "nearest to their own patient of all, share ↑",
-    "share_nearer_to_own_slide": "nearer to their own slide than to the annotated ones, share ↑",
-    "chance_nearest_is_own_patient": "nearest to their own patient by chance, share",
+    "share_nearer_to_own_slide": "nearer to their own slide than to the annotated patients, share ↑",
     "diversity": "distance between images in one style, cosine (best: as real)",
     "closest_distance": "distance to the closest training patch, cosine (best: as real)",
     "share_close_to_training": "closer to a training patch than 95% of real ones are, share ↓",
