@@ -53,7 +53,7 @@ def network(tmp_path):
 def evaluate(study, shard, network):
     """The manifest of a shard and the evaluation of its images."""
     write_manifest(study / "plan.csv", [shard.path], out=study / "manifest.csv")
-    run = SourceRun(study="tiny", split="n2-r0", annotated_patients=2, repeat=0, source="some")
+    run = SourceRun(study="tiny", split="split", annotated_patients=2, repeat=0, source="some")
     how = ImageEvaluationOptions(evaluation=ImageEvaluation(), run=run, seed=0)
     inputs = study / "manifest.csv", [shard.path], study / "split.csv", study / "patches"
     evaluate_images(how, *inputs, out=study / "quality", evaluator=network, structure_network=network)
