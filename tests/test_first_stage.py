@@ -205,23 +205,31 @@ def test_weights_can_be_read_by_whom_the_umask_says(tiny_study, mask):
     assert modes == {0o666 & ~mask}
 
 
-def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study):
+@pytest.mark.parametrize("canonical", [False, True])
+def test_a_generator_trains_on_latents_of_a_pretrained_autoencoder(tiny_study, canonical):
     """A local folder that diffusers wrote stands for one of the hub."""
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
     AutoencoderKL(block_out_channels=[8, 8], norm_num_groups=4, **blocks).save_pretrained(tiny_study / "vae")
     stage = PretrainedFirstStage(kind="pretrained", path=str(tiny_study / "vae"))
     prepare_first_stage(
-        PretrainedFirstStageOptions(first_stage=stage, canonical=False), *inputs(tiny_study), out=tiny_study / "stage"
+        PretrainedFirstStageOptions(first_stage=stage, canonical=canonical),
+        *inputs(tiny_study),
+        out=tiny_study / "stage",
     )
-    encode_all(tiny_study)
-    chosen = options(style={"canonical": False}, training={"steps": 1})
+    encode_all(tiny_study, canonical)
+    chosen = options(style={"canonical": canonical}, training={"steps": 1})
     folders = {"first_stage": tiny_study / "stage", "latents": tiny_study / "latents"}
     pipeline = StyleLayoutPipeline.from_pretrained(train(tiny_study, chosen, folders=folders, first_stage=stage))
     assert isinstance(pipeline.first_stage, AutoencoderKL)
     assert pipeline.first_stage.config.scaling_factor != AutoencoderKL().config.scaling_factor
     pipeline.set_progress_bar_config(disable=True)
-    images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), torch.zeros(1, 2, 3, 32, 32)).images
+    style = to_images(np.stack([files_of(*inputs(tiny_study))[-1].image(index) for index in range(4)]))[None]
+    images = pipeline(torch.zeros(1, 32, 32, dtype=torch.uint8), style).images
     assert images.shape == (1, 3, 32, 32)
+    if canonical:  # from the moments of decoded images to those of the style, though this autoencoder learned nothing
+        torch.testing.assert_close(images.mean((2, 3)), style.mean((1, 3, 4)), atol=0.1, rtol=0)
+        decoded, reference = (pipeline.config.canonical[name] for name in ("decoded", "reference"))
+        assert decoded["mean"] != reference["mean"]
 
 
 def test_an_autoencoder_that_is_not_there_is_named_with_the_remedy(tiny_study, monkeypatch):
