@@ -204,7 +204,7 @@ def summary(study: Study, slides: Sequence[Slide], machine: Machine, counts: dic
     hours, each = hours_of(study, slides, machine)
     without = ", without its first stage" if study.first_stage.kind != "none" else ""
     lines.append(
-        f"about {shown_hours(hours)} on this machine ({machine.name}){without}; rough, by a factor of two or so"
+        f"about {shown_hours(hours)} on this machine ({machine.name}) if it is idle{without}; rough, by a factor of two"
     )
     lines += [
         f"note: generators.{name}: its {study.generators[name].training.steps:,} steps take about"

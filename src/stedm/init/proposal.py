@@ -215,7 +215,7 @@ def propose_trainings(machine: Machine, hours: float, proposal: Proposal) -> Non
     )
     proposal.reasons.append(
         f"generator {steps['generators']:,} steps, networks {steps['networks']:,}: about {needed:.1f} h of"
-        f" {hours:g} h (--hours)"
+        f" {hours:g} h (--hours), if nothing else runs here"
         + (f"; fewer than {LEAST_STEPS} steps teach nothing, so it takes longer than asked" if needed > hours else "")
     )
 
