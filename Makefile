@@ -20,7 +20,7 @@ SNAKEMAKE := snakemake --profile profiles/local
 ALONE := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 9 .snakemake.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test test-slurm lint clean environment
+.PHONY: help demo report test test-slurm lint docs clean environment
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,8 +51,12 @@ lint: environment  ## run ruff, mypy, snakefmt and snakemake --lint
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
+docs: environment  ## write the documentation as a site, site/index.html
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/site/index.html"
+
 clean:  ## delete the environment, the caches and the results of the default study
-	rm -rf '$(VENV)' results/demo .snakemake .snakemake.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' results/demo site .snakemake .snakemake.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 environment: $(VENV)/installed
 

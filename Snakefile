@@ -1,6 +1,7 @@
 """A study from slides to figures. `snakemake --profile profiles/local` runs the demo, `snakemake --profile profiles/local
 --configfile workflow/studies/<name>.yaml` another study. Each rule calls one command of `stedm`."""
 
+import os
 import time
 from threading import Thread
 
@@ -11,10 +12,19 @@ from snakemake.utils import min_version
 min_version("9.8")
 STARTED = time.time()
 
-# A study file replaces the default study; Snakemake would merge the two.
-if not workflow.overwrite_configfiles:
+# A study file replaces the default study, which Snakemake would merge with it; so does the configuration of a workflow
+# that has this one as a module. The default study of another folder is the one beside this file, with its sheet.
+if not workflow.overwrite_configfiles and "slides" not in config:
+    if os.path.exists("config.yaml"):
 
-    configfile: "config.yaml"
+        configfile: "config.yaml"
+
+    else:
+
+        configfile: os.path.join(workflow.basedir, "config.yaml")
+
+        if "slides" in config:  # not where Snakemake leaves the default study out
+            config["slides"]["sheet"] = os.path.join(workflow.basedir, config["slides"]["sheet"])
 
 
 include: "workflow/rules/common.smk"
@@ -87,7 +97,7 @@ rule clean_work:
         LOGS / "clean_work.log",
     localrule: True
     conda:
-        ENVIRONMENT
+        "envs/stedm.yaml"
     params:
         work=RESULTS.work,
     message:

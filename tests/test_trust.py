@@ -10,6 +10,7 @@ import pytest
 import stedm
 from stedm.config import Slides
 from stedm.errors import UserError
+from stedm.models import GENERATOR_CODE
 from stedm.sheet import read_sheet
 
 SOURCES = sorted(Path(stedm.__file__).parent.rglob("*.py"))
@@ -114,7 +115,10 @@ def test_weights_are_safetensors_and_checkpoints_hold_tensors_alone(tiny_study):
     import torch
 
     model = tiny.train(tiny_study, tiny.options())
-    suffixes = {path.suffix for path in model.rglob("*") if path.is_file() and path.name != "SHA256SUMS"}
+    names = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    code = {name for name in names if name.endswith(".py")}
+    assert code == set(GENERATOR_CODE)  # which nobody here runs (test_own_code)
+    suffixes = {Path(name).suffix for name in names - code - {"SHA256SUMS"}}
     assert suffixes <= {".safetensors", ".json", ".csv", ".md"}
     (checkpoint,) = [max(work.glob("step-*.pt")) for work in (tiny_study / "work").iterdir()]
     assert torch.load(checkpoint, weights_only=True)["step"] == 3

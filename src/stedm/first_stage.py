@@ -26,7 +26,7 @@ from stedm.device import autocast, device, device_name
 from stedm.files import provenance, readable, write_json, written_whole
 from stedm.hdf5 import new_file
 from stedm.images import dihedral
-from stedm.models import check_model_folder, load_diffusers_model, load_pretrained
+from stedm.models import COMPONENT, load_diffusers_model, load_pretrained, model_folder
 from stedm.processes import BatchRng
 from stedm.store import PatchFile
 from stedm.style.canonical import Canonical, prepared, sample_images
@@ -137,7 +137,9 @@ FIRST_STAGES: dict[type, Callable[[Any], FirstStage]] = {
 
 def first_stage_of(module: nn.Module) -> FirstStage:
     """A `PixelFirstStage` or an autoencoder of diffusers, as it is loaded and saved, as a first stage."""
-    return FIRST_STAGES[type(module)](module)
+    # by name: diffusers runs a generator's own code once for each load, which makes the class anew
+    kinds = {kind.__name__: make for kind, make in FIRST_STAGES.items()}
+    return kinds[type(module).__name__](module)
 
 
 def pixel_first_stage(
@@ -239,7 +241,7 @@ def load_autoencoder(folder: Path) -> Any:
     Raises:
         UserError: the folder holds another model, or is damaged.
     """
-    check_model_folder(folder)
+    folder = model_folder(folder, code=[COMPONENT])
     return load_diffusers_model(folder, *FIRST_STAGES).to(device()).eval().requires_grad_(False)
 
 

@@ -1,7 +1,8 @@
-"""Loading models from folders, our own or strangers': only what we save, from safetensors alone, never from the hub.
+"""Loading models from folders, our own or strangers': only what we save, from safetensors alone, running no code.
 
 What a folder's configuration names is compared with what is expected before any library reads it: libraries import the
-classes that it names, and ask the hub for what they do not find.
+classes that it names, and ask the hub for what they do not find. The hub is asked for the whole folder, and only where
+its name says so (`hf:owner/name`).
 """
 
 import contextlib
@@ -13,26 +14,62 @@ from typing import Any
 from stedm.errors import UserError
 from stedm.seals import SUMS, check_folder_unchanged, files_in, read_json
 
-ENDINGS = (".safetensors", ".json", ".csv", ".md")
+ENDINGS = (".safetensors", ".json", ".csv", ".md", ".png")
 """Of what we save. Weights in any other form are pickles, which are programs, or could be taken for the weights."""
+CODE, COMPONENT = "pipeline.py", "component.py"
+"""A generator's own code, for diffusers (`stedm.diffusion.own_code`), in its folder and in those of its networks."""
+GENERATOR_CODE = (CODE, *(f"{name}/{COMPONENT}" for name in ("unet", "aggregator", "first_stage", "style_encoder")))
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB = re.compile(rf"hf:(?P<repo_id>{HUB_ID.pattern})(@(?P<revision>[\w.-]+))?")
+"""A model on the Hugging Face hub: `hf:owner/name`, or `hf:owner/name@revision`."""
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse a folder that is not there, has been changed, or holds what no model of ours has.
+def model_folder(folder: Path, code: Sequence[str] = ()) -> Path:
+    """The folder of a model, or a copy of one on the hub. It is refused if it is not there, has been changed, or holds
+    what no model of ours has.
+
+    Args:
+        folder: it, or `hf:owner/name`.
+        code: files with code that a model of this kind has, which nobody runs.
 
     Raises:
         UserError: all that is wrong with it.
     """
+    if found := HUB.fullmatch(folder.as_posix()):
+        folder = downloaded(found["repo_id"], found["revision"])
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; name the folder of a model")
+        raise UserError(f"{folder}: there is no such folder; name the folder of a model, or hf:owner/name")
     check_folder_unchanged(folder)
-    others = [name for name in files_in(folder) if Path(name).suffix not in ENDINGS or not (folder / name).is_file()]
+    others = [
+        name
+        for name in files_in(folder)
+        if not (folder / name).is_file() or not (Path(name).suffix in ENDINGS or name in code)
+    ]
     if others:
         raise UserError(
             f"{folder}: holds {', '.join(sorted(others)[:5])}, which stedm never saves with a model; take a folder"
             f" that has files {', '.join(ENDINGS)} and {SUMS} alone"
         )
+    return folder
+
+
+def downloaded(repository: str, revision: str | None) -> Path:
+    """The folder of a model on the hub, in the hub's cache; other files than ours are left there.
+
+    Raises:
+        UserError: there is none, or no connection.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = [f"*{ending}" for ending in ENDINGS] + [*GENERATOR_CODE, SUMS]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub raises a dozen types
+        text = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"hf:{repository}: cannot be downloaded ({type(error).__name__}: {text}). Check the name; a private model"
+            " needs `hf auth login`; without a connection, copy the hub's cache (HF_HOME) here"
+        ) from error
 
 
 def check_made_for(folder: Path, **expected: Any) -> None:
@@ -85,6 +122,8 @@ def read_config(folder: Path, name: str, classes: Mapping[str, Any] | set[str]) 
     """
     found = read_json(folder / name)
     kind = found.get("_class_name") if isinstance(found, dict) else None
+    if isinstance(kind, list) and len(kind) == 2:  # the file of its own code, which is not run, and the class
+        kind = kind[1]
     if not isinstance(kind, str) or kind not in classes:
         raise UserError(f"{folder / name}: names the class {kind!r}; {' or '.join(sorted(classes))} is needed here")
     return found
@@ -114,6 +153,7 @@ def load_pretrained(path: str, subfolder: str | None, kinds: Sequence[Any]) -> A
         UserError: it is neither, cannot be loaded, or is of another class.
     """
     local = Path(path).is_dir()
+    path = path if local else path.removeprefix("hf:")
     if not local and not HUB_ID.fullmatch(path):
         raise UserError(
             f"first_stage.path: there is no folder {path!r}, and it is no hub id (owner/name); fix the path"

@@ -50,8 +50,8 @@ LOGS = RESULTS.root / "logs"
 BENCHMARKS = RESULTS.root / "benchmarks"
 SERVERS = []  # processes that end with this one
 LARGE = 16 * 2**20  # bytes of a slide that is worth a second core
-ENVIRONMENT = os.path.join(workflow.basedir, "envs/stedm.yaml")
-IMAGE = os.path.join(workflow.basedir, "envs/stedm.sif")
+ENVIRONMENT = "../../envs/stedm.yaml"  # from the folder of the rules, wherever the workflow is called from
+IMAGE = workflow.current_basedir.join("../../envs/stedm.sif").get_path_or_uri(secret_free=False)
 
 
 def argument(text):

@@ -15,6 +15,7 @@ from typing import Any
 
 from stedm import __version__
 from stedm.cli import (
+    completion,
     config,
     doctor,
     evaluation,
@@ -23,6 +24,7 @@ from stedm.cli import (
     generator,
     init,
     phantom,
+    push,
     report,
     segmentation,
     sheet,
@@ -38,6 +40,7 @@ __all__ = [
     "COMMANDS",
     "GROUPS",
     "build_parser",
+    "completion",
     "config",
     "doctor",
     "evaluation",
@@ -47,6 +50,7 @@ __all__ = [
     "init",
     "main",
     "phantom",
+    "push",
     "report",
     "segmentation",
     "sheet",

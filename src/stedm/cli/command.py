@@ -38,8 +38,12 @@ GROUPS: dict[str, str | None] = {
     "statistics": "tables that compare arms and sources of images",
     "figures": "figures from the tables",
     "report": None,
+    "push": None,
+    "completion": None,
 }
 """First words of commands, in the order of a study, and the help of those that have several."""
+FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+"""How shells complete paths: `shtab.FILE`."""
 NAMES = {
     "slide": "slide of the sheet",
     "split": "split, such as n3-r0",
@@ -139,7 +143,9 @@ class Command:
             details = dict(item.details)
             if item.name in self.names:
                 details |= {"type": str, "help": f"{item.details['help']}; with --study: {NAMES[item.name]}"}
-            parser.add_argument(item.flag, **details)
+            added: Any = parser.add_argument(item.flag, **details)
+            if details.get("type") is Path:
+                added.complete = FILES
         parser.set_defaults(command=self)
 
     def __call__(self, args: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def train_network(options: "SegmentationOptions", args: argparse.Namespace) -> N
 @command(
     "predict",
     files("slides", "SLIDE", "slide, or folder of slides"),
-    argument("--model", "DIR", "segmentation network (smp folder)"),
+    argument("--model", "DIR", "segmentation network (smp folder, or hf:owner/name)"),
     out(
         "DIR",
         "for each slide {slide}.prediction.tif (label map), .geojson (polygons) and, when it is done, .json",

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from stedm.config import IGNORE_INDEX, Objective, Sampling
 from stedm.diffusion.model import StyleLayoutUNet
-from stedm.first_stage import FIRST_STAGES, first_stage_of
-from stedm.models import check_model_folder, load_diffusers_model, loading, read_config
+from stedm.diffusion.own_code import write_code
+from stedm.first_stage import FIRST_STAGES, PixelFirstStage, first_stage_of
+from stedm.models import COMPONENT, GENERATOR_CODE, load_diffusers_model, loading, model_folder, read_config
 from stedm.style.aggregators import StyleAggregator
 from stedm.style.canonical import from_lists
 from stedm.style.conditioner import StyleConditioner
@@ -23,6 +24,10 @@ from stedm.style.encoder import StyleEncoder, load_encoder
 from stedm.style.moments import Moments, average, joined, moments_of, recolour
 
 StyleSets = Tensor | Sequence[Tensor]
+NETWORKS: dict[str, type] = {
+    kind.__name__: kind for kind in (StyleLayoutUNet, StyleAggregator, StyleEncoder, PixelFirstStage)
+}
+"""Parts of a generator that are not diffusers' own, by name."""
 SCHEDULERS: dict[str, Any] = {kind.__name__: kind for kind in (DDIMScheduler, DPMSolverMultistepScheduler)}
 """Samplers that a generator may have, by name."""
 
@@ -90,6 +95,22 @@ class StyleLayoutPipeline(DiffusionPipeline):
             guidance_interval=guidance_interval,
             batch_size=batch_size,
         )
+
+    def save_config(self, save_directory: Any, *args: Any, **options: Any) -> None:
+        """Save the index of the folder, and the code with which diffusers loads it without this package."""
+        super().save_config(save_directory, *args, **options)
+        write_code(Path(save_directory))
+
+    @classmethod
+    def load_config(cls, *args: Any, **options: Any) -> Any:
+        """The index of a folder, but with the classes that are here, so that the folder's own code is not run."""
+        found = super().load_config(*args, **options)
+        index = found[0] if isinstance(found, tuple) else found
+        index["_class_name"] = cls.__name__
+        for name, value in index.items():
+            if isinstance(value, list) and value[:1] == [Path(COMPONENT).stem]:
+                index[name] = [NETWORKS[value[1]].__module__, value[1]]
+        return found
 
     @torch.no_grad()
     def __call__(
@@ -227,12 +248,13 @@ class StyleLayoutPipeline(DiffusionPipeline):
 
 
 def load_pipeline(folder: Path) -> StyleLayoutPipeline:
-    """The generator of a folder. As `StyleLayoutPipeline.from_pretrained`, but of our classes alone.
+    """The generator of a folder, or of `hf:owner/name`. As `StyleLayoutPipeline.from_pretrained`, but of our classes
+    alone.
 
     Raises:
         UserError: the folder is no generator, or damaged.
     """
-    check_model_folder(folder)
+    folder = model_folder(folder, GENERATOR_CODE)
     index = read_config(folder, "model_index.json", {"StyleLayoutPipeline"})
     scheduler = read_config(folder / "scheduler", "scheduler_config.json", SCHEDULERS)
     parts = {

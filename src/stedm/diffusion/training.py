@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stedm import config
 from stedm.device import device
+from stedm.diffusion.card import model_card
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
@@ -184,6 +185,7 @@ def train_generator(
     def save(trained: Any, folder: Path) -> None:
         moments = None if canonical is None else canonical_moments(canonical, module, files)
         pipeline_of(generator, trained, module, moments).save_pretrained(folder)
+        (folder / "README.md").write_text(model_card(options, annotated, unannotated, stage.factor), encoding="utf-8")
 
     def preview(trained: Any, folder: Path) -> None:
         write_samples(pipeline_of(generator, trained, module), batches[0], folder / "samples.png")

@@ -19,7 +19,7 @@ from stedm.config import Network, Patches, Section, TissueClass
 from stedm.config.base import Positive
 from stedm.device import device
 from stedm.errors import UserError
-from stedm.models import check_model_folder, loading
+from stedm.models import loading, model_folder
 from stedm.seals import read_json
 
 WRONG_NAME = (KeyError, ValueError, RuntimeError, TypeError, IndexError, AssertionError)
@@ -181,9 +181,9 @@ def load_network(folder: Path) -> TrainedNetwork:
     Raises:
         UserError: there is no such network in the folder, or it is damaged.
     """
+    folder = model_folder(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no segmentation network (config.json is missing); train it first")
-    check_model_folder(folder)
     found = read_json(folder / "config.json")
     dataset = load_dataset(folder)
     with loading(folder, "a segmentation network"):

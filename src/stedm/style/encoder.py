@@ -10,7 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from stedm.errors import UserError
-from stedm.models import check_model_folder, load_diffusers_model, read_config
+from stedm.models import GENERATOR_CODE, load_diffusers_model, model_folder, read_config
 from stedm.style.moments import MOMENTS, image_moments
 
 
@@ -69,8 +69,7 @@ def load_encoder(generator: Path) -> StyleEncoder:
     """
     import timm
 
-    check_model_folder(generator)
-    folder = generator / "style_encoder"
+    folder = model_folder(generator, GENERATOR_CODE) / "style_encoder"
     config = read_config(folder, "config.json", {"StyleEncoder"})
     name = config.get("name")
     if config.get("pretrained") or (name not in ("conv", "swin_v2_t") and not timm.is_model(str(name))):
