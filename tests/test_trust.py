@@ -119,7 +119,7 @@ def test_weights_are_safetensors_and_checkpoints_hold_tensors_alone(tiny_study):
     code = {name for name in names if name.endswith(".py")}
     assert code == set(GENERATOR_CODE)  # which nobody here runs (test_own_code)
     suffixes = {Path(name).suffix for name in names - code - {"SHA256SUMS"}}
-    assert suffixes <= {".safetensors", ".json", ".csv", ".md"}
+    assert suffixes <= {".safetensors", ".json", ".csv", ".md", ".png"}
     (checkpoint,) = [max(work.glob("step-*.pt")) for work in (tiny_study / "work").iterdir()]
     assert torch.load(checkpoint, weights_only=True)["step"] == 3
     told = json.loads((model / "provenance.json").read_text(encoding="utf-8"))

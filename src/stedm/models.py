@@ -35,8 +35,7 @@ def model_folder(folder: Path, code: Sequence[str] = ()) -> Path:
     Raises:
         UserError: all that is wrong with it.
     """
-    if found := HUB.fullmatch(folder.as_posix()):
-        folder = downloaded(found["repo_id"], found["revision"])
+    folder = local_folder(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name the folder of a model, or hf:owner/name")
     check_folder_unchanged(folder)
@@ -53,22 +52,24 @@ def model_folder(folder: Path, code: Sequence[str] = ()) -> Path:
     return folder
 
 
-def downloaded(repository: str, revision: str | None) -> Path:
-    """The folder of a model on the hub, in the hub's cache; other files than ours are left there.
+def local_folder(folder: Path) -> Path:
+    """A folder itself; of `hf:owner/name`, a copy in the hub's cache, of the files that models of ours have.
 
     Raises:
-        UserError: there is none, or no connection.
+        UserError: there is no such model on the hub, or no connection.
     """
+    if not (found := HUB.fullmatch(folder.as_posix())):
+        return folder
     from huggingface_hub import snapshot_download
 
+    patterns = [*(f"*{ending}" for ending in ENDINGS), *GENERATOR_CODE, SUMS]
     try:
-        patterns = [f"*{ending}" for ending in ENDINGS] + [*GENERATOR_CODE, SUMS]
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(found["repo_id"], revision=found["revision"], allow_patterns=patterns))
     except Exception as error:  # the hub raises a dozen types
         text = " ".join(str(error).split())[:200]
         raise UserError(
-            f"hf:{repository}: cannot be downloaded ({type(error).__name__}: {text}). Check the name; a private model"
-            " needs `hf auth login`; without a connection, copy the hub's cache (HF_HOME) here"
+            f"{folder}: cannot be downloaded ({type(error).__name__}: {text}). Check the name; a private model needs"
+            " `hf auth login`; without a connection, copy the hub's cache (HF_HOME) here"
         ) from error
 
 

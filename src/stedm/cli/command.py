@@ -156,6 +156,7 @@ class Command:
         """
         from stedm import config
         from stedm.files import refuse_to_replace
+        from stedm.models import local_folder
 
         kind: type[StageOptions] | None = getattr(config, self.options) if self.options else None
         if getattr(args, "study", None) is not None:
@@ -166,8 +167,11 @@ class Command:
             self.check_given(args)
             options = kind and kind.parse(args.options)
         for item in self.arguments:
+            value = getattr(args, item.name)
             if item.replaced:
-                refuse_to_replace(getattr(args, item.name))  # now, and not after hours
+                refuse_to_replace(value)  # now, and not after hours
+            elif isinstance(value, Path):
+                setattr(args, item.name, local_folder(value))  # of hf:owner/name
         self.run(*([options] if options is not None else []), args)
 
     def check_given(self, args: argparse.Namespace) -> None:

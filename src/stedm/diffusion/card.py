@@ -7,6 +7,9 @@ from stedm import config
 from stedm.models import CODE
 from stedm.store import PatchFile
 
+SAMPLES = "samples.png"
+"""Beside the card: what the generator makes of some layouts and styles (`stedm.diffusion.samples`)."""
+
 
 def model_card(
     options: config.GeneratorOptions,
@@ -38,6 +41,8 @@ tags: [stedm, histopathology, diffusion, semantic-synthesis]
 Generates images of tissue that follow a layout (a segmentation map){styled_as(generator.style)}. Made with STEDM, an
 implementation of style-extracting diffusion models ([Öttl et al. 2024](https://arxiv.org/abs/2403.14429)), for research
 and not for diagnosis.
+
+![Layouts on the left, style images at the top, and what the generator makes of them]({SAMPLES})
 
 ## Data
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stedm import config
 from stedm.device import device
-from stedm.diffusion.card import model_card
+from stedm.diffusion.card import SAMPLES, model_card
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
 from stedm.diffusion.pipeline import StyleLayoutPipeline, noise_schedule, sampler
@@ -182,13 +182,17 @@ def train_generator(
     loss = GeneratorLoss(generator, stage, canonical)
     batches = GeneratorBatches(generator, annotated, unannotated, options.seed, latents, style_bank, layouts)
 
-    def save(trained: Any, folder: Path) -> None:
-        moments = None if canonical is None else canonical_moments(canonical, module, files)
-        pipeline_of(generator, trained, module, moments).save_pretrained(folder)
-        (folder / "README.md").write_text(model_card(options, annotated, unannotated, stage.factor), encoding="utf-8")
+    moments = None if canonical is None else canonical_moments(canonical, module, files)
 
     def preview(trained: Any, folder: Path) -> None:
-        write_samples(pipeline_of(generator, trained, module), batches[0], folder / "samples.png")
+        # images stay canonical where there are only embeddings, which do not tell the moments of the style's slide
+        known = moments if style_bank is None else None
+        write_samples(pipeline_of(generator, trained, module, known), batches[0], folder / SAMPLES)
+
+    def save(trained: Any, folder: Path) -> None:
+        pipeline_of(generator, trained, module, moments).save_pretrained(folder)
+        preview(trained, folder)
+        (folder / "README.md").write_text(model_card(options, annotated, unannotated, stage.factor), encoding="utf-8")
 
     train_and_save("generator", options, networks, loss, batches, split, inputs, save, preview, work=work, out=out)
 

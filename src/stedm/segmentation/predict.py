@@ -13,7 +13,6 @@ from stedm.config import IGNORE_INDEX, Application, Origin, Patches, Windows
 from stedm.device import device_name
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, provenance, refuse_to_replace, write_json, written_whole
-from stedm.models import model_folder
 from stedm.seals import is_ours
 from stedm.segmentation.application import applied
 from stedm.segmentation.label_map import TILE, write_label_map
@@ -65,7 +64,7 @@ def predict_slides(
 
     Args:
         options: overlap and batch size.
-        model: folder that `train_network` wrote, or `hf:owner/name`.
+        model: folder that `train_network` wrote.
         paths: slides, and folders of slides.
         out: folder for the results.
         application: how the network is applied to each slide.
@@ -78,7 +77,6 @@ def predict_slides(
         UserError: the model or the slides cannot be read; what went wrong with each.
     """
     slides = find_slides(paths, out, mpp)
-    model = model_folder(model)
     network = load_network(model)
     asked = {"overlap": options.overlap, "application": application, "mpp": mpp, "origin": origin}
     run = provenance(
