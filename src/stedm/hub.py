@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from stedm import __version__
 from stedm.errors import UserError
@@ -43,7 +44,7 @@ def push(folder: Path, repository: str, *, licence: str | None, public: bool) ->
     names = [name for name in files_in(folder) if name not in NOT_PUBLISHED and name != CARD]
     sums = {name: read_sums(folder)[name] for name in names} | {CARD: hashlib.sha256(changed[CARD]).hexdigest()}
     changed[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
-    files = {**{name: str(folder / name) for name in names}, **changed}
+    files: dict[str, str | bytes] = {**{name: str(folder / name) for name in names}, **changed}
     try:
         api = HfApi()
         api.create_repo(found["repo_id"], private=not public, exist_ok=True)
@@ -65,14 +66,14 @@ def card_with_licence(path: Path, licence: str | None) -> bytes:
     """A model card that states a licence.
 
     Raises:
-        UserError: there is no card, or it states none and none is given.
+        UserError: it states none, and none is given.
     """
     from huggingface_hub import ModelCard
 
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Model of a STEDM study\n"
     if not text.startswith("---\n"):
         text = f"---\nlicense: unknown\n---\n\n{text}"
-    card = ModelCard(text)
+    card: Any = ModelCard(text)
     card.data.license = licence or card.data.license
     if card.data.license in (None, "unknown"):
         raise UserError(
