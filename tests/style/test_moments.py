@@ -144,3 +144,13 @@ def test_an_even_slide_does_not_blow_up_its_images():
     even, tissue = moments_of(torch.zeros(1, 3, 16, 16)), average(moments_of(0.2 * tinted(4, 3, 16, 16)))
     assert gains(even, tissue, 16, 16).abs().max() <= 100
     assert isinstance(even, Moments)
+
+
+def test_what_is_kept_for_images_of_a_size_does_not_depend_on_who_asks_first():
+    """The cost of a generator is counted with tensors without values, and before images are embedded in that process."""
+    for size in (24, 40):
+        with torch.device("meta"):
+            assert image_moments(torch.empty(1, 3, size, size)).is_meta
+        assert image_moments(torch.zeros(1, 3, size, size)).isfinite().all()
+        with torch.device("meta"):
+            assert image_moments(torch.empty(1, 3, size, size)).is_meta

@@ -205,13 +205,13 @@ def cosines(size: int, device: torch.device) -> Tensor:
 def places(height: int, width: int) -> Tensor:
     """(H, W) how many bands each frequency of the cosine transform is below half a cycle per pixel; the mean's is
     infinite."""
-    vertical, horizontal = (torch.arange(size) / (2 * size) for size in (height, width))
+    vertical, horizontal = (torch.arange(size, device="cpu") / (2 * size) for size in (height, width))
     return -torch.log2(2 * torch.hypot(vertical[:, None], horizontal)) * BANDS_PER_OCTAVE
 
 
 def triangles(place: Tensor, count: int) -> Tensor:
     """(K, …) weights of the bands at places (…); they add up to 1."""
-    peaks = torch.arange(count).reshape(-1, *[1] * place.ndim)
+    peaks = torch.arange(count, device=place.device).reshape(-1, *[1] * place.ndim)
     return (1 - (place.clamp(0, count - 1) - peaks).abs()).clamp(min=0)
 
 
@@ -236,5 +236,5 @@ def knots(height: int, width: int, count: int, device: torch.device) -> tuple[Te
     total = (count - 1) * KNOTS + 1
     place = knot_of(height, width, total, torch.device("cpu")).flatten()
     weights = bands(height, width, count, torch.device("cpu")).flatten(1)
-    shares = torch.zeros(count, total).index_add_(1, place, weights)
-    return shares.to(device), triangles(torch.arange(total) / KNOTS, count).to(device)
+    shares = torch.zeros(count, total, device="cpu").index_add_(1, place, weights)
+    return shares.to(device), triangles(torch.arange(total, device="cpu") / KNOTS, count).to(device)
