@@ -4,6 +4,7 @@ from typing import Any
 
 __all__ = ["__version__"]
 
+
 def __getattr__(name: str) -> Any:
     """`__version__`, looked up when it is asked for: that takes as long as Python takes to start."""
     if name != "__version__":
