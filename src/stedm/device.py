@@ -4,11 +4,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from stedm.config import Device
 
@@ -33,10 +32,10 @@ def autocast(options: Device) -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def made_fast(options: Device, *networks: nn.Module | None) -> None:
+def made_fast(options: Device, *networks: Any) -> None:
     """Prepare networks for CUDA, if they run there: convolutions with channels last, compiled where asked.
 
-    Each network becomes one graph, compiled when it is first called; `None` is passed over.
+    Each network (a module, or None) becomes one graph, compiled when it is first called.
     """
     if device().type != "cuda":
         return
@@ -71,7 +70,7 @@ class BatchSize:
         self.halved = False
 
     def batches(
-        self, items: Sequence[Item], function: Callable[[Sequence[Item]], Result]
+        self, items: Sequence[Item], function: Callable[[Any], Result]
     ) -> Iterator[tuple[Sequence[Item], Result]]:
         """Batches of items, each with what a function makes of it.
 
@@ -113,8 +112,8 @@ def within_memory(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.
     """A function of arrays of images, in halves from the first time on that memory runs out."""
     at_once = BatchSize(2**20)
 
-    def in_parts(images: np.ndarray) -> np.ndarray:
-        parts = [result for _, result in at_once.batches(images, function)]  # type: ignore[arg-type]
+    def in_parts(images: Any) -> np.ndarray:
+        parts = [result for _, result in at_once.batches(images, function)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     return in_parts

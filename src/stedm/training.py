@@ -243,7 +243,8 @@ def train(
             if due and not last:
                 renew_pictures()
     accelerator.end_training()
-    return average.module.eval().to(memory_format=torch.contiguous_format), history_table(history)
+    trained: Any = average.module.eval()
+    return trained.to(memory_format=torch.contiguous_format), history_table(history)
 
 
 def history_table(history: list[list[float]]) -> pd.DataFrame:

@@ -159,15 +159,15 @@ class StyleLayoutPipeline(DiffusionPipeline):
         layout_scale = self.config.layout_guidance_scale if layout_guidance_scale is None else layout_guidance_scale
         layout = layout.to(self.device)
         maps = self.unet.encode_layout(layout)
-        branches = [(maps, *each_set(style, sets))]
+        branches = [[maps, *each_set(style, sets)]]
         weights = []
         if style_scale > 1 and self.config.styled:
             null = style.null()
-            branches.append((maps, *each_set(style, [null.expand_as(one) for one in sets])))
+            branches.append([maps, *each_set(style, [null.expand_as(one) for one in sets])])
             weights.append(style_scale - 1)
         if layout_scale > 1:
             empty = self.unet.encode_layout(torch.full_like(layout, IGNORE_INDEX))
-            branches.append((empty, *branches[0][1:]))
+            branches.append([empty, *branches[0][1:]])
             weights.append(layout_scale - 1)
         conditions = [torch.cat(parts) for parts in zip(*branches, strict=True)]
 
