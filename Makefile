@@ -20,7 +20,7 @@ SNAKEMAKE := snakemake --profile profiles/local
 ALONE := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 9 .snakemake.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report test test-slurm lint docs clean environment
+.PHONY: help demo report test test-slurm test-gpu lint docs clean environment
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,13 +36,17 @@ report: environment  ## print the answer of the default study, and write Snakema
 	@echo "Jobs and their run times: $(CURDIR)/results/demo/workflow.html"
 
 test: environment lint  ## lint, then run the test suite
-	@pytest -m "not slurm"
+	@pytest -m "not slurm and not gpu"
 
 # Without root or apt, the tests are skipped and say why.
 test-slurm: environment  ## test on a real single-machine SLURM, installed from Debian packages (as root)
 	@if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then python tests/slurm/testbed.py install; \
 		else echo 'Not root, or no apt-get here: SLURM is not installed.' >&2; fi
 	@pytest tests/slurm
+
+# Without CUDA, the tests are skipped and say why.
+test-gpu: environment  ## test on a GPU what the other tests cannot
+	@pytest tests/gpu
 
 lint: environment  ## run ruff, mypy, snakefmt and snakemake --lint
 	ruff check .

@@ -290,7 +290,11 @@ def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_stud
     generator = train(tiny_study, chosen)
     embed(tiny_study, chosen, generator=generator)
     made_from = json.loads((tiny_study / "bank/provenance.json").read_text())
-    assert made_from["options"] == {"encoder": chosen.style.encoder.model_dump(mode="json"), "canonical": True}
+    assert made_from["options"] == {
+        "encoder": chosen.style.encoder.model_dump(mode="json"),
+        "canonical": True,
+        "device": Device().model_dump(),
+    }
     with edited(tiny_study / "patches/A1.h5") as file:
         file.attrs["fingerprint"] = "another"
     with pytest.raises(UserError, match="was made from other patches"):

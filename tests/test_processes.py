@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from stedm import config
 from stedm.config import Generator
-from stedm.processes import all_items
+from stedm.processes import all_items, own_items
 from stedm.training import train
 
 pytestmark = pytest.mark.slow  # eleven processes that import torch
@@ -30,7 +30,7 @@ class Numbers(Dataset):
     """Item i is a batch that i is the seed of."""
 
     def __getitem__(self, step):
-        x = torch.randn(BATCH, 3, generator=torch.Generator().manual_seed(step))
+        x = own_items(torch.randn(BATCH, 3, generator=torch.Generator().manual_seed(step)))
         return {"x": x, "y": x.sum(1, keepdim=True)}
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from stedm import config, training
 from stedm.errors import Interrupted, UserError
 from stedm.processes import BatchRng
-from stedm.training import ema_with_warmup, learning_rate, train
+from stedm.training import learning_rate, moving_average, train
 
 STEPS = 12
 NOISE = 0.01
@@ -202,18 +202,17 @@ def test_second_training_in_a_folder_is_refused(tmp_path):
 
 
 def test_average_follows_its_formula():
-    update = ema_with_warmup(0.9)
-    value = torch.tensor([0.0])
-    count = torch.tensor([3], dtype=torch.int64)
-    average, expected = torch.zeros(1), 0.0
+    average, model = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    update = moving_average(0.9, average, model)
+    expected = 3.0  # the first step is taken over
     for n in range(200):
-        value = torch.tensor([float(n)])
-        update([average], [value], torch.tensor(n))
-        decay = min(0.9, (1 + n) / (10 + n))
-        expected = decay * expected + (1 - decay) * n
-    assert average.item() == pytest.approx(expected, rel=1e-5)
-    update([count], [torch.tensor([7])], torch.tensor(5))
-    assert count.item() == 7  # whole numbers are taken over, not averaged
+        nn.init.constant_(model.weight, n + 3.0)
+        model.num_batches_tracked += 1
+        update(n)
+        decay = min(0.9, (1 + n) / (10 + n)) if n else 0.0
+        expected = decay * expected + (1 - decay) * (n + 3)
+    assert average.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert average.num_batches_tracked.item() == 200  # whole numbers are taken over, not averaged
 
 
 def test_what_is_kept_is_the_average_with_its_batch_norm_statistics(tmp_path):

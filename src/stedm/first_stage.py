@@ -18,23 +18,24 @@ from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from scipy.fft import dct
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from stedm import config
-from stedm.device import autocast, device, device_name
+from stedm.device import autocast, default_workers, device, device_name
 from stedm.files import provenance, readable, write_json, written_whole
 from stedm.hdf5 import new_file
 from stedm.images import dihedral
 from stedm.models import COMPONENT, load_diffusers_model, load_pretrained, model_folder
-from stedm.processes import BatchRng
+from stedm.processes import BatchRng, own_items
 from stedm.store import PatchFile
-from stedm.style.canonical import Canonical, prepared, sample_images
+from stedm.style.canonical import Canonical, prepared, sample_images, seen
 from stedm.training import Batch, train_and_save, weights_fingerprint
 from stedm.training_set import PatchSampler, files_of, fingerprints
 
 LARGEST_FACTOR = 32
 """Pixels of a folded block's side: its transform is a matrix of the fourth power of it."""
+DECODED_AT_ONCE = 8
 log = logging.getLogger(__name__)
 
 
@@ -86,11 +87,13 @@ class PixelFirstStage(ModelMixin, ConfigMixin):
         scale = torch.ones(self.channels) if deviation is None else torch.tensor(deviation, dtype=torch.float32)
         self.register_buffer("scale", scale[:, None, None])
 
+    @torch.autocast("cuda", enabled=False)  # eight bits of bf16 are fewer than those of a pixel
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 3 · f², H/f, W/f)."""
         blocks = F.pixel_unshuffle(images - self.shift, self.factor).unflatten(1, (3, -1))
         return torch.einsum("ij,bcjhw->bcihw", self.cosines, blocks).flatten(1, 2) / self.scale
 
+    @torch.autocast("cuda", enabled=False)
     def decode(self, latents: Tensor) -> Tensor:
         """Inverse of `encode`."""
         coefficients = (latents * self.scale).unflatten(1, (3, -1))
@@ -116,7 +119,9 @@ class Autoencoder:
         return (self.latents(self.module.encode(images)) - self.shift) * self.module.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.module.decode(latents / self.module.config.scaling_factor + self.shift).sample
+        """In slices: at full size the decoder's maps take more memory than all else."""
+        parts = (latents / self.module.config.scaling_factor + self.shift).split(DECODED_AT_ONCE)
+        return torch.cat([self.module.decode(part).sample for part in parts])
 
     @property
     def shift(self) -> float:
@@ -149,24 +154,27 @@ def pixel_first_stage(
     one deviation, and latents have unit variance."""
     images = sample_images(files, canonical)
     mean = images.mean((0, 2, 3)).tolist()
-    deviation = PixelFirstStage(options.unshuffle, mean).encode(images).std((0, 2, 3))
+    deviation = PixelFirstStage(options.unshuffle, mean).to(images.device).encode(images).std((0, 2, 3))
     return PixelFirstStage(options.unshuffle, mean, (deviation * deviation.mean()).sqrt().tolist())
 
 
 class ImageBatches(Dataset[Batch]):
-    """Item i is the batch of step i: images of all patients alike, turned at random; canonical if asked for."""
+    """Item i is this process's share of the batch of step i.
 
-    def __init__(self, files: list[PatchFile], batch_size: int, seed: int, canonical: Canonical | None):
+    `images` (B, P, P, 3) uint8 of all patients alike, turned at random, and `slide` (B,), the numbers of their files.
+    """
+
+    def __init__(self, files: list[PatchFile], batch_size: int, seed: int):
         self.patches = PatchSampler(files, lambda file: np.ones(len(file), bool))
-        self.batch_size, self.seed, self.canonical = batch_size, seed, canonical
+        self.number = {file.slide: number for number, file in enumerate(files)}
+        self.batch_size, self.seed = batch_size, seed
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        images = []
-        for _ in range(self.batch_size):
-            file, index = self.patches.sample(rng)
-            images.append(prepared(dihedral(file.image(index), int(rng.integers(8)))[None], file, self.canonical))
-        return {"images": torch.cat(images)}
+        chosen = own_items([(*self.patches.sample(rng), int(rng.integers(8))) for _ in range(self.batch_size)])
+        images = [dihedral(file.image(index), which) for file, index, which in chosen]
+        numbers = [self.number[file.slide] for file, _, _ in chosen]
+        return {"images": torch.from_numpy(np.stack(images)), "slide": torch.tensor(numbers)}
 
 
 def train_first_stage(options: config.FirstStageOptions, split: Path, patches: Path, *, work: Path, out: Path) -> None:
@@ -194,15 +202,16 @@ def train_first_stage(options: config.FirstStageOptions, split: Path, patches: P
     )
 
     def objective(autoencoder: Any, batch: Batch, rng: BatchRng) -> Tensor:
-        posterior = autoencoder.encode(batch["images"]).latent_dist
+        original = seen(batch["images"], batch["slide"], canonical)
+        posterior = autoencoder.encode(original).latent_dist
         noise = rng.normal(*posterior.mean.shape).to(posterior.mean)
         images = autoencoder.decode(posterior.mean + posterior.std * noise).sample
-        return F.l1_loss(images, batch["images"]) + stage.kl_weight * posterior.kl().mean()
+        return F.l1_loss(images, original) + stage.kl_weight * posterior.kl().mean()
 
     def save(trained: nn.Module, folder: Path) -> None:
         save_scaled(trained, sample_images(files, canonical), folder)
 
-    batches = ImageBatches(files, stage.training.batch_size, options.seed, canonical)
+    batches = ImageBatches(files, stage.training.batch_size, options.seed)
     inputs = fingerprints(files)
     train_and_save("first_stage", options, model, objective, batches, split, inputs, save, work=work, out=out)
 
@@ -230,7 +239,7 @@ def save_scaled(module: Any, images: Tensor, folder: Path) -> None:
     1."""
     module.register_to_config(scaling_factor=1.0, shift_factor=0.0)
     first_stage = first_stage_of(module)
-    latents = torch.cat([first_stage.encode(batch.to(device())) for batch in images.split(16)])
+    latents = torch.cat([first_stage.encode(batch) for batch in images.split(16)])
     module.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
     module.save_pretrained(folder)
 
@@ -245,6 +254,21 @@ def load_autoencoder(folder: Path) -> Any:
     return load_diffusers_model(folder, *FIRST_STAGES).to(device()).eval().requires_grad_(False)
 
 
+class Views(Dataset[Tensor]):
+    """Item i is the eight orientations (8, P, P, 3) uint8 of patch i, counted over the files."""
+
+    def __init__(self, files: list[PatchFile]):
+        self.places = [(file, index) for file in files for index in range(len(file))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> Tensor:
+        file, index = self.places[number]
+        image = file.image(index)
+        return torch.from_numpy(np.stack([dihedral(image, which) for which in range(8)]))
+
+
 @torch.no_grad()
 def encode_latents(options: config.LatentsOptions, model: Path, split: Path, patches: Path, *, out: Path) -> None:
     """Cache the latents of all training patches in all eight orientations.
@@ -254,15 +278,17 @@ def encode_latents(options: config.LatentsOptions, model: Path, split: Path, pat
     module = load_autoencoder(model)
     first_stage, files, made_by = first_stage_of(module), files_of(split, patches), weights_fingerprint(module)
     canonical = Canonical(files) if options.canonical else None
+    views = iter(
+        DataLoader(Views(files), batch_size=None, num_workers=default_workers(), pin_memory=torch.cuda.is_available())
+    )
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in tqdm(files, unit="slide", disable=None):
             with new_file(temporary / f"{file.slide}.h5") as cache:
                 cache.attrs.update(slide=file.slide, patches=file.fingerprint, made_by=made_by)
                 for index in range(len(file)):
-                    views = np.stack([dihedral(file.image(index), which) for which in range(8)])
                     with autocast(options.device):
-                        latents = first_stage.encode(prepared(views, file, canonical).to(device())).half().cpu().numpy()
+                        latents = first_stage.encode(prepared(next(views), file, canonical)).half().cpu().numpy()
                     if "latents" not in cache:
                         shape, chunk = (len(file), *latents.shape), (1, 1, *latents.shape[1:])
                         cache.create_dataset("latents", shape, "f2", chunks=chunk, fletcher32=True)

@@ -125,17 +125,32 @@ def open_ours(path: Path, remedy: str = REMEDY) -> Iterator[h5py.File]:
         UserError: it is no such file, or cut short, damaged or changed.
     """
     with naming(path, remedy), open_file(path) as file:
-        now = path.stat()
-        version = path, now.st_ino, now.st_mtime_ns, now.st_size
-        if version not in COMPARED:
-            if bytes(read_all(file[SEAL])) != seal(file):
-                raise ValueError("its seal does not match: it was changed, or an older version of stedm wrote it")
-            COMPARED.add(version)
+        compare_seal(path, file)
         yield file
 
 
-COMPARED: set[tuple[Path, int, int, int]] = set()
+Version = tuple[Path, int, int, int]
+COMPARED: set[Version] = set()
 """Files whose seal this process has compared, as they were then."""
+
+
+def version_of(path: Path) -> Version:
+    """Tells a file from what was there before under its name."""
+    now = path.stat()
+    return path, now.st_ino, now.st_mtime_ns, now.st_size
+
+
+def compare_seal(path: Path, file: h5py.File) -> None:
+    """Compare the seal of a file the first time that this process opens it.
+
+    Raises:
+        ValueError: it does not match.
+    """
+    version = version_of(path)
+    if version not in COMPARED:
+        if bytes(read_all(file[SEAL])) != seal(file):
+            raise ValueError("its seal does not match: it was changed, or an older version of stedm wrote it")
+        COMPARED.add(version)
 
 
 def close_with_seal(file: h5py.File) -> None:

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 
-def to_images(pixels: np.ndarray) -> Tensor:
-    """uint8 (…, H, W, 3) → float32 (…, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3).float() / 127.5 - 1
+def to_images(pixels: np.ndarray | Tensor) -> Tensor:
+    """uint8 (…, H, W, 3) → float32 (…, 3, H, W) in [-1, 1], on the device of the pixels."""
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.movedim(-1, -3).float() / 127.5 - 1
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

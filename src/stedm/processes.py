@@ -1,18 +1,22 @@
 """The processes of one training, one for each GPU of a node; without `launch` there is one.
 
-A batch is the same items however many processes share them: each process makes the whole batch and keeps every nth of
-its items, and makes the random numbers of the whole batch and keeps those of its own. Two processes thus train what
-one trains, up to rounding.
+A batch is the same items however many processes share them: each process chooses the items of the whole batch and reads
+every nth of them, and makes the random numbers of the whole batch and keeps those of its own. Two processes thus train
+what one trains, up to rounding.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
+
+from stedm.device import device
+
+Values = TypeVar("Values", Tensor, list)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> NoReturn:
@@ -30,13 +34,13 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def own_items(values: Tensor) -> Tensor:
-    """Those items of a whole batch (B, …) that are this process's."""
+def own_items(values: Values) -> Values:
+    """Those items of a whole batch, a list or a tensor (B, …), that are this process's."""
     return values[rank() :: world_size()]
 
 
 class BatchRng:
-    """Random numbers of one step for this process's items of the batch.
+    """Random numbers of one step for this process's items of the batch, on the device.
 
     Every process makes the numbers of the whole batch and keeps those of its own items, so that an item has the same
     numbers however many processes share the batch.
@@ -48,19 +52,19 @@ class BatchRng:
 
     def __init__(self, seed: int, step: int):
         state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)
-        self.generator = torch.Generator().manual_seed(int(state[0]))
+        self.generator = torch.Generator(device()).manual_seed(int(state[0]))
 
     def uniform(self, *shape: int) -> Tensor:
-        """float32 in [0, 1), on the CPU; `shape` is that of this process, its items first."""
-        return own_items(torch.rand(whole(shape), generator=self.generator))
+        """float32 in [0, 1); `shape` is that of this process, its items first."""
+        return own_items(torch.rand(whole(shape), generator=self.generator, device=self.generator.device))
 
     def normal(self, *shape: int) -> Tensor:
         """float32 of mean 0 and variance 1; see `uniform`."""
-        return own_items(torch.randn(whole(shape), generator=self.generator))
+        return own_items(torch.randn(whole(shape), generator=self.generator, device=self.generator.device))
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """int64 in [0, high); see `uniform`."""
-        return own_items(torch.randint(high, whole(shape), generator=self.generator))
+        return own_items(torch.randint(high, whole(shape), generator=self.generator, device=self.generator.device))
 
 
 def whole(shape: tuple[int, ...]) -> tuple[int, ...]:

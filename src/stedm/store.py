@@ -17,6 +17,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -28,7 +29,18 @@ import simplejpeg
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
 from stedm.files import written_whole
-from stedm.hdf5 import attributes, check_chunks, naming, new_file, open_file, open_ours, read_all
+from stedm.hdf5 import (
+    Version,
+    attributes,
+    check_chunks,
+    compare_seal,
+    naming,
+    new_file,
+    open_file,
+    open_ours,
+    read_all,
+    version_of,
+)
 
 BATCH = 64
 OPEN_FILES = 128
@@ -175,15 +187,28 @@ class Jpegs:
 
 @contextlib.contextmanager
 def open_cache(folder: Path, slide: str) -> Iterator[h5py.File]:
-    """What a folder of latents or embeddings has of a slide, open for reading.
+    """What a folder of latents, embeddings or layouts has of a slide, open for reading; it stays open.
 
     Raises:
         UserError: the file is damaged, or another slide's.
     """
-    with open_ours(folder / f"{slide}.h5", f"delete {folder} and run again, which makes it again") as file:
-        if (found := attributes(file)["slide"]) != slide:
-            raise ValueError(f"it is of slide {found!r}")
-        yield file
+    path = folder / f"{slide}.h5"
+    with naming(path, f"delete {folder} and run again, which makes it again"):
+        yield opened_cache(version_of(path), slide)
+
+
+@lru_cache(OPEN_FILES)
+def opened_cache(version: Version, slide: str) -> h5py.File:
+    """The open file of a slide, of which this is the version."""
+    path = version[0]
+    file = open_file(path)
+    compare_seal(path, file)
+    if (found := attributes(file)["slide"]) != slide:
+        raise ValueError(f"it is of slide {found!r}")
+    return file
+
+
+os.register_at_fork(after_in_child=opened_cache.cache_clear)  # a forked worker opens its own
 
 
 def check_cache(cache: h5py.File, file: "PatchFile", made_by: str) -> None:

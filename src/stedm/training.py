@@ -18,11 +18,11 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from stedm import config
-from stedm.checkpoint import Clock, leave_stopping_to_the_training, work_folder
-from stedm.device import autocast, device, device_name, to_device
+from stedm.checkpoint import Clock, WorkFolder, leave_stopping_to_the_training, work_folder
+from stedm.device import autocast, default_workers, device, device_name, to_device
 from stedm.errors import Interrupted, UserError
 from stedm.files import fingerprint, provenance, readable, write_json, written_whole
-from stedm.processes import BatchRng, own_items, rank
+from stedm.processes import BatchRng, rank, world_size
 from stedm.progress import Budget, Progress, plot_loss
 from stedm.splits import read_split
 from stedm.versions import VERSIONS
@@ -31,6 +31,10 @@ Batch = dict[str, Tensor]
 Objective = Callable[[Any, Batch, BatchRng], Tensor]
 """(model, this process's items of a batch on the device, random numbers for them) → scalar loss."""
 HISTORY_ROWS = 200
+LOOK_EVERY = 50
+"""Steps after which losses are looked at, at the latest: looking makes the device wait for the host."""
+AGREE_EVERY = 10
+"""Steps after which several processes ask each other whether one was told to stop."""
 log = logging.getLogger(__name__)
 
 
@@ -113,7 +117,7 @@ def train(
     Args:
         model: its parameters that require gradients are trained.
         objective: the loss of a batch; what is random in it comes from the numbers that it is given.
-        batches: map-style data set whose item i is the whole batch of step i.
+        batches: map-style data set whose item i is this process's share of the batch of step i.
         options: length, optimizer, checkpoints.
         device_options: precision of the forward pass on CUDA.
         seed: of everything random.
@@ -129,7 +133,8 @@ def train(
 
     Raises:
         Interrupted: a signal asked to stop, and the state is saved; or another process trains there.
-        UserError: the loss is not finite, the processes cannot share a batch evenly, or a tracker is not installed.
+        UserError: a loss is not finite (told within 50 steps, and no checkpoint has what came of it), the processes
+            cannot share a batch evenly, or a tracker is not installed.
     """
     check_installed(trackers)
     accelerator = Accelerator(cpu=device().type == "cpu", log_with=list(trackers) or None, project_dir=work)
@@ -138,7 +143,7 @@ def train(
             f"training.batch_size: {options.batch_size} items cannot be shared by {accelerator.num_processes} processes"
         )
     model = model.to(device()).train()
-    average = AveragedModel(model, multi_avg_fn=ema_with_warmup(options.ema_decay), use_buffers=True)
+    average = AveragedModel(model)
     if accelerator.num_processes > 1 and device().type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = torch.optim.AdamW(
@@ -147,6 +152,10 @@ def train(
         weight_decay=options.weight_decay,
         fused=True,
     )
+    update_average = moving_average(options.ema_decay, average.module, model)
+    alone = accelerator.num_processes == 1
+    look_every = LOOK_EVERY if alone else AGREE_EVERY
+    flags = torch.tensor([0.0, 1.0], device=device())
     history: list[list[float]] = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(work_folder(work))
@@ -189,49 +198,53 @@ def train(
             accelerator.init_trackers("stedm", settings, {"wandb": {"name": title}, "mlflow": {"run_name": title}})
             stack.callback(lambda: [tracker.finish() for tracker in accelerator.trackers])
         clock, budget = Clock(options.checkpoint_minutes), Budget()
-        since = time.monotonic()
+        since, stop, latest = time.monotonic(), False, float("nan")
+        unseen: list[Tensor] = []
         every = max(1, options.steps // HISTORY_ROWS)
         shown = stack.enter_context(
             Progress(title, device_name(), start, options.steps, work if accelerator.is_main_process else None)
         )
-        for step, batch in enumerate(loader(start, options.steps, batches, options.workers), start):
+        workers = default_workers() if options.workers is None else options.workers
+        for step, batch in enumerate(loader(start, options.steps, batches, workers), start):
             rng = BatchRng(seed, step)
             torch.manual_seed(rng.generator.initial_seed())  # for layers that take no generator, such as dropout
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, options)
             with autocast(device_options):
-                loss = loss_of(to_device({name: own_items(values) for name, values in batch.items()}), rng)
+                loss = loss_of(to_device(batch), rng)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
-            mean_loss, stop = accelerator.reduce(loss.new_tensor([loss.item(), folder.stop_requested]), "mean").tolist()
-            losses.append(mean_loss)
-            if not np.isfinite([losses[-1], norm.item()]).all():  # before the step, so that no checkpoint has it
-                last = folder.checkpoints()[-1].name if folder.checkpoints() else "none"
-                raise UserError(
-                    f"{work}: the loss is {losses[-1]} and the norm of its gradient {norm.item()} at step {step}; last"
-                    f" good checkpoint: {last}. Lower training.learning_rate, or set device.precision to fp32"
-                )
+            figures = torch.stack([loss.detach().float(), norm, flags[int(folder.stop_requested)]])
+            unseen.append(accelerator.reduce(figures, "mean"))
             optimizer.step()
-            average.update_parameters(model)
-            if (step + 1) % every == 0 or step + 1 == options.steps:
+            update_average(step)
+            average.n_averaged.add_(1)
+
+            due, last = clock.due(), step + 1 == options.steps
+            row, agreed = (step + 1) % every == 0 or last, (step + 1) % look_every == 0
+            if due or row or agreed or step == start or (alone and folder.stop_requested):
+                looked_at = look(unseen, step, folder)
+                losses += looked_at[:, 0].tolist()
+                latest, stop = float(looked_at[:, 0].mean()), stop or bool(looked_at[:, 2].any())
+            if row:
                 now = time.monotonic()
                 history.append([step + 1, float(np.mean(losses)), now - since, (step + 1) * items(batch)])
                 if trackers:
                     accelerator.log({"loss": history[-1][1], "learning_rate": learning_rate(step, options)}, step + 1)
                 losses, since = [], now
-            shown.update(step + 1, mean_loss)
-            if stop:
+            shown.update(step + 1, latest)
+            if stop and (alone or agreed):
                 save(step + 1)
                 accelerator.wait_for_everyone()  # or torchrun would stop the first process while it writes
                 raise Interrupted(f"{work}: stopped by a signal after step {step + 1}; run again to go on from there")
-            if step + 1 == options.steps:
+            if due or last:
                 save(step + 1)
-            elif clock.due():
-                save(step + 1)
+            if due and not last:
                 renew_pictures()
     accelerator.end_training()
-    return average.module.eval(), history_table(history)
+    trained: Any = average.module.eval()
+    return trained.to(memory_format=torch.contiguous_format), history_table(history)
 
 
 def history_table(history: list[list[float]]) -> pd.DataFrame:
@@ -251,8 +264,35 @@ def check_installed(trackers: Sequence[str]) -> None:
         )
 
 
+def look(unseen: list[Tensor], step: int, folder: WorkFolder) -> np.ndarray:
+    """Look at the steps that the host has not seen, and forget them: the device has to finish them first.
+
+    Args:
+        unseen: loss, norm of the gradient, and share of processes told to stop, of each step.
+        step: the last of them.
+        folder: named in the error.
+
+    Returns:
+        (n, 3) the same.
+
+    Raises:
+        UserError: a loss or norm is not finite.
+    """
+    found = torch.stack(unseen).cpu().numpy()
+    unseen.clear()
+    for before, (loss, norm, _) in enumerate(found, start=step - len(found) + 1):
+        if not np.isfinite(loss + norm):
+            last = folder.checkpoints()[-1].name if folder.checkpoints() else "none"
+            raise UserError(
+                f"{folder.path}: the loss is {loss} and the norm of its gradient {norm} at step {before}; last good"
+                f" checkpoint: {last}. Lower training.learning_rate, or set device.precision to fp32"
+            )
+    return found
+
+
 def items(batch: Batch) -> int:
-    return len(next(iter(batch.values())))
+    """Of the whole batch, of which this is one process's share."""
+    return len(next(iter(batch.values()))) * world_size()
 
 
 class LossOf(nn.Module):
@@ -266,17 +306,31 @@ class LossOf(nn.Module):
         return self.objective(self.model, batch, rng)
 
 
-def ema_with_warmup(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average; its decay rises as (1 + n) / (10 + n), so that short trainings forget their start."""
+def moving_average(decay: float, average: nn.Module, model: nn.Module) -> Callable[[int], None]:
+    """Exponential moving average of parameters and buffers; whole numbers are taken over.
+
+    Its decay rises as (1 + n) / (10 + n), so that short trainings forget their start.
+
+    Args:
+        decay: at most.
+        average: a copy of the model.
+        model: is trained.
+
+    Returns:
+        Updates the average after step n = 0, 1, …
+    """
+    averaged, current = ([*module.parameters(), *module.buffers()] for module in (average, model))
+    pairs = list(zip(averaged, current, strict=True))
+    numbers = [pair for pair in pairs if pair[0].is_floating_point()]
+    others = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        if not torch.is_floating_point(averaged[0]):
-            for target, source in zip(averaged, current, strict=True):
-                target.copy_(source)
-            return
-        n = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+    def update(n: int) -> None:
+        if n > 0:
+            weight = 1 - min(decay, (1 + n) / (10 + n))
+            torch._foreach_lerp_([one for one, _ in numbers], [one for _, one in numbers], weight)
+        for target, source in others if n > 0 else pairs:
+            target.copy_(source)
 
     return update
 

@@ -8,7 +8,7 @@ VERSIONS = {
     "first_stage": 3,
     "latents": 5,
     "predicted_layouts": 1,
-    "generator": 6,
+    "generator": 7,
     "style_bank": 6,
     "synthesis": 7,
     "segmentation": 6,

@@ -22,7 +22,7 @@ def test_the_agreement_is_the_mean_over_the_layout_s_classes(monkeypatch):
     """The network sees tumour in the right half; the layouts have it in the right quarter, and nowhere."""
     seen = np.zeros((2, 2, 4, 4), np.float32)
     seen[:, 0, :, :2] = seen[:, 1, :, 2:] = 1
-    monkeypatch.setattr(layout, "load_network", lambda folder: folder)
+    monkeypatch.setattr(layout, "load_network", lambda folder, _: folder)
     monkeypatch.setattr(layout, "predict_probabilities", lambda network, images: seen)
     layouts = np.zeros((2, 4, 4), np.uint8)
     layouts[0, :, 3] = 1

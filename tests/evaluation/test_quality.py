@@ -136,7 +136,7 @@ def test_the_network_is_asked_about_the_layout(study, tmp_path, monkeypatch):
         tumour[..., 8:] = 1
         return np.stack([1 - tumour, tumour], 1)
 
-    monkeypatch.setattr(layouts, "load_network", lambda folder: folder)
+    monkeypatch.setattr(layouts, "load_network", lambda folder, _: folder)
     monkeypatch.setattr(layouts, "predict_probabilities", predict)
     (tmp_path / "model.safetensors").write_bytes(b"its weights")
     of_both = {"evaluator": tmp_path, "structure_network": tmp_path}

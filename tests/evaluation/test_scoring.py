@@ -47,7 +47,7 @@ def study(tmp_path, monkeypatch):
         tumour = (images[..., 2] > images[..., 0]).astype(np.float32)
         return np.stack([1 - tumour, tumour], 1)
 
-    monkeypatch.setattr(scoring, "load_network", lambda folder: TrainedNetwork(torch.nn.Identity(), reference))
+    monkeypatch.setattr(scoring, "load_network", lambda folder, _: TrainedNetwork(torch.nn.Identity(), reference))
     monkeypatch.setattr(applying, "predict_probabilities", predict)
     slides, rows = [], []
     red = np.random.default_rng(0).integers((160, 0, 0), (240, 80, 80), (9, 32, 32, 3)).astype(np.uint8)

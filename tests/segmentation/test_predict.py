@@ -60,7 +60,7 @@ def model(tmp_path, monkeypatch):
             seen.append(len(images))
             return super().forward(images)
 
-    monkeypatch.setattr(predict, "load_network", lambda folder: TrainedNetwork(Counted(), load_dataset(folder)))
+    monkeypatch.setattr(predict, "load_network", lambda folder, _: TrainedNetwork(Counted(), load_dataset(folder)))
 
     def make(reference=None, **patches):
         folder = tmp_path / "model"
@@ -263,7 +263,7 @@ def test_each_slide_is_opened_once_and_the_commit_looked_up_once(model, tmp_path
 def test_nothing_is_left_of_a_slide_that_fails_in_the_middle(model, tmp_path, monkeypatch):
     write_slide(tmp_path / "S1.tif", COLOURS[phantom(900, 64)], 0.5)
     folder = model(mpp=0.5)
-    monkeypatch.setattr(predict, "load_network", lambda folder: TrainedNetwork(Failing(), load_dataset(folder)))
+    monkeypatch.setattr(predict, "load_network", lambda folder, _: TrainedNetwork(Failing(), load_dataset(folder)))
     with pytest.raises(UserError, match="third batch"):
         predict_slides(OPTIONS, folder, [tmp_path / "S1.tif"], out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

@@ -5,7 +5,8 @@ from threading import Event
 import numpy as np
 import pytest
 
-from stedm.segmentation.windows import ahead, gaussian_weights, stitch, window_positions
+from stedm.ahead import ahead
+from stedm.segmentation.windows import gaussian_weights, stitch, window_positions
 
 
 def stitched(wanted, weights, overlap, batch_size, read, predict):

@@ -23,7 +23,7 @@ def test_the_mean_of_each_slide_becomes_that_of_all(files):
     canonical = Canonical(files)
     means = torch.stack([to_images(slide(file)).mean((0, 2, 3)) for file in files])
     assert means.std(0).max() > 0.05
-    made = torch.stack([canonical.of(slide(file), file.slide).mean((0, 2, 3)) for file in files])
+    made = torch.stack([prepared(slide(file), file, canonical).mean((0, 2, 3)) for file in files])
     torch.testing.assert_close(made, means.mean(0).expand_as(made), atol=0.02, rtol=0)
     torch.testing.assert_close(canonical.reference.mean[0], means.mean(0), atol=0.02, rtol=0)
 
@@ -33,7 +33,7 @@ def test_images_of_several_slides_are_made_canonical_at_once(files):
     some = [slide(file)[:2] for file in files[:2]]
     numbers = torch.tensor([0, 0, 1, 1])
     together = canonical(to_images(np.concatenate(some)), numbers)
-    apart = torch.cat([canonical.of(images, file.slide) for images, file in zip(some, files, strict=False)])
+    apart = torch.cat([prepared(images, file, canonical) for images, file in zip(some, files, strict=False)])
     torch.testing.assert_close(together, apart)
 
 

@@ -147,7 +147,7 @@ def test_an_even_slide_does_not_blow_up_its_images():
 
 
 def test_what_is_kept_for_images_of_a_size_does_not_depend_on_who_asks_first():
-    """The cost of a generator is counted with tensors without values, and before images are embedded in that process."""
+    """The cost of a generator is counted with tensors without values, before images are embedded in that process."""
     for size in (24, 40):
         with torch.device("meta"):
             assert image_moments(torch.empty(1, 3, size, size)).is_meta

@@ -12,6 +12,7 @@ from stedm.style.samplers import (
     mosaic,
     multi_patch,
     nearby,
+    pieces_at,
     side_level0,
     style_images,
 )
@@ -42,7 +43,7 @@ def test_a_style_set_never_shows_pixels_of_its_target(plane):
     for index in range(len(plane)):
         rng = np.random.default_rng(index)
         own = rows_and_columns(plane.image(index))
-        for image in style_images(options, plane, index, rng):
+        for image in style_images(options, plane, index, rng)():
             assert not own & rows_and_columns(image)
 
 
@@ -62,21 +63,21 @@ def test_a_set_has_no_repeats_where_there_are_enough_patches(plane):
 
 
 def test_a_mosaic_of_neighbours_is_the_slide_at_that_place(plane):
-    image = mosaic(plane, np.array([2 * 11, 2 * 21]))
+    image = mosaic(plane, pieces_at(plane, np.array([2 * 11, 2 * 21])))
     y, x = np.mgrid[21:37, 11:27]
     np.testing.assert_array_equal(image[..., 0], x)
     np.testing.assert_array_equal(image[..., 1], y)
 
 
-def test_a_mosaic_beyond_the_patches_is_none(plane):
-    assert mosaic(plane, np.array([-2, 0])) is None
+def test_beyond_the_patches_there_is_no_mosaic(plane):
+    assert not pieces_at(plane, np.array([-2, 0]))
 
 
 def test_nearby_is_within_a_patch_of_the_target(plane):
     options = Style(sampler="nearby", images=1, exclude_overlap=False)
     middle = 5
     for seed in range(20):
-        image = nearby(options, plane, middle, np.random.default_rng(seed))
+        image = mosaic(plane, nearby(options, plane, middle, np.random.default_rng(seed)))
         offset = np.abs(image[0, 0, :2].astype(int) - plane.image(middle)[0, 0, :2])
         assert (offset <= 16).all()
 
@@ -85,19 +86,20 @@ def test_nearby_falls_back_on_another_patch_never_on_the_target(tmp_path):
     patches = [(np.full((16, 16, 3), value, np.uint8), None, (value, 0), 1.0) for value in (0, 200)]
     write_patches(tmp_path / "S.h5", patches, 16, ["a", "b"], {"slide": "S", "downsample": 2.0})
     options = Style(sampler="nearby", images=1, exclude_overlap=False)
-    images = [nearby(options, patch_file(tmp_path, "S"), 0, np.random.default_rng(seed)) for seed in range(5)]
-    assert all((image == 200).all() for image in images)
+    file = patch_file(tmp_path, "S")
+    for seed in range(5):
+        assert (mosaic(file, nearby(options, file, 0, np.random.default_rng(seed))) == 200).all()
 
 
 def test_nearby_without_overlap_shows_no_pixel_of_the_target(plane):
     options = Style(sampler="nearby", images=1)
     for index in range(len(plane)):
-        image = nearby(options, plane, index, np.random.default_rng(index))
+        image = mosaic(plane, nearby(options, plane, index, np.random.default_rng(index)))
         assert not rows_and_columns(image) & rows_and_columns(plane.image(index))
 
 
 def test_augmented_shows_the_same_pixels_elsewhere(plane):
-    image = augmented(plane.image(6), np.random.default_rng(1))
+    image = augmented(plane.image(6), np.array([3, 5]), 6)
     assert rows_and_columns(image) == rows_and_columns(plane.image(6))
     assert not np.array_equal(image, plane.image(6))
 

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from stedm import server
+from stedm import requests, server
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError, merged
@@ -113,6 +113,20 @@ def threads_for(slide):
 def growing(number):
     """Memory in MB or minutes of a job, more at each attempt."""
     return lambda wildcards, attempt: number * attempt
+
+
+def training_cores(kind):
+    """Cores of a training, from its options."""
+    return lambda wildcards: requests.cores(kind.of(STUDY, **dict(wildcards.items())))
+
+
+def training_memory(kind):
+    """Memory in MB of a training, from its options, more at each attempt."""
+
+    def needed(wildcards, attempt, threads):
+        return attempt * requests.memory_mb(kind.of(STUDY, **dict(wildcards.items())), STUDY.patches.size, threads)
+
+    return needed
 
 
 def figure(name):

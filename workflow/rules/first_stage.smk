@@ -14,10 +14,10 @@ if STUDY.first_stage.kind == "trained":
             BENCHMARKS / "train_first_stage/{split}.tsv"
         conda:
             ENVIRONMENT
-        threads: 1
+        threads: training_cores(stages.FirstStageOptions)
         resources:
             gpu=1,
-            mem_mb=growing(4_000),
+            mem_mb=training_memory(stages.FirstStageOptions),
             runtime=720,  # does not grow: a retry goes on
         params:
             options=options(stages.FirstStageOptions),

@@ -43,10 +43,10 @@ rule train_generator:
     priority: 1  # the longest: others wait for it
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: training_cores(stages.GeneratorOptions)
     resources:
         gpu=1,
-        mem_mb=growing(4_000),
+        mem_mb=training_memory(stages.GeneratorOptions),
         runtime=1_440,  # does not grow: a retry goes on, and partitions have limits
     params:
         options=options(stages.GeneratorOptions),

@@ -13,10 +13,10 @@ rule train_segmentation:
         BENCHMARKS / "train_segmentation/{arm}-{split}-seed{seed}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: training_cores(stages.SegmentationOptions)
     resources:
         gpu=1,
-        mem_mb=growing(4_000),
+        mem_mb=training_memory(stages.SegmentationOptions),
         runtime=480,  # does not grow: a retry goes on
     params:
         options=options(stages.SegmentationOptions),

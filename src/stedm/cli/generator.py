@@ -112,16 +112,17 @@ def predict_layouts(options: "PredictedLayoutsOptions", args: argparse.Namespace
     """Predict layouts of the unannotated patches, for a generator to learn from."""
     from functools import partial
 
+    from stedm.device import within_memory
     from stedm.segmentation.network import load_network, predict_probabilities
     from stedm.synthesis.pseudo_labels import predict_layouts
     from stedm.training import weights_fingerprint
 
-    network = load_network(args.network)
+    network = load_network(args.network, options.device)
     predict_layouts(
         options,
         args.split,
         args.patches,
-        predict=partial(predict_probabilities, network),
+        predict=within_memory(partial(predict_probabilities, network)),
         network=weights_fingerprint(network.unet),
         out=args.out,
     )

@@ -69,13 +69,23 @@ def train_network(options: "SegmentationOptions", args: argparse.Namespace) -> N
         choices=["as_is", "normalise", "adabn"],
         default="as_is",
     ),
+    argument(
+        "--precision",
+        "P",
+        "bf16 (default) or fp32, on CUDA; the CPU always computes in fp32",
+        needed=False,
+        type=str,
+        choices=["bf16", "fp32"],
+        default="bf16",
+    ),
+    flag("--compile", "compile the network on CUDA: a minute at the start, for many slides"),
     flag("--redo", "predict those slides again that are done"),
 )
 def predict(args: argparse.Namespace) -> None:
     """Apply a segmentation network to whole slides."""
     from pydantic import ValidationError
 
-    from stedm.config import Windows, messages
+    from stedm.config import Device, Windows, messages
     from stedm.errors import UserError
     from stedm.segmentation.predict import predict_slides
 
@@ -92,4 +102,5 @@ def predict(args: argparse.Namespace) -> None:
         mpp=args.mpp,
         origin=args.origin,
         redo=args.redo,
+        device=Device(precision=args.precision, compile=args.compile),
     )

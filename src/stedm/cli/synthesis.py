@@ -97,15 +97,16 @@ def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":
             return recolour
         case "pseudo_labels":
             thresholds = source.thresholds(options.class_names)
-            return partial(pseudo_labels, predict=network_predictor(args.network), thresholds=thresholds)
+            predict = network_predictor(args.network, options.device)
+            return partial(pseudo_labels, predict=predict, thresholds=thresholds)
         case "repaint":
             settings = {name: getattr(source, name) for name in ("confidence", "strength", "layout_guidance_scale")}
-            images_of = {"generator": args.generator, "style_bank": args.style_bank}
-            return partial(repaint, **images_of, **settings, predict=network_predictor(args.network))
+            images_of = {"generator": args.generator, "style_bank": args.style_bank, "options": options.device}
+            return partial(repaint, **images_of, **settings, predict=network_predictor(args.network, options.device))
         case "generator":
-            agreement = network_agreement(args.network) if args.network else None
+            agreement = network_agreement(args.network, options.device) if args.network else None
             images_of = {"generator": args.generator, "style_bank": args.style_bank, "strength": source.strength}
-            return partial(generate, **images_of, chosen=source.filter, agreement=agreement)
+            return partial(generate, **images_of, chosen=source.filter, agreement=agreement, options=options.device)
 
 
 @command(

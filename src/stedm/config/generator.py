@@ -51,6 +51,9 @@ class StyleEncoder(Section):
     """Length of an embedding."""
     pretrained: bool = False
     """Load the weights that timm names for this model (needs the hub, or a local cache)."""
+    size: Count | None = None
+    """Larger images are brought to so many pixels before the network sees them; null: to the size that a frozen timm
+    model was trained with, and others are left as they are."""
 
     @model_validator(mode="after")
     def frozen_needs_weights(self) -> Self:
@@ -112,6 +115,8 @@ class UNet(Section):
     """Channels of an attention head."""
     layout: Literal["unshuffle", "halved"] = "unshuffle"
     """`unshuffle`: every layout pixel, folded into channels; `halved`: bilinear halvings and a 1×1 conv, the paper."""
+    layout_channels: Count | None = None
+    """A layout folded into more channels is mixed into so many; null: it is not mixed."""
 
     @model_validator(mode="after")
     def same_length(self) -> Self:
@@ -156,8 +161,8 @@ class Sampling(Section):
     """Guidance towards the layout; 1: none. Each kind of guidance adds the cost of unguided sampling."""
     guidance_interval: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = (0.0, 1.0)
     """Guide only at times in this interval of [0, 1], 1 being pure noise (Kynkäänniemi et al. 2024)."""
-    batch_size: Count = 32
-    """Images sampled at a time."""
+    batch_size: Count | None = None
+    """Images that are generated at a time; null: 32 on the CPU, with CUDA what free memory holds."""
 
 
 class PredictedLayouts(Section):

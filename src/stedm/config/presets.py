@@ -39,12 +39,13 @@ IMPROVED: dict[str, Any] = {
     "style": {
         "sampler": "multi_patch",
         "images": 4,
-        "encoder": {"name": "swin_v2_t", "trainable": True, "dim": 512},
+        "encoder": {"name": "swin_v2_t", "trainable": True, "dim": 512, "size": 256},
         "aggregator": "set_transformer",
         "tokens": 4,
         "dropout": 0.25,
         "canonical": True,
     },
+    "unet": {"layout_channels": 32},
     "training": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-4, "warmup_steps": 1000},
 }
 

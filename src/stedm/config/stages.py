@@ -170,6 +170,7 @@ class GeneratorOptions(TrainingOptions):
 class StyleBankOptions(StageOptions):
     encoder: StyleEncoder
     canonical: bool
+    device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
@@ -195,6 +196,7 @@ class ShardOptions(StageOptions):
     source: AnySource
     source_name: Name
     class_names: list[Name]
+    device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
@@ -203,6 +205,7 @@ class ShardOptions(StageOptions):
 
 class PredictedLayoutsOptions(StageOptions):
     layouts: PredictedLayouts
+    device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
@@ -268,6 +271,7 @@ class ScoreOptions(PatchesOptions):
     trained_arm: Name
     """The arm whose network this arm applies."""
     run: NetworkRun
+    device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
@@ -284,6 +288,7 @@ class ImageEvaluationOptions(StageOptions):
     evaluation: ImageEvaluation
     run: SourceRun
     seed: Seed
+    device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:

@@ -28,8 +28,9 @@ class Training(Section):
     """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the last weights."""
     checkpoint_minutes: Annotated[Positive, CHANGES_NO_RESULT] = 10.0
     """Minutes between checkpoints."""
-    workers: Annotated[int, Field(ge=0), CHANGES_NO_RESULT] = 0
-    """Processes that load data; 0 loads in the training process."""
+    workers: Annotated[int | None, Field(ge=0), CHANGES_NO_RESULT] = None
+    """Processes that load data; 0 loads in the training process; null: 0 on the CPU, with CUDA one for each core but
+    one, at most 8."""
 
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
@@ -41,3 +42,8 @@ class Device(Section):
 
     precision: Literal["fp32", "bf16"] = "bf16"
     """The CPU always computes in fp32."""
+    compile: Annotated[bool, CHANGES_NO_RESULT] = False
+    """Compile networks on CUDA: the first batch takes a minute longer, the others less time."""
+
+
+DEFAULT_DEVICE = Device()

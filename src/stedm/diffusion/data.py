@@ -1,6 +1,6 @@
 """What a generator learns from: targets with layouts, and style sets of the same slide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,19 @@ from torch.utils.data import Dataset
 from stedm import config
 from stedm.config import IGNORE_INDEX
 from stedm.errors import UserError
-from stedm.images import dihedral, to_images
+from stedm.images import dihedral
+from stedm.processes import own_items
 from stedm.store import PatchFile, open_cache
 from stedm.style.samplers import has_style, multi_patch, style_images
 from stedm.training import Batch
 from stedm.training_set import PatchSampler
 
+Item = dict[str, Callable[[], np.ndarray]]
+"""What reads each part of an item of a batch."""
+
 
 class GeneratorBatches(Dataset[Batch]):
-    """Item i is the whole batch of step i, a function of (seed, i).
+    """Item i is this process's share of the batch of step i, which is a function of (seed, i).
 
     All patients are sampled alike (see `PatchSampler`). In semi-supervised training a part of each batch is annotated
     patches with their layout, the rest unannotated ones without.
@@ -34,8 +38,8 @@ class GeneratorBatches(Dataset[Batch]):
 
     Items:
         slide (B,), its number among the annotated and, behind them, the unannotated files;
-        images (B, 3, P, P) in [-1, 1], or latents (B, C, h, w); layout (B, P, P) uint8;
-        style_images (B, n, 3, P, P) or style_embeddings (B, n, D), unless the sampler is `none`.
+        images (B, P, P, 3) uint8, or latents (B, C, h, w) float16; layout (B, P, P) uint8;
+        style_images (B, n, P, P, 3) uint8 or style_embeddings (B, n, D), unless the sampler is `none`.
     """
 
     def __init__(
@@ -70,37 +74,45 @@ class GeneratorBatches(Dataset[Batch]):
             with_layout = position < self.with_layout
             file, index = (self.annotated if with_layout else self.unannotated).sample(rng)
             items.append(self.item(file, index, with_layout, rng))
-        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        own = own_items(items)
+        return {name: torch.from_numpy(np.stack([item[name]() for item in own])) for name in own[0]}
 
-    def item(self, file: PatchFile, index: int, with_layout: bool, rng: np.random.Generator) -> Batch:
+    def item(self, file: PatchFile, index: int, with_layout: bool, rng: np.random.Generator) -> Item:
+        """Choose what belongs to a patch."""
+        slide, number, style = file.slide, self.number[file.slide], self.options.style
         which = int(rng.integers(8))
-        layout = dihedral(self.layout(file, index, with_layout, rng), which)
-        item = {
-            "layout": torch.from_numpy(np.ascontiguousarray(layout)),
-            "slide": torch.tensor(self.number[file.slide]),
-        }
+        layout = self.layout(file, index, with_layout, rng)
+        item: Item = {"layout": lambda: dihedral(layout(), which), "slide": lambda: np.array(number)}
         if self.latents is None:
-            item["images"] = to_images(dihedral(file.image(index), which))
+            item["images"] = lambda: dihedral(file.image(index), which)
         else:
-            with open_cache(self.latents, file.slide) as latents:
-                item["latents"] = torch.from_numpy(latents["latents"][index, which]).float()
-        style = self.options.style
+            item["latents"] = cached(self.latents, slide, "latents", (index, which))
         if style.sampler == "none":
             return item
         if self.bank is None:
-            item["style_images"] = to_images(style_images(style, file, index, rng))
+            item["style_images"] = style_images(style, file, index, rng)
         else:
-            with open_cache(self.bank, file.slide) as bank:
-                chosen = multi_patch(style, file, index, rng)
-                item["style_embeddings"] = torch.from_numpy(np.stack([bank["embeddings"][int(one)] for one in chosen]))
+            rows = [cached(self.bank, slide, "embeddings", int(one)) for one in multi_patch(style, file, index, rng)]
+            item["style_embeddings"] = lambda: np.stack([row() for row in rows])
         return item
 
-    def layout(self, file: PatchFile, index: int, annotated: bool, rng: np.random.Generator) -> np.ndarray:
-        """(P, P) uint8: the patch's labels, those that a network predicted, or a null layout."""
+    def layout(
+        self, file: PatchFile, index: int, annotated: bool, rng: np.random.Generator
+    ) -> Callable[[], np.ndarray]:
+        """Reads (P, P) uint8: the patch's labels, those that a network predicted, or a null layout."""
         predicted = self.options.unannotated_layouts
         if annotated and rng.random() >= self.options.layout_dropout:
-            return file.labels(index)
+            return lambda: file.labels(index)
         if not annotated and self.layouts is not None and predicted is not None and rng.random() < predicted.share:
-            with open_cache(self.layouts, file.slide) as layouts:
-                return layouts["labels"][index]
-        return np.full((file.patch_size,) * 2, IGNORE_INDEX, np.uint8)
+            return cached(self.layouts, file.slide, "labels", index)
+        return lambda: np.full((file.patch_size,) * 2, IGNORE_INDEX, np.uint8)
+
+
+def cached(folder: Path, slide: str, name: str, place: int | tuple[int, int]) -> Callable[[], np.ndarray]:
+    """Reads a place of a data set that a folder of caches has of a slide."""
+
+    def read() -> np.ndarray:
+        with open_cache(folder, slide) as file:
+            return file[name][place]
+
+    return read

@@ -61,6 +61,7 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
         style_dim: width of style tokens and of the pooled style vector.
         layout: `unshuffle` folds every layout pixel into channels, with one more channel that marks pixels without
             layout; `halved` halves the one-hot layout bilinearly and mixes it into 3 channels (the paper).
+        layout_channels: what a folded layout of more channels is mixed into; None: nothing.
         injection: `everywhere`: style tokens to cross-attention and the pooled vector into the time embedding, which
             scales and shifts every norm; `middle`: the pooled vector is added to every channel of one residual block
             in the middle, in place of the time embedding, and attention is in the middle only (the paper).
@@ -79,16 +80,22 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
         style_dim: int,
         layout: Literal["unshuffle", "halved"] = "unshuffle",
         injection: Literal["everywhere", "middle"] = "everywhere",
+        layout_channels: int | None = None,
     ):
         super().__init__()
+        folded = (classes + 1) * factor**2
+        self.mix_layout: nn.Module = nn.Identity()
         if layout == "halved":
-            self.mix_layout = nn.Conv2d(classes, PAPER_LAYOUT_CHANNELS, 1)
-            layout_channels = PAPER_LAYOUT_CHANNELS
+            mixed = PAPER_LAYOUT_CHANNELS
+            self.mix_layout = nn.Conv2d(classes, mixed, 1)
+        elif layout_channels is not None and layout_channels < folded:
+            mixed = layout_channels
+            self.mix_layout = nn.Conv2d(folded, mixed, 1)
         else:
-            layout_channels = (classes + 1) * factor**2
+            mixed = folded
         groups = math.gcd(32, *channels)
         shape: dict[str, Any] = {
-            "in_channels": latent_channels + layout_channels,
+            "in_channels": latent_channels + mixed,
             "out_channels": latent_channels,
             "block_out_channels": tuple(channels),
             "layers_per_block": blocks_per_level,
@@ -123,14 +130,16 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
         Args:
             noisy: (B, C, h, w) noisy latents.
             time: (B,) or () integer time steps.
-            layout: (B, H, W) integer labels, H = h·factor; 255 where there is no layout.
+            layout: (B, H, W) integer labels, H = h·factor; 255 where there is no layout; or what `encode_layout` makes
+                of them.
             tokens: (B, T, style_dim) style tokens; unused by the paper's injection.
             pooled: (B, style_dim) style vector.
 
         Returns:
             (B, C, h, w) prediction (of noise, velocity or clean latent: the scheduler's `prediction_type`).
         """
-        inputs = torch.cat([noisy, self.encode_layout(layout).to(noisy.dtype)], 1)
+        maps = self.encode_layout(layout) if layout.ndim == 3 else layout
+        inputs = torch.cat([noisy, maps.to(noisy.dtype)], 1)
         if self.config.injection == "middle":
             return self.unet(inputs, time, encoder_hidden_states=pooled).sample
         return self.unet(inputs, time, encoder_hidden_states=tokens, class_labels=pooled).sample
@@ -138,10 +147,11 @@ class StyleLayoutUNet(ModelMixin, ConfigMixin):
     def encode_layout(self, layout: Tensor) -> Tensor:
         """(B, H, W) labels → (B, channels, h, w)."""
         classes, factor = self.config.classes, self.config.factor
-        index = torch.where(layout == IGNORE_INDEX, classes, layout).long()
-        one_hot = F.one_hot(index, classes + 1).movedim(-1, 1).to(self.dtype)
+        every = torch.arange(classes + 1, dtype=layout.dtype, device=layout.device)[:, None, None]
+        one_hot = torch.where(layout == IGNORE_INDEX, classes, layout)[:, None] == every
+        one_hot = one_hot.to(self.unet.conv_in.weight.dtype)
         if self.config.layout == "unshuffle":
-            return F.pixel_unshuffle(one_hot, factor)
+            return self.mix_layout(F.pixel_unshuffle(one_hot, factor))
         known = one_hot[:, :classes]
         for _ in range(factor.bit_length() - 1):
             known = F.interpolate(known, scale_factor=0.5, mode="bilinear")
@@ -161,4 +171,5 @@ def build_unet(options: config.Generator, classes: int, factor: int, latent_chan
         style_dim=options.style.encoder.dim,
         layout=options.unet.layout,
         injection=options.style.injection,
+        layout_channels=options.unet.layout_channels,
     )

@@ -59,7 +59,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         null_style: what stands for no style in guidance: `learned`, or the embedding of a grey image.
         num_inference_steps, guidance_scale, layout_guidance_scale: defaults of `__call__`.
         guidance_interval: times, between 0 and 1 (pure noise), at which there is guidance.
-        batch_size: images that are generated at a time where many are wanted.
+        batch_size: images that are generated at a time where many are wanted; None: as many as memory holds.
     """
 
     _optional_components = ["style_encoder"]  # noqa: RUF012 (diffusers' name and type)
@@ -79,7 +79,7 @@ class StyleLayoutPipeline(DiffusionPipeline):
         guidance_scale: float = 1.5,
         layout_guidance_scale: float = 1.0,
         guidance_interval: list = [0.0, 1.0],  # noqa: B006 (never changed; diffusers reads the plain type)
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -158,15 +158,18 @@ class StyleLayoutPipeline(DiffusionPipeline):
         style_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         layout_scale = self.config.layout_guidance_scale if layout_guidance_scale is None else layout_guidance_scale
         layout = layout.to(self.device)
-        branches = [(layout, each_set(style, sets))]
+        maps = self.unet.encode_layout(layout)
+        branches = [[maps, *each_set(style, sets)]]
         weights = []
         if style_scale > 1 and self.config.styled:
             null = style.null()
-            branches.append((layout, each_set(style, [null.expand_as(one) for one in sets])))
+            branches.append([maps, *each_set(style, [null.expand_as(one) for one in sets])])
             weights.append(style_scale - 1)
         if layout_scale > 1:
-            branches.append((torch.full_like(layout, IGNORE_INDEX), branches[0][1]))
+            empty = self.unet.encode_layout(torch.full_like(layout, IGNORE_INDEX))
+            branches.append([empty, *branches[0][1:]])
             weights.append(layout_scale - 1)
+        conditions = [torch.cat(parts) for parts in zip(*branches, strict=True)]
 
         factor = self.unet.config.factor
         shape = (len(layout), self.unet.config.latent_channels, layout.shape[1] // factor, layout.shape[2] // factor)
@@ -178,9 +181,11 @@ class StyleLayoutPipeline(DiffusionPipeline):
             started = self.seen(image.to(self.device), image_moments).to(self.unet.dtype)
             clean = first_stage_of(self.first_stage).encode(started)
             latents = self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[:1])
-        for time in self.progress_bar(self.scheduler.timesteps):
+        guided = [self.guides(time) for time in self.scheduler.timesteps.tolist()]
+        for time, here in zip(self.progress_bar(self.scheduler.timesteps), guided, strict=True):
             inputs = self.scheduler.scale_model_input(latents, time)
-            prediction, *without = self.predict(inputs, time, branches if self.guides(time) else branches[:1])
+            these = conditions if here else [part[: len(layout)] for part in conditions]
+            prediction, *without = self.predict(inputs, time, these)
             guidance = sum(weight * (prediction - other) for weight, other in zip(weights, without, strict=False))
             latents = self.scheduler.step(prediction + guidance, time, latents).prev_sample
         images = first_stage_of(self.first_stage).decode(latents.to(self.unet.dtype))
@@ -203,17 +208,15 @@ class StyleLayoutPipeline(DiffusionPipeline):
         own = self.moments(images) if moments is None else moments.to(images.device)
         return recolour(images, own, from_lists(self.config.canonical["reference"]).to(images.device))
 
-    def predict(self, inputs: Tensor, time: Tensor, branches: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:
-        """The network's prediction (B, C, h, w) for each (layout, style condition), all in one batch."""
-        layouts, conditions = zip(*branches, strict=True)
-        together = [torch.cat(parts) for parts in zip(*conditions, strict=True)]
-        batch = torch.cat([inputs] * len(branches))
-        return list(self.unet(batch, time, torch.cat(layouts), *together).chunk(len(branches)))
+    def predict(self, inputs: Tensor, time: Tensor, conditions: list[Tensor]) -> list[Tensor]:
+        """The network's prediction (B, C, h, w) for each of several sets of layouts and styles, all in one batch."""
+        count = len(conditions[0]) // len(inputs)
+        return list(self.unet(torch.cat([inputs] * count), time, *conditions).to(inputs.dtype).chunk(count))
 
-    def guides(self, time: Tensor) -> bool:
+    def guides(self, time: int) -> bool:
         """Is this time inside the guidance interval?"""
         low, high = self.config.guidance_interval
-        return low <= float(time) / self.scheduler.config.num_train_timesteps <= high
+        return low <= time / self.scheduler.config.num_train_timesteps <= high
 
     def embeddings(
         self,

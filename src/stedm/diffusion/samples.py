@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stedm.config import IGNORE_INDEX
 from stedm.diffusion.pipeline import StyleLayoutPipeline
-from stedm.images import to_pixels
+from stedm.images import to_images, to_pixels
 from stedm.training import Batch
 
 LAYOUTS, STYLES = 3, 3
@@ -40,6 +40,8 @@ def write_samples(pipeline: StyleLayoutPipeline, batch: Batch, path: Path) -> No
         for name in ("style_images", "style_embeddings")
         if name in batch
     }
+    if "style_images" in styles:
+        styles["style_images"] = to_images(styles["style_images"])
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(
         layout=layouts[[row for row, _ in pairs]],
@@ -54,7 +56,7 @@ def write_samples(pipeline: StyleLayoutPipeline, batch: Batch, path: Path) -> No
         grid.paste(Image.fromarray(grey(layouts[row])), (0, number * size))
     for number, column in enumerate(columns, start=1):
         if "style_images" in batch:
-            grid.paste(Image.fromarray(to_pixels(batch["style_images"][column, :1])[0]), (number * size, 0))
+            grid.paste(Image.fromarray(batch["style_images"][column, 0].numpy()), (number * size, 0))
     for image, (row, column) in zip(shown, product(range(len(rows)), range(len(columns))), strict=True):
         grid.paste(image, ((column + 1) * size, (row + 1) * size))
     grid.save(path, "PNG")

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from stedm import config
-from stedm.device import device
+from stedm.device import device, made_fast
 from stedm.diffusion.card import SAMPLES, model_card
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.model import build_unet
@@ -21,7 +21,7 @@ from stedm.first_stage import FirstStage, PixelFirstStage, first_stage_of, load_
 from stedm.processes import BatchRng
 from stedm.seals import read_json
 from stedm.store import PatchFile, check_cache, open_cache
-from stedm.style.canonical import Canonical, as_lists, sample_images
+from stedm.style.canonical import Canonical, as_lists, sample_images, seen
 from stedm.style.conditioner import build_conditioner
 from stedm.style.moments import average, joined, moments_of
 from stedm.training import Batch, train_and_save, weights_fingerprint
@@ -60,6 +60,8 @@ class GeneratorLoss:
     def __init__(self, options: config.Generator, first_stage: FirstStage, canonical: Canonical | None = None):
         self.options, self.first_stage, self.canonical = options, first_stage, canonical
         self.scheduler = DDPMScheduler(**noise_schedule(options.objective))
+        every = torch.arange(options.objective.timesteps)
+        self.weights = loss_weights(options.objective, self.scheduler.alphas_cumprod, every).to(device())
 
     def __call__(self, networks: Any, batch: Batch, rng: BatchRng) -> Tensor:
         """Scalar; `rng` gives times, noise and which items have no style."""
@@ -67,11 +69,11 @@ class GeneratorLoss:
         embeddings = self.embeddings(networks, batch)
         clean = self.clean_latents(batch)
         keep = rng.uniform(size, 1, 1) >= style.dropout
-        embeddings = torch.where(keep.to(clean.device), embeddings, networks.style.null())
+        embeddings = torch.where(keep, embeddings, networks.style.null())
         tokens, pooled = networks.style(embeddings)
 
-        time = rng.integers(objective.timesteps, size).to(clean.device)
-        noise = rng.normal(*clean.shape).to(clean.device)
+        time = rng.integers(objective.timesteps, size)
+        noise = rng.normal(*clean.shape)
         noisy = self.scheduler.add_noise(clean, noise, time)
         prediction = networks.unet(noisy, time, batch["layout"], tokens, pooled)
         match objective.prediction:
@@ -83,7 +85,7 @@ class GeneratorLoss:
                 target = self.scheduler.get_velocity(clean, noise, time)
         loss = F.l1_loss if objective.loss == "l1" else F.mse_loss
         each = loss(prediction.float(), target, reduction="none").mean((1, 2, 3))
-        return (each * loss_weights(objective, self.scheduler.alphas_cumprod, time.cpu()).to(each)).mean()
+        return (each * self.weights[time]).mean()
 
     def embeddings(self, networks: Any, batch: Batch) -> Tensor:
         """(B, n, D) embeddings of the style sets; the null embedding for a generator without style."""
@@ -91,20 +93,17 @@ class GeneratorLoss:
             return batch["style_embeddings"]
         if self.options.style.sampler == "none":
             return networks.style.null().expand(len(batch["layout"]), 1, -1)
-        images = batch["style_images"]
-        slides = batch["slide"].repeat_interleave(images.shape[1])
-        return networks.style.embed(self.seen(images.flatten(0, 1), slides)).unflatten(0, images.shape[:2])
+        pixels = batch["style_images"]
+        slides = batch["slide"].repeat_interleave(pixels.shape[1])
+        images = seen(pixels.flatten(0, 1), slides, self.canonical).contiguous()  # convolutions round by the layout
+        return networks.style.embed(images).unflatten(0, pixels.shape[:2])
 
     @torch.no_grad()
     def clean_latents(self, batch: Batch) -> Tensor:
         """(B, C, h, w): cached, or of the batch's images."""
         if "latents" in batch:
-            return batch["latents"]
-        return self.first_stage.encode(self.seen(batch["images"], batch["slide"]))
-
-    def seen(self, images: Tensor, slides: Tensor) -> Tensor:
-        """Images of slides as the networks see them."""
-        return images if self.canonical is None else self.canonical(images, slides)
+            return batch["latents"].float()
+        return self.first_stage.encode(seen(batch["images"], batch["slide"], self.canonical))
 
 
 def loss_weights(objective: config.Objective, alphas_cumprod: Tensor, time: Tensor) -> Tensor:
@@ -179,6 +178,8 @@ def train_generator(
     torch.manual_seed(options.seed)
     dim = None if style_bank is None else embedding_dim(style_bank)
     networks = GeneratorNetworks(generator, len(options.class_names), stage, dim)
+    encoder = networks.style.encoder
+    made_fast(options.device, networks.unet, encoder and encoder.network)
     loss = GeneratorLoss(generator, stage, canonical)
     batches = GeneratorBatches(generator, annotated, unannotated, options.seed, latents, style_bank, layouts)
 
@@ -204,7 +205,7 @@ def canonical_moments(canonical: Canonical, module: nn.Module, files: list[Patch
     if isinstance(module, PixelFirstStage):  # loses nothing
         decoded = canonical.reference
     else:
-        stage, images = first_stage_of(module), sample_images(files, canonical).to(device())
+        stage, images = first_stage_of(module), sample_images(files, canonical)
         decoded = average(joined([moments_of(stage.decode(stage.encode(some))) for some in images.split(16)]))
     return {"reference": as_lists(canonical.reference), "decoded": as_lists(decoded)}
 

@@ -1,25 +1,28 @@
 """Do generated images follow their layout? The overlap of the layout with an independent network's prediction."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from stedm.config import Device
+from stedm.config.training import DEFAULT_DEVICE
+from stedm.device import within_memory
 from stedm.evaluation.metrics import confusion, iou
 from stedm.segmentation.network import load_network, predict_probabilities
 from stedm.segmentation.windows import Predict
 
 
-def network_predictor(folder: Path) -> Predict:
+def network_predictor(folder: Path, options: Device = DEFAULT_DEVICE) -> Predict:
     """The network in a folder, as a function from images to class probabilities."""
-    network = load_network(folder)
-    return lambda images: predict_probabilities(network, images)
+    return within_memory(partial(predict_probabilities, load_network(folder, options)))
 
 
-def network_agreement(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def network_agreement(folder: Path, options: Device = DEFAULT_DEVICE) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The network in a folder, as a function from images and layouts to the (B,) mean IoU over the layout's classes."""
-    predict = network_predictor(folder)
+    predict = network_predictor(folder, options)
     return lambda images, layouts: mean_of_classes(class_overlap(images, layouts, predict))
 
 

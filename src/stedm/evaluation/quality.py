@@ -94,7 +94,7 @@ def evaluate_images(
     real_images = np.stack([files[slide].image(patch) for slide, patch in origins])
     real_layouts = np.stack([files[slide].labels(patch) for slide, patch in origins])
     kinds = described(evaluation, images, styles, generated.styled, list(files.values()), structure_network)
-    predict = network_predictor(evaluator) if evaluator else None
+    predict = network_predictor(evaluator, options.device) if evaluator else None
     counts = pd.Series([patients[slide] for slide in files]).value_counts()
     parts = [
         table[["image", "layout_slide", "style_slide"]].assign(style_patient=owners),

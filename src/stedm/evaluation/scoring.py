@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from stedm.config import IGNORE_INDEX, ScoreOptions, TissueClass
-from stedm.device import device_name
+from stedm.device import device_name, within_memory
 from stedm.errors import UserError
 from stedm.evaluation.metrics import confusion
 from stedm.files import file_fingerprint, provenance, write_json, written_whole
@@ -62,7 +62,7 @@ def score_slides(options: ScoreOptions, model: Path, split: Path, sheet: Path, *
         raise UserError(f"{split}: has no annotated test slide; add annotations for the slides of test patients")
     slides = slides_by_name(sheet)
     check_made_for(model, split=options.run.split, arm_name=options.trained_arm, seed=options.run.seed)
-    network = load_network(model)
+    network = load_network(model, options.device)
     names = options.class_names
     rows: list[dict[str, str | int]] = []
     with written_whole(out) as folder:
@@ -116,7 +116,7 @@ def score_slide(options: ScoreOptions, network: TrainedNetwork, slide: Slide, ma
             tissue = tissue_mask(opened, patches.tissue, tissue_file(slide.slide, patches))
             return places(opened, patches, tissue)[0]
 
-        predict = applied(network, options.application, opened, with_tissue)
+        predict = within_memory(applied(network, options.application, opened, with_tissue))
         predicted = np.full((height, width), IGNORE_INDEX, np.uint8)
         weights = gaussian_weights(patches.size)
         for top, probabilities in stitch(

@@ -16,7 +16,7 @@ from stedm.evaluation.features import Extract, features_of
 from stedm.evaluation.style import Described, evenly_spaced
 from stedm.images import to_images, to_pixels
 from stedm.store import PatchFile
-from stedm.style.canonical import Canonical
+from stedm.style.canonical import Canonical, prepared
 from stedm.style.moments import Moments, average, joined, moments_of, recolour
 
 COMPONENTS = 16
@@ -64,7 +64,7 @@ def canonical_patches(file: PatchFile, canonical: Canonical, batch_size: int) ->
     chosen = evenly_spaced(file)
     for start in range(0, len(chosen), batch_size):
         some = np.stack([file.image(index) for index in chosen[start : start + batch_size]])
-        yield to_pixels(canonical.of(some, file.slide))
+        yield to_pixels(prepared(some, file, canonical))
 
 
 def mean_moments(images: torch.Tensor, batch_size: int) -> Moments:

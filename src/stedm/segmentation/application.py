@@ -78,7 +78,7 @@ def with_statistics_of(batches: Sequence[np.ndarray], network: TrainedNetwork) -
             layer.reset_running_stats()
             layer.momentum = None  # the mean over all batches
             layer.train()
-    adapted = TrainedNetwork(unet, network.dataset)
+    adapted = network._replace(unet=unet)
     for images in batches:
         predict_probabilities(adapted, images)
     unet.eval()

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stedm import config
+from stedm.processes import own_items
 from stedm.segmentation.augmentation import augment
 from stedm.store import ImageFile, PatchFile
 from stedm.training_set import PatchSampler
@@ -28,7 +29,9 @@ def synthetic_count(options: config.Network, arm: config.ArmData) -> int:
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """Item i is the whole batch of step i: `image` (B, P, P, 3) uint8 and `label` (B, P, P) uint8, 255 = ignore.
+    """Item i is this process's share of the batch of step i.
+
+    `image` (B, P, P, 3) uint8 and `label` (B, P, P) uint8, 255 = ignore.
 
     Patients with real patches are sampled alike (see `PatchSampler`), so that one with large slides does not dominate.
     Sources of synthetic images take turns, from position to position and on into the next step; the images of one are
@@ -62,7 +65,8 @@ class Batches(Dataset[dict[str, Tensor]]):
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        pairs = [self.sample(step, position) for position in range(self.real_count + self.synthetic_count)]
+        positions = own_items(list(range(self.real_count + self.synthetic_count)))
+        pairs = [self.sample(step, position) for position in positions]
         images, labels = zip(*pairs, strict=True)
         return {"image": torch.from_numpy(np.stack(images)), "label": torch.from_numpy(np.stack(labels))}
 

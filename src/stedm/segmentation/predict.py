@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stedm.config import IGNORE_INDEX, Application, Origin, Patches, Windows
-from stedm.device import device_name
+from stedm.config import IGNORE_INDEX, Application, Device, Origin, Patches, Windows
+from stedm.config.training import DEFAULT_DEVICE
+from stedm.device import device_name, within_memory
 from stedm.errors import UserError
 from stedm.files import file_fingerprint, provenance, refuse_to_replace, write_json, written_whole
 from stedm.seals import is_ours
@@ -56,6 +57,7 @@ def predict_slides(
     mpp: float | None = None,
     origin: Origin = "bounds",
     redo: bool = False,
+    device: Device = DEFAULT_DEVICE,
 ) -> None:
     """Apply a network to slides, each on its own: what goes wrong with one is told in the end.
 
@@ -72,12 +74,13 @@ def predict_slides(
         origin: what map and polygons cover of slides that were scanned in part, as in `annotations.origin`: the
             scanned area, which is what QuPath shows, or the canvas.
         redo: predict those again that are done.
+        device: how CUDA is used.
 
     Raises:
         UserError: the model or the slides cannot be read; what went wrong with each.
     """
     slides = find_slides(paths, out, mpp)
-    network = load_network(model)
+    network = load_network(model, device)
     asked = {"overlap": options.overlap, "application": application, "mpp": mpp, "origin": origin}
     run = provenance(
         asked | network.dataset.model_dump(mode="json"),
@@ -165,7 +168,7 @@ def predict_slide(
         corners = grid(opened, patches)
         shares = tissue.fractions(corners, size * downsample)
         opened.choose_reader(corners[shares > 0], size)
-        predict = applied(network, application, opened, lambda: corners[shares >= patches.min_tissue])
+        predict = within_memory(applied(network, application, opened, lambda: corners[shares >= patches.min_tissue]))
 
         def wanted(corners: np.ndarray) -> np.ndarray:
             return tissue.fractions(corners * downsample + (left0, top0), size * downsample) > 0

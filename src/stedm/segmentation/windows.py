@@ -6,13 +6,13 @@ one reads what comes next, one predicts, and the caller's adds up and goes on wi
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+
+from stedm.ahead import ahead
 
 LEAST_WEIGHT = 1e-3
 READ_ROWS = 1024
@@ -101,16 +101,6 @@ def predictions(
 def mean(sums: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Weighted mean (C, h, W), NaN where the weights' total (h, W) is 0."""
     return sums / np.where(total > 0, total, np.float32(np.nan))
-
-
-def ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
-    """The items; a thread gets the next ones ready while one is used."""
-    end = object()
-    with ThreadPoolExecutor(1) as thread:
-        coming = deque(thread.submit(next, items, end) for _ in range(count))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(thread.submit(next, items, end))
-            yield item  # type: ignore[misc]
 
 
 def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -1,6 +1,7 @@
 """The style bank: the cached style embeddings of all training patches, one file per slide."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stedm import config
-from stedm.device import device, device_name
+from stedm.ahead import ahead
+from stedm.device import autocast, device, device_name, made_fast, within_memory
 from stedm.files import provenance, write_json, written_whole
 from stedm.hdf5 import new_file, read_all
 from stedm.store import PatchFile, check_cache, open_cache
@@ -40,17 +42,16 @@ def embed_patches(
     if generator is not None:
         encoder = load_encoder(generator)
     else:
-        encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained)
+        encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained, size=options.encoder.size)
     encoder = encoder.to(device()).eval()
     files, made_by = files_of(split, patches), weights_fingerprint(encoder)
+    made_fast(options.device, encoder.network)
     canonical = Canonical(files) if options.canonical else None
     with written_whole(out) as temporary:
         temporary.mkdir()
         for file in files:
-            embeddings = [
-                encoder(prepared(images, file, canonical).to(device())).float().cpu().numpy()
-                for images in file.images()
-            ]
+            embed = within_memory(partial(embeddings_of, encoder, file, canonical, options.device))
+            embeddings = [embed(images) for images in ahead(file.images())]
             with new_file(temporary / f"{file.slide}.h5") as bank:
                 rows = np.concatenate(embeddings)
                 bank.create_dataset("embeddings", data=rows, chunks=(1, *rows.shape[1:]), fletcher32=True)
@@ -59,7 +60,16 @@ def embed_patches(
                 bank.attrs.update(slide=file.slide, patches=file.fingerprint, made_by=made_by)
             log.info("%s: %d embeddings", file.slide, len(file))
         inputs = fingerprints(files) | {"encoder": made_by}
-        write_json(temporary / "provenance.json", provenance(options.model_dump(), inputs, None, device_name()))
+        made_from = provenance(options.model_dump(mode="json"), inputs, None, device_name())
+        write_json(temporary / "provenance.json", made_from)
+
+
+def embeddings_of(
+    encoder: StyleEncoder, file: PatchFile, canonical: Canonical | None, options: config.Device, images: np.ndarray
+) -> np.ndarray:
+    """(B, D) float32 embeddings of images (B, P, P, 3) uint8 of a slide."""
+    with autocast(options):
+        return encoder(prepared(images, file, canonical)).float().cpu().numpy()
 
 
 class StyleBank:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stedm.device import device
 from stedm.images import to_images
 from stedm.store import PatchFile
 from stedm.style.moments import Moments, average, filtered, gains, joined, slide_moments
@@ -20,7 +21,7 @@ SAMPLE = 256
 
 
 class Canonical:
-    """Makes images of training slides canonical.
+    """Makes images of training slides canonical, on the device.
 
     Args:
         files: patch files of all training slides of a split.
@@ -35,31 +36,45 @@ class Canonical:
         self.number = {file.slide: number for number, file in enumerate(files)}
         self.own = joined([slide_moments(file) for file in files])
         self.reference = average(self.own)
-        self.tables = gains(self.own, self.reference, *[files[0].patch_size] * 2)
+        self.tables = gains(self.own, self.reference, *[files[0].patch_size] * 2).to(device())
+        self.means, self.mean = self.own.mean.to(device()), self.reference.mean.to(device())
 
     def __call__(self, images: Tensor, slides: Tensor) -> Tensor:
         """Images (B, 3, P, P) in [-1, 1] of slides of these numbers (B,)."""
-        device, slides = images.device, slides.cpu()
-        mean, reference = self.own.mean[slides].to(device), self.reference.mean.to(device)
-        plain = filtered(images - mean[:, :, None, None], self.tables[slides].to(device))
-        return plain + reference[:, :, None, None]
+        plain = filtered(images - self.means[slides][:, :, None, None], self.tables[slides])
+        return plain + self.mean[:, :, None, None]
 
     def moments(self, slide: str) -> Moments:
         """Moments of one slide (B = 1)."""
         return self.own.of(torch.tensor([self.number[slide]]))
 
-    def of(self, images: np.ndarray, slide: str) -> Tensor:
-        """Images (B, P, P, 3) uint8 of one slide."""
-        return self(to_images(images), torch.full((len(images),), self.number[slide]))
+
+def seen(pixels: Tensor, slides: Tensor, canonical: Canonical | None) -> Tensor:
+    """Images as networks see them.
+
+    Args:
+        pixels: (B, P, P, 3) uint8, on the device.
+        slides: (B,) numbers of their slides, on the device.
+        canonical: makes them canonical; None leaves them as they are.
+
+    Returns:
+        (B, 3, P, P) in [-1, 1].
+    """
+    images = to_images(pixels)
+    return images if canonical is None else canonical(images, slides)
 
 
-def prepared(images: np.ndarray, file: PatchFile, canonical: Canonical | None) -> Tensor:
-    """Images (B, P, P, 3) uint8 of a slide as networks see them: (B, 3, P, P) in [-1, 1], canonical if asked for."""
-    return to_images(images) if canonical is None else canonical.of(images, file.slide)
+def prepared(images: np.ndarray | Tensor, file: PatchFile, canonical: Canonical | None) -> Tensor:
+    """Images (B, P, P, 3) uint8 of one slide as networks see them: (B, 3, P, P) in [-1, 1], on the device."""
+    pixels = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    pixels = pixels.to(device(), non_blocking=True)
+    number = 0 if canonical is None else canonical.number[file.slide]
+    return seen(pixels, torch.full((len(pixels),), number, device=device()), canonical)
 
 
 def sample_images(files: Sequence[PatchFile], canonical: Canonical | None) -> Tensor:
-    """At most some hundred images (N, 3, P, P), evenly from slides that are evenly spaced; canonical if asked for."""
+    """At most some hundred images (N, 3, P, P) on the device, evenly from slides that are evenly spaced; canonical if
+    asked for."""
     files = files[:: -(-len(files) // SAMPLE)]
     images = []
     for file in files:

@@ -53,7 +53,8 @@ def build_conditioner(style: config.Style, embedding_dim: int | None = None) -> 
     """
     encoder = None
     if style.sampler != "none" and style.encoder.trainable:
-        encoder = StyleEncoder(style.encoder.name, style.encoder.dim, style.encoder.pretrained)
+        asked = style.encoder
+        encoder = StyleEncoder(asked.name, asked.dim, asked.pretrained, size=asked.size)
         embedding_dim = encoder.embedding_dim
     width = embedding_dim or MOMENTS
     aggregator = StyleAggregator(style.aggregator, width, style.images, style.encoder.dim, style.tokens)

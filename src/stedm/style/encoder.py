@@ -1,5 +1,6 @@
 """The style encoder: an image becomes an embedding."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         pretrained: load the weights that timm names for the model (folders and hub ids always have theirs loaded).
         preparation: mean and std of the input in [0, 1], and the size that images are brought to (None: as they are);
             what the timm model needs where it is not given.
+        size: larger images are brought to so many pixels before the network sees them, but not before their moments
+            are taken; None: they are not.
 
     Raises:
         UserError: the network's weights or name cannot be had.
@@ -31,11 +34,16 @@ class StyleEncoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, name: str = "conv", dim: int | None = 128, pretrained: bool = False, preparation: dict | None = None
+        self,
+        name: str = "conv",
+        dim: int | None = 128,
+        pretrained: bool = False,
+        preparation: dict | None = None,
+        size: int | None = None,
     ):
         super().__init__()
         self.network: nn.Module
-        self.preparation = preparation
+        self.preparation, self.size = preparation, size
         if name == "conv":
             self.network, features = convolutions(), 128
         elif name == "swin_v2_t":
@@ -57,7 +65,8 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         Returns:
             (B, `embedding_dim`) float32; the last 27 are `stedm.style.moments.image_moments`.
         """
-        prepared = images if self.preparation is None else prepare(images, self.preparation)
+        smaller = images if self.size is None or images.shape[-1] <= self.size else resized(images, self.size)
+        prepared = smaller if self.preparation is None else prepare(smaller, self.preparation)
         return torch.cat([self.head(self.network(prepared.to(self.dtype))), image_moments(images)], -1)
 
 
@@ -81,9 +90,20 @@ def prepare(images: Tensor, preparation: dict[str, Any]) -> Tensor:
     """Images (B, 3, H, W) in [-1, 1] as a timm model wants them: of its size, its mean and deviation removed."""
     size = preparation["size"]
     if size is not None and images.shape[-1] != size:
-        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
-    mean, deviation = (images.new_tensor(preparation[key])[:, None, None] for key in ("mean", "std"))
+        images = resized(images, size)
+    mean, deviation = (on_device(tuple(preparation[key]), images.device) for key in ("mean", "std"))
     return (images * 0.5 + 0.5 - mean) / deviation
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Images (B, 3, H, W) as (B, 3, size, size)."""
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+
+
+@cache
+def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(C, 1, 1) values of channels, copied to the device once."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def convolutions() -> nn.Sequential:

@@ -1,7 +1,11 @@
 """Style samplers: which images show the style of a target patch.
 
-All are pure functions of a random generator and of the patch file, and read nothing but that slide.
+All are pure functions of a random generator and of the patch file, and know nothing but that slide. What they choose is
+read when it is asked for, so that one process can choose for a whole batch and read its share of it.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +14,11 @@ from stedm.errors import UserError
 from stedm.images import dihedral
 from stedm.store import PatchFile
 
+Reads = Callable[[], np.ndarray]
+"""Reads one or several images, uint8 (…, P, P, 3)."""
+Piece = tuple[int, Any, Any]
+"""A patch, a part of it, and the place where the part belongs in another image."""
+
 
 def overlapping(coords: np.ndarray, index: int, side: float) -> np.ndarray:
     """(N,) bool: patches that share pixels with patch `index`; `side` is a patch's side in level-0 pixels."""
@@ -17,8 +26,8 @@ def overlapping(coords: np.ndarray, index: int, side: float) -> np.ndarray:
     return (distance < side).all(1)
 
 
-def style_images(style: Style, file: PatchFile, index: int, rng: np.random.Generator) -> np.ndarray:
-    """The style set of a target patch.
+def style_images(style: Style, file: PatchFile, index: int, rng: np.random.Generator) -> Reads:
+    """Choose the style set of a target patch.
 
     Args:
         style: sampler, size of the set, whether pixels of the target are kept out.
@@ -27,16 +36,19 @@ def style_images(style: Style, file: PatchFile, index: int, rng: np.random.Gener
         rng: source of randomness.
 
     Returns:
-        (n, P, P, 3) uint8.
+        Reads it: (n, P, P, 3) uint8.
     """
     match style.sampler:
         case "multi_patch":
             chosen = multi_patch(style, file, index, rng)
-            return np.stack([turned(file.image(int(one)), rng) for one in chosen])
+            turns = [int(rng.integers(8)) for _ in chosen]
+            return lambda: np.stack([dihedral(file.image(int(i)), turn) for i, turn in zip(chosen, turns, strict=True)])
         case "nearby":
-            return nearby(style, file, index, rng)[None]
+            pieces = nearby(style, file, index, rng)
+            return lambda: mosaic(file, pieces)[None]
         case "augmented":
-            return augmented(file.image(index), rng)[None]
+            shift, turn = rng.integers(0, file.patch_size, 2), int(rng.integers(8))
+            return lambda: augmented(file.image(index), shift, turn)[None]
         case _:
             raise ValueError(f"the sampler {style.sampler} has no style images")
 
@@ -67,8 +79,8 @@ def multi_patch(style: Style, file: PatchFile, index: int, rng: np.random.Genera
     return rng.choice(allowed, style.images, replace=len(allowed) < style.images)
 
 
-def nearby(style: Style, file: PatchFile, index: int, rng: np.random.Generator) -> np.ndarray:
-    """An image offset from the target by at most one patch in x and y, put together from the stored patches.
+def nearby(style: Style, file: PatchFile, index: int, rng: np.random.Generator) -> list[Piece]:
+    """Pieces of an image that is offset from the target by at most one patch in x and y.
 
     With `exclude_overlap` the offset is a whole patch in x or in y, so that no pixel of the target is seen. Where the
     neighbours that an offset needs are missing (background), another offset is tried; after 20 the target's nearest
@@ -79,40 +91,41 @@ def nearby(style: Style, file: PatchFile, index: int, rng: np.random.Generator) 
         offset = rng.integers(-side, side + 1, 2)
         if style.exclude_overlap:
             offset[rng.integers(2)] = rng.choice([-side, side])
-        if (image := mosaic(file, file.coords[index] + offset)) is not None:
-            return image
+        if pieces := pieces_at(file, file.coords[index] + offset):
+            return pieces
     others = candidates(style, file, index)
     others = others[others != index]
     if not len(others):
         raise UserError(f"{file.path}: patch {index} has no neighbour; set style.sampler to `augmented`")
     distance = np.abs(file.coords[others] - file.coords[index]).max(1)
-    return file.image(int(others[distance.argmin()]))
+    return [(int(others[distance.argmin()]), np.s_[:], np.s_[:])]
 
 
-def mosaic(file: PatchFile, corner: np.ndarray) -> np.ndarray | None:
-    """The patch-sized image at a level-0 corner, from stored patches; None where they do not cover it."""
-    side, size = side_level0(file), int(file.attributes["patch_size"])
-    near = np.flatnonzero((np.abs(file.coords - corner) < side).all(1))
-    image = np.zeros((size, size, 3), np.uint8)
+def pieces_at(file: PatchFile, corner: np.ndarray) -> list[Piece]:
+    """Pieces of the patch-sized image at a level-0 corner; none where the stored patches do not cover it."""
+    side, size = side_level0(file), file.patch_size
     covered = np.zeros((size, size), bool)
-    for one in near:
+    pieces: list[Piece] = []
+    for one in np.flatnonzero((np.abs(file.coords - corner) < side).all(1)).tolist():
         x, y = np.rint((file.coords[one] - corner) * size / side).astype(int)
         here = np.s_[max(y, 0) : size + min(y, 0), max(x, 0) : size + min(x, 0)]
         there = np.s_[max(-y, 0) : size + min(-y, 0), max(-x, 0) : size + min(-x, 0)]
-        image[here] = file.image(int(one))[there]
+        pieces.append((one, there, here))
         covered[here] = True
-    return image if covered.all() else None
+    return pieces if covered.all() else []
 
 
-def augmented(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image itself: turned, flipped, and shifted around its borders by a random amount."""
-    shift = rng.integers(0, len(image), 2)
-    return turned(np.roll(image, tuple(shift), (0, 1)), rng)
+def mosaic(file: PatchFile, pieces: list[Piece]) -> np.ndarray:
+    """(P, P, 3) uint8, put together from pieces of stored patches."""
+    image = np.empty((file.patch_size, file.patch_size, 3), np.uint8)
+    for one, there, here in pieces:
+        image[here] = file.image(one)[there]
+    return image
 
 
-def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the eight flips and quarter turns."""
-    return dihedral(image, int(rng.integers(8)))
+def augmented(image: np.ndarray, shift: np.ndarray, turn: int) -> np.ndarray:
+    """The image itself: shifted around its borders, turned and flipped."""
+    return dihedral(np.roll(image, tuple(shift), (0, 1)), turn)
 
 
 def side_level0(file: PatchFile) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from stedm import config
-from stedm.device import device
+from stedm.config.training import DEFAULT_DEVICE
+from stedm.device import autocast, device, made_fast
 from stedm.diffusion.pipeline import StyleLayoutPipeline, load_pipeline
 from stedm.images import to_images, to_pixels
 from stedm.seals import read_json
@@ -18,7 +19,7 @@ from stedm.store import PatchFile
 from stedm.style.bank import StyleBank
 from stedm.style.moments import Moments, joined, slide_moments
 from stedm.synthesis.plan import Row, layout_of, patch_of
-from stedm.synthesis.shard import batches
+from stedm.synthesis.shard import in_batches
 from stedm.training import weights_fingerprint
 
 Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -35,6 +36,7 @@ def generate(
     strength: float = 1.0,
     chosen: config.Filter | None = None,
     agreement: Agreement | None = None,
+    options: config.Device = DEFAULT_DEVICE,
 ) -> Iterator[Generated]:
     """The images of rows of a plan.
 
@@ -46,8 +48,9 @@ def generate(
         strength: below 1, images start from the patches of the layouts, moved as these are.
         chosen: least agreement that an image must have, and how often it is generated again; None keeps all.
         agreement: of images with their layouts, by a network; needed with a filter.
+        options: how CUDA is used.
     """
-    pipeline, bank = load_generator(generator, style_bank)
+    pipeline, bank = load_generator(generator, style_bank, options)
     moments_of = cache(lambda slide: slide_moments(files[slide]))
 
     def attempt(some: Sequence[Row], redraw: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,21 +59,27 @@ def generate(
         if bank is not None:
             given["style_embeddings"] = torch.stack([style_set(bank, row, files) for row in some])
             given["style_moments"] = joined([bank.moments(files[row["style_slide"]]) for row in some])
-        images = pipeline(
-            layout=torch.from_numpy(layouts),
-            strength=strength,
-            **given,
-            generator=[torch.Generator().manual_seed(int(row["seed"]) + redraw) for row in some],
-        ).images
+        with autocast(options):
+            images = pipeline(
+                layout=torch.from_numpy(layouts),
+                strength=strength,
+                **given,
+                generator=[torch.Generator().manual_seed(int(row["seed"]) + redraw) for row in some],
+            ).images
         return to_pixels(images), layouts
 
-    for some in batches(rows, pipeline.config.batch_size):
-        yield from agreeing(some, attempt, chosen, agreement)
+    def made_of(some: Sequence[Row]) -> list[Generated]:
+        return list(agreeing(some, attempt, chosen, agreement))
+
+    yield from in_batches(rows, pipeline.config.batch_size, made_of)
 
 
-def load_generator(folder: Path, style_bank: Path | None) -> tuple[StyleLayoutPipeline, StyleBank | None]:
+def load_generator(
+    folder: Path, style_bank: Path | None, options: config.Device
+) -> tuple[StyleLayoutPipeline, StyleBank | None]:
     """A generator on the device, and its style bank."""
     pipeline = load_pipeline(folder).to(device())
+    made_fast(options, pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, None if style_bank is None else StyleBank(style_bank, encoder_of(folder, pipeline))
 

@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stedm.config import ShardOptions
+from stedm.device import BatchSize
 from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.models import check_made_for
@@ -64,6 +65,19 @@ def batches(rows: Sequence[Row], size: int = 64) -> Iterator[Sequence[Row]]:
     for start in tqdm(range(0, len(rows), size), unit="batch", disable=None):
         yield rows[start : start + size]
         log.info("made %d of %d", min(start + size, len(rows)), len(rows))
+
+
+def in_batches(
+    rows: Sequence[Row], size: int | None, function: Callable[[Sequence[Row]], list[Generated]]
+) -> Iterator[Generated]:
+    """What a generator makes of rows, so many at a time (see `BatchSize`); progress is shown and logged."""
+    done = 0
+    with tqdm(total=len(rows), unit="image", disable=None) as bar:
+        for some, made in BatchSize(size).batches(rows, function):
+            yield from made
+            done += len(some)
+            bar.update(len(some))
+            log.info("made %d of %d", done, len(rows))
 
 
 def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataFrame:

@@ -1,0 +1,295 @@
+"""What a training step and a generated image cost: the paper's way, as its released code goes, and ours.
+
+    python benchmarks/generator.py --patch 256 --batch-size 1 --json
+
+`released` encodes images with the first stage at each step, embeds ten style images at their full size, takes the
+optimizer and the average one parameter at a time, and generates with 143 steps, each of which calls the network for
+either branch of guidance, all in fp32. `paper` and `improved` are our presets, on cached latents. The first stage is
+the paper's VQ-f4; all weights are random. FLOPs are counted without computing anything (multiply-adds count twice).
+
+An image is worked out from the seconds of one step of its sampler, as all are alike. On the CPU seconds are those of
+the process, so that other programs on the machine do not count.
+"""
+
+import argparse
+import copy
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import VQModel
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stedm.config import Device, Generator
+from stedm.config.training import DEFAULT_DEVICE
+from stedm.device import autocast, device, device_name, made_fast, to_device
+from stedm.diffusion.data import GeneratorBatches
+from stedm.diffusion.training import GeneratorLoss, GeneratorNetworks
+from stedm.first_stage import FirstStage, first_stage_of
+from stedm.hdf5 import new_file
+from stedm.processes import BatchRng
+from stedm.store import Patch, PatchFile, write_patches
+from stedm.style.canonical import Canonical
+from stedm.training import moving_average
+
+WAYS = ("released", "paper", "improved")
+RELEASED_STEPS = 143
+CLASSES = ["stroma", "tumour"]
+PATCHES = 24
+"""Of each of two slides."""
+
+
+def autoencoder() -> VQModel:
+    """The paper's VQ-f4."""
+    return VQModel(
+        block_out_channels=[128, 256, 512],
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        layers_per_block=2,
+        latent_channels=3,
+        num_vq_embeddings=8192,
+    )
+
+
+def preset(way: str, batch_size: int) -> Generator:
+    name = "paper" if way == "released" else way
+    return Generator.model_validate({"preset": name, "training": {"steps": 1, "batch_size": batch_size}})
+
+
+def make_patches(folder: Path, size: int, latent: tuple[int, ...]) -> list[PatchFile]:
+    """An annotated and an unannotated slide of noise, with latents of noise."""
+    rng = np.random.default_rng(0)
+    files = []
+    for slide in ("annotated", "unannotated"):
+        labels = (rng.random((size, size)) < 0.5).astype(np.uint8) if slide == "annotated" else None
+        patches = [
+            Patch(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), labels, (x * size, 0), 1.0)
+            for x in range(PATCHES)
+        ]
+        attributes = {"slide": slide, "patient": slide, "group": "", "downsample": 1.0}
+        write_patches(folder / f"{slide}.h5", patches, size, CLASSES, attributes)
+        files.append(PatchFile(folder / f"{slide}.h5"))
+        (folder / "latents").mkdir(exist_ok=True)
+        with new_file(folder / "latents" / f"{slide}.h5") as cache:
+            values = rng.normal(size=(PATCHES, 8, *latent)).astype("f2")
+            cache.create_dataset("latents", data=values, chunks=(1, 1, *latent), fletcher32=True)
+            cache.attrs.update(slide=slide)
+    return files
+
+
+class Clock:
+    """Seconds, all in all and of the networks: of the process on the CPU, of the wall on CUDA."""
+
+    def __init__(self) -> None:
+        self.network = 0.0
+
+    def now(self) -> float:
+        if device().type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    @contextmanager
+    def of_network(self) -> Iterator[None]:
+        start = self.now()
+        yield
+        self.network += self.now() - start
+
+    def watch(self, *networks: nn.Module | None) -> None:
+        """Count the calls of these networks."""
+        starts: list[float] = []
+        for network in networks:
+            if network is not None:
+                network.register_forward_pre_hook(lambda *_: starts.append(self.now()))
+                network.register_forward_hook(lambda *_: self.add(starts.pop()))
+
+    def add(self, start: float) -> None:
+        self.network += self.now() - start
+
+
+def training(way: str, batch_size: int, size: int, steps: int, options: Device) -> dict[str, float]:
+    """Seconds of a training step: loading, loss, gradient, optimizer, average."""
+    chosen = preset(way, batch_size)
+    module = autoencoder().to(device()).eval().requires_grad_(False)
+    stage = first_stage_of(module)
+    networks = GeneratorNetworks(chosen, len(CLASSES), stage).to(device()).train()
+    ours, encoder = way != "released", networks.style.encoder
+    clock = Clock()
+    if ours:
+        made_fast(options, networks.unet, encoder and encoder.network)
+    clock.watch(networks.unet, encoder and encoder.network)
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_patches(Path(folder), size, (stage.channels, size // stage.factor, size // stage.factor))
+        latents = Path(folder) / "latents" if ours else None
+        data = GeneratorBatches(chosen, files[:1], files[1:], 0, latents)
+        loss = GeneratorLoss(chosen, stage, Canonical(files) if chosen.style.canonical else None)
+        optimizer = torch.optim.AdamW(networks.parameters(), 1e-4, fused=ours, foreach=False)
+        average = copy.deepcopy(networks)
+        update = moving_average(0.999, average, networks) if ours else lambda n: one_by_one(average, networks)
+
+        def step(number: int) -> None:
+            batch = to_device(data[number])
+            with autocast(options if ours else Device(precision="fp32")):
+                value = loss(networks, batch, BatchRng(0, number))
+            with clock.of_network():
+                value.backward()
+            nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            update(number)
+
+        if device().type == "cuda":
+            step(0)  # compiles, and finds the fastest kernels
+        clock.network, start = 0.0, clock.now()
+        for number in range(1, 1 + steps):
+            step(number)
+        seconds = clock.now() - start
+    return {
+        "train_seconds": seconds / steps,
+        "train_images_per_second": batch_size * steps / seconds,
+        "train_share_not_in_network": 1 - clock.network / seconds,
+    }
+
+
+@torch.no_grad()
+def one_by_one(average: nn.Module, model: nn.Module) -> None:
+    for target, source in zip(average.parameters(), model.parameters(), strict=True):
+        target.mul_(0.999).add_(source, alpha=0.001)
+
+
+@torch.no_grad()
+def sampling(way: str, batch_size: int, size: int, options: Device) -> dict[str, float]:
+    """Seconds of an image: its style, each step, and the decoder."""
+    chosen = preset(way, batch_size)
+    module = autoencoder().to(device()).eval()
+    stage = first_stage_of(module)
+    networks = GeneratorNetworks(chosen, len(CLASSES), stage).to(device()).eval()
+    ours, style = way != "released", networks.style
+    if ours:
+        made_fast(options, networks.unet, style.encoder and style.encoder.network)
+    side = size // stage.factor
+    noisy = torch.randn(batch_size, stage.channels, side, side, device=device())
+    layout = torch.zeros(batch_size, size, size, dtype=torch.uint8, device=device())
+    images = torch.zeros(batch_size * chosen.style.images, 3, size, size, device=device())
+    time_ = torch.tensor(500, device=device())
+
+    def embed() -> Tensor:
+        return style.embed(images).unflatten(0, (batch_size, -1))
+
+    embeddings = torch.zeros(batch_size, chosen.style.images, style.encoder.embedding_dim, device=device())
+    null = style.null().expand_as(embeddings)
+    guided = chosen.sampling.guidance_scale > 1
+    conditions = [style(embeddings), style(null)] if guided else [style(embeddings)]
+    maps = networks.unet.encode_layout(layout)
+
+    def step() -> None:
+        if ours:
+            together = [torch.cat(parts) for parts in zip(*conditions, strict=True)]
+            count = len(conditions)
+            networks.unet(torch.cat([noisy] * count), time_, torch.cat([maps] * count), *together)
+        else:
+            for condition in conditions:
+                networks.unet(noisy, time_, layout, *condition)
+
+    steps = chosen.sampling.steps if ours else RELEASED_STEPS
+    with autocast(options if ours else Device(precision="fp32")):
+        parts = {
+            "embed": 0.0 if ours else seconds_of(embed),  # ours are in the style bank
+            "steps": steps * seconds_of(step),
+            "decode": seconds_of(lambda: stage.decode(noisy)),
+        }
+    return {
+        "steps": steps,
+        "image_seconds": sum(parts.values()) / batch_size,
+        "image_share_not_in_network": (parts["embed"] + parts["decode"]) / sum(parts.values()),
+    }
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    clock = Clock()
+    if device().type == "cuda":
+        function()
+    start = clock.now()
+    function()
+    return clock.now() - start
+
+
+def flops(way: str, size: int) -> dict[str, float]:
+    """FLOPs of one training image and of one generated image."""
+    chosen = preset(way, 1)
+    with torch.device("meta"):
+        stage = first_stage_of(autoencoder())
+        networks = GeneratorNetworks(chosen, len(CLASSES), stage)
+        side = size // stage.factor
+        noisy = torch.empty(1, stage.channels, side, side)
+        dim = chosen.style.encoder.dim
+        condition = torch.zeros(1, size, size, dtype=torch.uint8), torch.empty(1, 4, dim), torch.empty(1, dim)
+        unet = counted(lambda: networks.unet(noisy, torch.zeros(1, dtype=torch.long), *condition))
+        limit = chosen.style.encoder.size
+        seen = size if limit is None else min(limit, size)
+        shown = torch.empty(1, 3, seen, seen)
+        style = chosen.style.images * counted(lambda: networks.style.encoder.network(shown))
+        image = torch.empty(1, 3, size, size)
+        encode, decode = counted(lambda: stage.encode(image)), counted(lambda: decoded(stage, noisy))
+    ours = way != "released"
+    steps = chosen.sampling.steps if ours else RELEASED_STEPS
+    branches = 2 if chosen.sampling.guidance_scale > 1 else 1
+    return {
+        "train_gflop": (3 * unet + 3 * style + (0 if ours else encode)) / 1e9,
+        "image_gflop": (steps * branches * unet + (0 if ours else style) + decode) / 1e9,
+    }
+
+
+def decoded(stage: FirstStage, latents: Tensor) -> Tensor:
+    """The decoder alone: the nearest entry of the code book, which comes before, has no shapes without values."""
+    module: Any = stage.module  # type: ignore[attr-defined]
+    return module.decoder(module.post_quant_conv(latents))
+
+
+def counted(function: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function()
+    return counter.get_total_flops()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, default=256, help="pixels of an image's side (default: 256)")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1, help="training steps that are timed (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="compile ours, on CUDA")
+    parser.add_argument("--flops-only", action="store_true", help="count, without measuring")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON on the last line")
+    arguments = parser.parse_args()
+    options = DEFAULT_DEVICE.model_copy(update={"compile": arguments.compile})
+    print(f"{device_name()}, {torch.get_num_threads()} threads; {arguments.patch} px, batch of {arguments.batch_size}")
+    found: dict[str, dict[str, float]] = {}
+    for way in WAYS:
+        found[way] = flops(way, arguments.patch)
+        if not arguments.flops_only:
+            found[way] |= training(way, arguments.batch_size, arguments.patch, arguments.steps, options)
+            found[way] |= sampling(way, arguments.batch_size, arguments.patch, options)
+            if device().type == "cuda":
+                found[way]["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
+                torch.cuda.reset_peak_memory_stats()
+        print(way, *(f"{name} {value:,.3f}" for name, value in found[way].items()), sep="\n    ", flush=True)
+    for name in ("train_gflop", "image_gflop", "train_seconds", "image_seconds"):
+        if name in found["released"]:
+            ratios = ", ".join(f"{way} {found['released'][name] / found[way][name]:.1f}" for way in WAYS[1:])
+            print(f"released / ours, {name}: {ratios}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:,.0f} MB")
+    if arguments.json:
+        print(json.dumps(found | {"device": device_name(), "peak_rss_mb": round(peak)}))
+
+
+if __name__ == "__main__":
+    main()
