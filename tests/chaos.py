@@ -218,7 +218,7 @@ def chaos(folder: Path, kills: int, seed: int, cores: int) -> bool:
         study = Study(folder / f"disturbed-{number}", cores)
         for stage in STAGES:
             quota = min(plan.count(stage), rng.randint(1, 3))
-            while quota and (hit := study.disturb(stage, usual[stage], rng)):
+            while quota and (hit := study.disturb(stage, usual.get(stage, POLL), rng)):
                 hits.update(hit)
                 plan.remove(stage)
                 quota, done = quota - 1, done + 1
