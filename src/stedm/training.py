@@ -33,8 +33,8 @@ Objective = Callable[[Any, Batch, BatchRng], Tensor]
 HISTORY_ROWS = 200
 LOOK_EVERY = 50
 """Steps after which losses are looked at, at the latest: looking makes the device wait for the host."""
-AGREE_EVERY = 10
-"""Steps after which several processes ask each other whether one was told to stop."""
+AGREE_EVERY = {"cuda": 10, "cpu": 1}
+"""Steps after which several processes look whether one was told to stop: torchrun kills them half a minute later."""
 log = logging.getLogger(__name__)
 
 
@@ -154,7 +154,7 @@ def train(
     )
     update_average = moving_average(options.ema_decay, average.module, model)
     alone = accelerator.num_processes == 1
-    look_every = LOOK_EVERY if alone else AGREE_EVERY
+    look_every = LOOK_EVERY if alone else AGREE_EVERY[device().type]
     flags = torch.tensor([0.0, 1.0], device=device())
     history: list[list[float]] = []
     with contextlib.ExitStack() as stack:
