@@ -27,7 +27,10 @@ class Reads(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         schema = function._schema
-        if schema.name in READS or f"{schema.name}.{schema.overload_name}" in READS:
+        masked = schema.name == "aten::index" and any(
+            one is not None and one.dtype == torch.bool for one in arguments[1]
+        )
+        if masked or schema.name in READS or f"{schema.name}.{schema.overload_name}" in READS:
             self.note()
         return function(*arguments, **keywords or {})
 
