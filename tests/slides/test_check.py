@@ -176,7 +176,8 @@ def test_the_classes_of_each_slide_are_in_the_table_and_those_of_none_are_warned
     both = geojson(tmp_path / "both.geojson", ("Tumor", (200, 200, 300, 300)), ("stroma", (0, 0, 9, 9)))
     check(good, Slide("both", "p2", good.path, both), Slide("none", "p3", good.path))
     assert dict(table().annotated_classes) == {"good": "tumour", "both": "stroma tumour", "none": ""}
-    assert "has the class" not in caplog.text
+    assert "no annotated slide has the class" not in caplog.text
+    assert "only the patient p2 has the class 'stroma'" in caplog.text
     check(good)
     assert "no annotated slide has the class 'stroma', so it can be neither learned nor scored" in caplog.text
 

@@ -178,7 +178,7 @@ def test_tissue_made_elsewhere_follows_its_own_key(tmp_path, scn):
         (whole / "a.geojson", "canvas"),  # as TRIDENT writes contours
         (tmp_path / "mask.png", "auto"),
     ):
-        found = read_tissue(path, origin, CANVAS, AREA).rasterise(0, 0, *CANVAS, 1.0)
+        found = read_tissue(path, origin, CANVAS, AREA, 200).rasterise(0, 0, *CANVAS, 1.0)
         np.testing.assert_array_equal(found == 1, expected() == 0)
         with open_slide(Slide("s1", "p1", scn)) as opened:
             tissue = tissue_mask(opened, Tissue(mpp=0.5, origin=origin), path)
