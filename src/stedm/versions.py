@@ -14,7 +14,7 @@ VERSIONS = {
     "segmentation": 6,
     "evaluation": 4,
     "image_quality": 6,
-    "statistics": 6,
+    "statistics": 7,
     "figures": 6,
     "report": 2,
 }

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from stedm.evaluation.intervals import (
+    Spread,
     clustered_mean_interval,
     deviation_difference_interval,
     deviation_interval,
@@ -177,3 +178,13 @@ def test_shares_have_wilsons_interval_and_count_patients_where_all_are_alike():
     t = stats.t.ppf(0.975, 7)
     assert (value, high) == (1, 1) and low == pytest.approx(8 / (8 + t**2))
     assert np.isnan(share_interval(np.array([5.0]), np.array([5.0]))[1:]).all()
+
+
+def test_a_pair_that_varies_less_than_the_others_has_an_interval_all_the_same():
+    """Patients of its own for each training: the pooled mean square is large, the variance that it leaves is none."""
+    rng = np.random.default_rng(0)
+    scores = np.full((21, 3), np.nan)
+    for training in range(3):
+        scores[7 * training : 7 * training + 7, training] = rng.normal(0.03, 0.02, 7)
+    found = mean_interval(scores, 500, 0, (-1, 1), Spread(variance=0.0, observed=0.003, freedom=14))
+    assert -0.02 < found.low < found.value < found.high < 0.08

@@ -115,6 +115,7 @@ def mean_interval(
         over_patients = own.var(ddof=1) / patients
         error = over_patients + max(0, variance)
         freedom = error**2 / (over_patients**2 / (patients - 1) + observed**2 / (pooled or found).freedom)
+        freedom = max(freedom, (pooled or found).freedom)  # as Hillis's, never below those of the mean square
         factor = np.sqrt(error / over_patients) * stats.t.ppf(TAILS[1], freedom) / stats.t.ppf(TAILS[1], patients - 1)
         interval = interval.widened(max(1.0, float(factor)))
     return Interval(interval.value, *np.clip(interval[1:], *limits).tolist())
