@@ -18,6 +18,7 @@ from stedm.config import (
 from stedm.diffusion.training import train_generator
 from stedm.segmentation.network import Dataset, Moments, Normalisation
 from stedm.shards import Shard
+from stedm.style.canonical import as_lists
 from stedm.synthesis.generator import generate
 from stedm.synthesis.plan import plan_images
 from stedm.synthesis.shard import make_shard
@@ -83,12 +84,13 @@ def generated(study, generator, style_bank=None, chosen=None, agreement=None, **
 
 
 def dataset(patches=None, classes=None, normalisation=None, reference=None):
-    """What a segmentation network was trained on."""
+    """What a segmentation network was trained on; `reference` are moments of images."""
+    no_colours = {"mean": (0, 0, 0), "covariances": [((1, 0, 0), (0, 1, 0), (0, 0, 1))] * 4}
     return Dataset(
         classes=classes or [TissueClass(name=name, color="#e8a0bf") for name in CLASSES],
         patches=patches or Patches(size=32, level=0),
         normalisation=normalisation or Normalisation(),
-        reference=reference or Moments(mean=(0, 0, 0), covariances=[((1, 0, 0), (0, 1, 0), (0, 0, 1))] * 4),
+        reference=Moments.model_validate(as_lists(reference) if reference else no_colours),
     )
 
 

@@ -253,7 +253,9 @@ def test_what_is_broken_is_not_predicted_and_told(model, tmp_path, caplog):
 def test_each_slide_is_opened_once_and_the_commit_looked_up_once(model, tmp_path, monkeypatch):
     paths = [write_slide(tmp_path / f"{name}.tif", COLOURS[phantom(64, 64)], None) for name in "AB"]
     opened, asked = [], []
-    monkeypatch.setattr(predict, "open_slide", lambda *call: opened.append(call[0].slide) or open_slide(*call))
+    monkeypatch.setattr(
+        predict, "open_slide", lambda slide, **limits: opened.append(slide.slide) or open_slide(slide, **limits)
+    )
     monkeypatch.setattr("stedm.files.git_commit", lambda: asked.append("commit"))
     predict_slides(OPTIONS, model(mpp=0.5), paths, out=tmp_path / "out", mpp=0.5)
     assert opened == ["A", "B"]

@@ -170,11 +170,11 @@ def plot(study, monkeypatch, tmp_path):
         run(["figures", "pseudonyms"], results(study) / "pseudonyms.csv")
         figures = [command for command in COMMANDS if command.words[0] == "figures"]
         for command in figures:
-            for source in ("styled", "recolour", "labels") if command.names else (None,):
+            for source in ("styled", "recolour", "labels") if "source" in command.names else (None,):
                 stem = "-".join(filter(None, [command.words[1].replace("-", "_"), source]))
                 if (results(study) / f"figures/{stem}.png").exists():
-                    names = {"source": source, "split": "n2-r0"} if source else {}
-                    run(command.words, tmp_path / f"{stem}.png", **names)
+                    known = {"source": source, "split": "n2-r0"}
+                    run(command.words, tmp_path / f"{stem}.png", **{name: known[name] for name in command.names})
         for slide in ("Slide-A1", "Slide-T2"):
             picture = str(tmp_path / "overviews" / f"{slide}.png")
             run(["patches", "extract"], tmp_path / "patches.h5", "--overview", picture, slide=slide)
