@@ -5,7 +5,7 @@
 
 Patients are sampled again and again from a population whose mean and standard deviation are known, and an interval that
 is said to be of 95% should hold the truth in 95% of the samples. Populations of pairs of scores (an arm and another):
-the fifty test patients of `docs/results/many_patients/patients.csv`, as if they were all there are; normal ones; and
+the fifty test patients of `patients.csv`, as if they were all there are; normal ones; and
 beta-distributed ones, which are as skewed as Dice is. Populations of images in clusters: shares and means that vary
 from patient to patient, with 4 to 39 images each. Patients and trainings: normal scores, and trainings that differ by a
 third of what patients do. Differences of two of seven arms: trainings differ alike in all arms, or three times as much
@@ -32,7 +32,7 @@ from stedm.evaluation.intervals import (
     share_interval,
 )
 
-SCORES = Path(__file__).parents[1] / "docs/results/many_patients/patients.csv"
+SCORES = Path(__file__).with_name("patients.csv")
 PAIRS = [("styled_stain", "stain"), ("stain", "real"), ("real", "styled_stain"), ("all_stain", "styled_stain")]
 PATIENTS = (5, 10, 20, 50)
 SIZE = 1_000_000
