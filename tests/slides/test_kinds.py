@@ -230,7 +230,9 @@ def test_compressions_that_openslide_does_not_have_are_read_where_the_image_is_n
     image, opened = read(path)
     assert opened.reader == READ_AS_A_WHOLE
     assert np.abs(image.astype(int) - IMAGE).mean() < 4
-    with pytest.raises(UnreadableSlide, match=rf"(?i)a\.tif.*{compression}.*too many to decode as a whole.*vips tiffsave"):
+    with pytest.raises(
+        UnreadableSlide, match=rf"(?i)a\.tif.*{compression}.*too many to decode as a whole.*vips tiffsave"
+    ):
         open_slide(Slide("s1", "p1", path), max_megapixels=0.001)
 
 
