@@ -7,6 +7,7 @@ tissue), which are excluded. A split is a table with one row per slide: slide, p
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ from stedm.config import SplitOptions
 from stedm.errors import UserError
 from stedm.files import written_whole
 from stedm.sheet import ROLES, slides_by_name
-from stedm.store import PatchFile, patch_file
 from stedm.tables import CHECK, SPLIT
+
+if TYPE_CHECKING:
+    from stedm.store import PatchFile
 
 EXCLUDED = "excluded"
 USABLE = ("ok", "incomplete")
@@ -71,6 +74,8 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
 
     An unusable slide has no patches.
     """
+    from stedm.store import patch_file
+
     checked: dict[str, dict[str, str]] = {}
     if check is not None:
         rows_checked = CHECK.read(check).to_dict("records")
@@ -109,7 +114,7 @@ def read_slides(sheet: Path, patches: Path, check: Path | None, strict: bool) ->
     return pd.DataFrame(rows)
 
 
-def classes_of(file: PatchFile) -> frozenset[str]:
+def classes_of(file: "PatchFile") -> frozenset[str]:
     """Names of the classes that a file's patches have pixels of."""
     names = np.asarray(file.attributes["class_names"], object)
     return frozenset(map(str, names[file.class_fractions.any(0)]))

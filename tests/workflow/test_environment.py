@@ -253,4 +253,4 @@ exec "$@"
     assert done.returncode == 0, done.stdout + done.stderr
     images = (study.path / "images").read_text().splitlines()
     assert len(images) > len(study.rows)  # the slides, and the check
-    assert set(images) == {str(ROOT / "envs/stedm.sif")}
+    assert {Path(image).resolve() for image in images} == {ROOT / "envs/stedm.sif"}
