@@ -95,8 +95,8 @@ def model(path: Path, **made_for: object) -> Path:
 @pytest.mark.parametrize(
     ("made_for", "named"),
     [
-        ({"split": "split", "generator_name": "plain"}, "generator_name plain, and generator_name some is needed"),
-        ({"split": "n2-r0", "generator_name": "some"}, "split n2-r0, and split split is needed"),
+        ({"split": "split", "generator_name": "plain"}, "generator_name plain, and generator_name styled is needed"),
+        ({"split": "n2-r0", "generator_name": "styled"}, "split n2-r0, and split split is needed"),
         ({"split": "n2-r0", "arm_name": "real"}, "split n2-r0, and split split is needed"),
     ],
 )
@@ -132,8 +132,10 @@ def bank(tiny_study):
     """A style bank of slide A1, by an encoder called "one"."""
     file = PatchFile(tiny_study / "patches/A1.h5")
     (tiny_study / "bank").mkdir()
+    shapes = {"embeddings": (len(file), 3), "mean": (3,), "covariances": (4, 3, 3)}
     with new_file(tiny_study / "bank/A1.h5") as cache:
-        cache.create_dataset("embeddings", data=np.zeros((len(file), 3), np.float32), chunks=(1, 3), fletcher32=True)
+        for name, shape in shapes.items():
+            cache.create_dataset(name, data=np.zeros(shape, np.float32), chunks=shape, fletcher32=True)
         cache.attrs.update(slide="A1", patches=file.fingerprint, made_by="one")
     return tiny_study / "bank", file
 
