@@ -125,7 +125,7 @@ def test_without_a_server_that_fits_a_command_runs_by_itself(image, running, mon
 
 
 def at_work(process):
-    """Forks that have read what they are to do. What the server starts while it imports has one thread, and soon ends."""
+    """Forks that have read what they are to do; what the server starts while it imports has one thread."""
     forks = []
     for child in process.children():
         with contextlib.suppress(psutil.NoSuchProcess):
