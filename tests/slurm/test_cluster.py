@@ -40,10 +40,16 @@ def running(pattern: str) -> list[str]:
 
 def wait_for_checkpoint(study, generator):
     """Wait until a training has saved its state; the id of its job."""
-    testbed.wait_until(lambda: "step" in study.log(generator), f"the training of {generator}", 600)
-    time.sleep(3)
+    testbed.wait_until(lambda: saved(study, generator), f"a checkpoint of {generator}", 600)
     (job,) = running(f"train_generator.*{generator}")
     return job
+
+
+def saved(study, generator):
+    """The checkpoints of a training's running job."""
+    owners = tuple(f"SLURM job {job}" for job in running(f"train_generator.*{generator}"))
+    locks = [lock for lock in study.results.glob("work/generator/*/lock") if lock.read_text().endswith(owners)]
+    return [path for lock in locks for path in lock.parent.glob("step-*.pt")]
 
 
 def resumed_at(study, generator, steps):
