@@ -25,7 +25,7 @@ ALONE := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 9 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-demo: environment  ## run the default study (under an hour on two cores), print its answer
+demo: environment  ## run the default study, print its answer
 	@$(ALONE) sh -c '$(if $(ALONE),rmdir .snakemake/locks 2>/dev/null || $(SNAKEMAKE) --quiet all --unlock;) $(SNAKEMAKE)' \
 		|| { [ $$? -ne 9 ] || echo 'Another run, or a job that it left behind, is still active in this folder; wait for it, or stop it.' >&2; exit 1; }
 	@echo "The answer with its figures and details: $(CURDIR)/results/demo/report.html"

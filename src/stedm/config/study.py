@@ -321,9 +321,8 @@ def load(path: Path) -> Study:
         if path.stat().st_size > LARGEST_FILE:
             raise UserError(f"{path}: has more than {LARGEST_FILE // 2**20} MiB; is it a configuration?")
         text = path.read_text(encoding="utf-8")
-        check_size(
-            yaml.compose(text, Loader=yaml.SafeLoader), str(path)
-        )  # merged keys are written out as they are read
+        # before it is read, as merged keys are written out then
+        check_size(yaml.compose(text, Loader=yaml.SafeLoader), str(path))
         data = yaml.safe_load(text)
     except UserError:
         raise
