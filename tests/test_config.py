@@ -298,6 +298,14 @@ def labels(arm, **more):
             {"sources": {"labels": labels("real")}, "evaluation__evaluator_arm": "real"},
             ["evaluation.evaluator_arm: the network of 'real' has labelled the patches of the source 'labels'"],
         ),
+        (  # the same network by another name
+            {
+                "sources": {"labels": labels("real")},
+                "arms__adapted": {"label": "a", "application": "adabn"},
+                "evaluation__evaluator_arm": "adapted",
+            },
+            ["evaluation.evaluator_arm: the network of 'real' has labelled the patches of the source 'labels'"],
+        ),
         ({"arms__styled__sources": ["styled", "styled"]}, ["arms.styled: sources: styled appears twice"]),
         ({"arms__real__synthetic_ratio": 2.0}, ["arms.real: synthetic_ratio and synthetic_images are for arms with"]),
         (

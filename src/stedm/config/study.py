@@ -137,7 +137,7 @@ class Study(Section):
                 problems += self.labeller_problems(key, generator.unannotated_layouts.arm)
         for name, source in self.network_labelled.items():
             problems += self.labeller_problems(f"sources.{name}.arm", source.arm)
-            if source.arm == self.evaluation.evaluator_arm:
+            if self.evaluates(source.arm):
                 problems.append(
                     f"evaluation.evaluator_arm: the network of {source.arm!r} has labelled the patches of the source"
                     f" {name!r} and cannot evaluate them; name another arm"
@@ -213,7 +213,7 @@ class Study(Section):
                 f"synthesis.filter.arm: the arm {name!r} learns from synthetic images or from annotations that the"
                 " other arms do not have; name an arm of real images with annotations: annotated"
             )
-        if name == self.evaluation.evaluator_arm:
+        if self.evaluates(name):
             problems.append(
                 f"evaluation.evaluator_arm: the network of {name!r} has chosen the images (synthesis.filter.arm) and"
                 " cannot evaluate them; name another arm"
@@ -290,6 +290,12 @@ class Study(Section):
     def canonical(self) -> bool:
         """Are latents those of canonical images?"""
         return any(generator.style.canonical for generator in self.generators.values())
+
+    def evaluates(self, name: str) -> bool:
+        """Is the network of this arm the one that evaluates synthetic images, if under another arm's name?"""
+        evaluator = self.evaluation.evaluator_arm
+        known = evaluator in self.arms and name in self.arms
+        return known and self.trained_arm(name) == self.trained_arm(str(evaluator))
 
     @property
     def class_names(self) -> list[str]:
