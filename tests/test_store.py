@@ -230,6 +230,7 @@ def test_few_files_are_open_however_many_are_read(tmp_path, monkeypatch):
     for number in range(6):
         write_patches(tmp_path / f"s{number}.h5", drawn(3, seed=number), 16, NAMES, ATTRIBUTES)
     files = [PatchFile(tmp_path / f"s{number}.h5") for number in range(6)]
+    store.OPENED.clear()  # files of other tests, which the collector has not come to
     assert open_handles(tmp_path) == 0
     for number in (0, 1, 2, 3, 4, 5, 0, 3, 0, 1):
         expected = next(drawn(3, seed=number))[0]
