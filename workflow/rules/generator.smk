@@ -40,7 +40,7 @@ rule train_generator:
         LOGS / "train_generator/{generator}-{split}.log",
     benchmark:
         BENCHMARKS / "train_generator/{generator}-{split}.tsv"
-    priority: 1  # the longest: others wait for it
+    priority: 2  # the longest: others wait for it
     conda:
         ENVIRONMENT
     threads: training_cores(stages.GeneratorOptions)

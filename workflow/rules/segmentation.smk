@@ -11,6 +11,7 @@ rule train_segmentation:
         LOGS / "train_segmentation/{arm}-{split}-seed{seed}.log",
     benchmark:
         BENCHMARKS / "train_segmentation/{arm}-{split}-seed{seed}.tsv"
+    priority: 1  # trainings, and the images they wait for, come before scores and figures
     conda:
         ENVIRONMENT
     threads: training_cores(stages.SegmentationOptions)

@@ -49,7 +49,7 @@ rule check:
         table=LOGS / "check.csv",  # where it is kept that Snakemake deletes as the output of a failed job
     benchmark:
         BENCHMARKS / "check.tsv"
-    priority: 2  # before patches are cut: what is wrong with a slide is said early
+    priority: 3  # before patches are cut: what is wrong with a slide is said early
     conda:
         ENVIRONMENT
     threads: 4

@@ -9,6 +9,7 @@ rule plan_images:
         plan=RESULTS.plan("{source}", "{split}"),
     log:
         LOGS / "plan_images/{source}-{split}.log",
+    priority: 1
     localrule: True
     conda:
         ENVIRONMENT
@@ -35,6 +36,7 @@ rule generate_shard:
         LOGS / "generate_shard/{source}-{split}-{shard}.log",
     benchmark:
         BENCHMARKS / "generate_shard/{source}-{split}-{shard}.tsv"
+    priority: 1
     conda:
         ENVIRONMENT
     threads: 1
@@ -62,6 +64,7 @@ rule write_manifest:
         manifest=RESULTS.manifest("{source}", "{split}"),
     log:
         LOGS / "write_manifest/{source}-{split}.log",
+    priority: 1
     localrule: True
     conda:
         ENVIRONMENT

@@ -26,6 +26,9 @@ class Style:
     fibre_scale: float  # µm, thickness of the stroma's fibres
     fibre_contrast: float
     lumina: float  # share of the nests' area that glands may take
+    spindle: float  # how far tumour nuclei are drawn out along the fibres; 0: round
+    inflammation: float  # share of lymphocytes, small and round, among the stroma's cells
+    fat: float  # share of the slide that has fat cells among its stroma
     nuclear_haematoxylin: float
     cytoplasm_haematoxylin: float
     cytoplasm_eosin: float
@@ -45,6 +48,9 @@ RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "fibre_scale": ((1.3, 1.6), (0.8, 3.2)),
     "fibre_contrast": ((0.32, 0.4), (0.15, 0.55)),
     "lumina": ((0.03, 0.05), (0.0, 0.1)),
+    "spindle": ((0.0, 0.05), (0.0, 0.7)),
+    "inflammation": ((0.05, 0.12), (0.0, 0.8)),
+    "fat": ((0.0, 0.02), (0.0, 0.35)),
     "nuclear_haematoxylin": ((1.7, 1.9), (1.3, 2.4)),
     "cytoplasm_haematoxylin": ((0.35, 0.45), (0.1, 0.5)),
     "cytoplasm_eosin": ((0.3, 0.4), (0.2, 0.8)),
@@ -53,7 +59,11 @@ RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "blur": ((0.25, 0.4), (0.0, 1.2)),
     "noise": ((1.5, 2.0), (0.5, 4.0)),
 }
-"""By quantity: the range of the annotated patients, and that of all others."""
+"""By quantity: the range of the annotated patients, and that of all others.
+
+No recolouring, and no other transform of second moments, makes round nuclei spindles or adds lymphocytes and fat: these
+have to be learned from images. Spindles make tumour look like stroma, lymphocytes stroma like tumour.
+"""
 
 
 def sample_style(rng: Generator, wide: bool) -> Style:

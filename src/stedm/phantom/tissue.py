@@ -13,6 +13,8 @@ from stedm.phantom.style import Style
 
 NUCLEUS = 10.5
 """µm: diameter of a tumour nucleus of relative size 1."""
+FAT_CELL = 26.0
+"""µm: distance of fat cells."""
 
 
 def stain_tissue(tumour: Mask, tissue: Mask, mpp: float, style: Style, rng: Generator) -> tuple[Image, Image]:
@@ -21,7 +23,7 @@ def stain_tissue(tumour: Mask, tissue: Mask, mpp: float, style: Style, rng: Gene
     fibres, direction = render_fibres(size, mpp, style, rng)
     holes, rims = render_holes(tumour, tissue, mpp, style, rng)
     solid = tissue & ~holes
-    tumour_chromatin, tumour_nuclei = tumour_cells(tumour & solid, mpp, style, rng)
+    tumour_chromatin, tumour_nuclei = tumour_cells(tumour & solid, direction, mpp, style, rng)
     stroma_chromatin, stroma_nuclei = stroma_cells(~tumour & solid, direction, mpp, style, rng)
     nuclei = np.maximum(tumour_nuclei, stroma_nuclei)
     chromatin = np.maximum(tumour_chromatin, stroma_chromatin)
@@ -59,16 +61,21 @@ def render_fibres(size: int, mpp: float, style: Style, rng: Generator) -> tuple[
 
 
 def render_holes(tumour: Mask, tissue: Mask, mpp: float, style: Style, rng: Generator) -> tuple[Mask, Image]:
-    """Gland lumina in the tumour and vessels in the stroma, and the weight (0 to 1) of the rims around them."""
+    """Gland lumina in the tumour, vessels and fat in the stroma, and the weight (0 to 1) of the rims around them."""
     size = len(tissue)
     holes = np.zeros((size, size), np.uint8)
-    for inside, share, wall in ((tumour, style.lumina, 9.0), (tissue & ~tumour, 0.012, 5.0)):
+    stroma = tissue & ~tumour
+    for inside, share, wall in ((tumour, style.lumina, 9.0), (stroma, 0.012, 5.0)):
         depth = distance(inside) * mpp
         y, x = np.nonzero(depth > wall + 4)
         count = int(share * inside.sum() * mpp**2 / 250)  # 250 µm²: about the mean area of a hole
         for pick in rng.integers(len(y), size=count if len(y) else 0):
             radius = rng.uniform(0.3, 1) * min(depth[y[pick], x[pick]] - wall, 16.0)
             cv2.fillPoly(holes, [blob(x[pick], y[pick], radius / mpp, rng)], 1)
+    lobules = noise(size, 45 / mpp, rng)
+    inside = (lobules > np.quantile(lobules, 1 - style.fat)) & (distance(stroma) * mpp > FAT_CELL / 2)
+    for x, y in scatter(inside, FAT_CELL / mpp, rng):
+        cv2.circle(holes, (round(x), round(y)), round(rng.uniform(0.36, 0.5) * FAT_CELL / mpp), 1, cv2.FILLED)
     return holes > 0, np.exp(-distance(holes == 0) * mpp / 2).astype(np.float32) * (holes == 0)
 
 
@@ -80,26 +87,29 @@ def blob(x: float, y: float, radius: float, rng: Generator) -> NDArray[np.int32]
     return np.rint(np.stack([x + reach * np.cos(angle), y + reach * np.sin(angle)], axis=1)).astype(np.int32)
 
 
-def tumour_cells(inside: Mask, mpp: float, style: Style, rng: Generator) -> tuple[Image, Image]:
-    """Large, round, crowded nuclei: chromatin and coverage, each (size, size) in 0 to 1."""
+def tumour_cells(inside: Mask, direction: Image, mpp: float, style: Style, rng: Generator) -> tuple[Image, Image]:
+    """Large, crowded nuclei, round or spindles along the fibres: chromatin and coverage, each (size, size) in 0 to 1."""
     diameter = NUCLEUS * style.nuclear_size
     spacing = max((0.6 * diameter + 5.5) / np.sqrt(style.density), 0.9 * diameter)
     room = cv2.erode(inside.astype(np.uint8), disk(0.25 * diameter / mpp)) > 0
     centres = scatter(room, spacing / mpp, rng)
     radii = diameter / 2 / mpp * np.clip(rng.lognormal(0, style.pleomorphism, len(centres)), 0.6, 1.6)
-    stretch = np.exp(rng.uniform(0, 0.08 + 0.5 * style.pleomorphism, len(centres)))
+    stretch = np.exp(rng.uniform(0, 0.08 + 0.5 * style.pleomorphism, len(centres)) + style.spindle)
     axes = np.stack([radii * stretch, radii / stretch], axis=1)
-    return stamp(len(inside), centres, axes, rng.uniform(0, np.pi, len(centres)), style.ring, mpp, rng)
+    x, y = centres.astype(int).T
+    turn = np.pi / 2 if style.spindle < 0.1 else 0.35  # radians either way
+    angles = direction[y, x] + rng.uniform(-turn, turn, len(centres))
+    return stamp(len(inside), centres, axes, angles, style.ring, mpp, rng)
 
 
 def stroma_cells(inside: Mask, direction: Image, mpp: float, style: Style, rng: Generator) -> tuple[Image, Image]:
-    """Sparse dark spindles along the fibres and a few lymphocytes: chromatin and coverage, as for the tumour."""
+    """Sparse dark spindles along the fibres, and lymphocytes: chromatin and coverage, as for the tumour."""
     growth = style.nuclear_size**0.5
-    centres = scatter(inside, 23 / np.sqrt(style.density) / mpp, rng)
+    centres = scatter(inside, 23 / np.sqrt(style.density * (1 + 2 * style.inflammation)) / mpp, rng)
     x, y = centres.astype(int).T
     angles = direction[y, x] + rng.normal(0, 0.15, len(centres))
     axes = growth / mpp * np.stack([rng.uniform(4, 8, len(x)), rng.uniform(1.1, 2.0, len(x))], axis=1)
-    axes[rng.random(len(x)) < 0.12] = 2.9 / mpp  # µm, lymphocytes: small and round whatever the patient
+    axes[rng.random(len(x)) < style.inflammation] = 2.9 / mpp  # µm, lymphocytes: small and round whatever the patient
     return stamp(len(inside), centres, axes, angles, 0.3 * style.ring, mpp, rng)
 
 
