@@ -15,10 +15,10 @@ from stedm.errors import UserError
 from stedm.evaluation import scoring
 from stedm.evaluation.scoring import region, score_slide, score_slides
 from stedm.segmentation import application as applying
-from stedm.segmentation.application import slide_moments
 from stedm.segmentation.network import TrainedNetwork
 from stedm.sheet import Slide, write_sheet
 from stedm.slides import OpenedSlide
+from stedm.style.moments import moments_over
 
 CLASSES = [TissueClass(name="stroma", color="#e8a0bf"), TissueClass(name="tumour", color="#6a3d9a")]
 WINDOWS = Windows(overlap=0.5, batch_size=7)
@@ -51,7 +51,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(applying, "predict_probabilities", predict)
     slides, rows = [], []
     red = np.random.default_rng(0).integers((160, 0, 0), (240, 80, 80), (9, 32, 32, 3)).astype(np.uint8)
-    reference = dataset(Patches(size=32, mpp=0.5, tissue=None), reference=slide_moments([red]))
+    reference = dataset(Patches(size=32, mpp=0.5, tissue=None), reference=moments_over(red))
 
     def add(name, patient, role, size, square, features, labelled=True):
         image = np.full((size[1], size[0], 3), (200, 40, 40), np.uint8)

@@ -13,10 +13,10 @@ from stedm.segmentation.application import (
     batches_of,
     recoloured,
     reference_moments,
-    slide_moments,
     with_statistics_of,
 )
 from stedm.segmentation.network import Normalisation, TrainedNetwork
+from stedm.style.moments import moments_over
 
 
 def tissue(low, high, seed=0):
@@ -46,15 +46,15 @@ def test_adabn_is_what_torch_makes_of_the_images():
 
 def test_a_recoloured_slide_has_the_moments_of_the_reference():
     training, test = tissue((60, 40, 120), (230, 150, 210)), tissue((120, 60, 60), (250, 220, 200), 1)
-    reference = slide_moments(batches_of(training))
-    found = slide_moments(batches_of(recoloured(test, slide_moments(batches_of(test)), reference)))
+    reference = moments_over(training)
+    found = moments_over(recoloured(test, moments_over(test), reference))
     np.testing.assert_allclose(found.mean, reference.mean, atol=0.02)
     np.testing.assert_allclose(found.covariances[-1], reference.covariances[-1], rtol=0.15, atol=0.002)
 
 
 def test_a_slide_in_the_reference_s_colours_stays_as_it_is():
     images = tissue((60, 40, 120), (230, 150, 210))
-    own = slide_moments(batches_of(images))
+    own = moments_over(images)
     assert np.abs(recoloured(images, own, own).astype(int) - images).max() <= 1
 
 

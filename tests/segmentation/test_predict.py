@@ -15,12 +15,12 @@ from stedm.cli import main
 from stedm.config import Annotations, Patches, Tissue, TissueClass, Windows
 from stedm.errors import UserError
 from stedm.segmentation import predict
-from stedm.segmentation.application import slide_moments
 from stedm.segmentation.label_map import TILE
 from stedm.segmentation.network import Normalisation, TrainedNetwork, load_dataset
 from stedm.segmentation.predict import label_strips, predict_slides
 from stedm.slides import open_slide
 from stedm.slides.annotations import read_annotation
+from stedm.style.moments import moments_over
 
 CLASSES = [
     TissueClass(name="stroma", color="#e8a0bf"),
@@ -135,7 +135,7 @@ def test_a_slide_of_other_colours_is_recoloured_first_where_asked(model, tmp_pat
     matrix = np.array([[0.7, 0.1, 0.0], [0.0, 0.8, 0.1], [0.1, 0.0, 0.6]])
     path = write_slide(tmp_path / "S1.tif", np.rint(known @ matrix + 60).clip(0, 255).astype(np.uint8), 0.5)
     windows = np.rint(known).astype(np.uint8).reshape(10, 32, 10, 32, 3).swapaxes(1, 2).reshape(100, 32, 32, 3)
-    folder = model(slide_moments([windows]), mpp=0.5)
+    folder = model(moments_over(windows), mpp=0.5)
     right = {}
     for application in ("as_is", "normalise"):
         out = tmp_path / application

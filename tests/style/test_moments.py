@@ -17,6 +17,7 @@ from stedm.style.moments import (
     image_moments,
     joined,
     moments_of,
+    moments_over,
     recolour,
     spectrum,
     triangles,
@@ -88,6 +89,16 @@ def test_moments_of_a_slide_are_averages():
     each = joined([moments_of(one[None]) for one in images])
     for found, expected in zip(average(moments_of(images)), each, strict=True):
         torch.testing.assert_close(found, expected.mean(0, keepdim=True))
+
+
+def test_glass_is_no_part_of_a_slide_s_moments():
+    tissue = np.random.default_rng(0).integers(60, 200, (40, 32, 32, 3), dtype=np.uint8)
+    fatty = tissue.copy()
+    fatty[::2, 8:24, 8:24] = 240
+    torch.testing.assert_close(moments_over(fatty), moments_over(tissue[1::2]))
+    fatty[:, 8:24, 8:24] = 240  # nothing else is there: those with least
+    fatty[7:17, 8:24, 12:24] = tissue[7:17, 8:24, 12:24]
+    torch.testing.assert_close(moments_over(fatty), moments_over(fatty[7:17]))
 
 
 def test_the_smooth_spectrum_has_the_covariances_of_the_bands():

@@ -10,14 +10,13 @@ annotated slide; a generated image is nearest to its style's slide only if the g
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from stedm.evaluation.features import Extract, features_of
 from stedm.evaluation.style import Described, evenly_spaced
 from stedm.images import to_images, to_pixels
 from stedm.store import PatchFile
 from stedm.style.canonical import Canonical, prepared
-from stedm.style.moments import Moments, average, joined, moments_of, recolour
+from stedm.style.moments import moments_over, recolour
 
 COMPONENTS = 16
 """Principal components of the features: few enough for their covariance within slides to be known."""
@@ -52,9 +51,9 @@ def described_by_structure(
     found = np.empty((len(images), len(axes)))
     for slide in set(styles):
         members = np.array(styles) == slide
-        some = to_images(images[members])
-        own = canonical.moments(slide) if styled and slide in canonical.number else mean_moments(some, batch_size)
-        plain = (to_pixels(recolour(part, own, canonical.reference)) for part in some.split(batch_size))
+        own = canonical.moments(slide) if styled and slide in canonical.number else moments_over(images[members])
+        some = to_images(images[members]).split(batch_size)
+        plain = (to_pixels(recolour(part, own, canonical.reference)) for part in some)
         found[members] = features_of(plain, extract)
     return found @ axes, {slide: values @ axes for slide, values in known.items()}
 
@@ -65,11 +64,6 @@ def canonical_patches(file: PatchFile, canonical: Canonical, batch_size: int) ->
     for start in range(0, len(chosen), batch_size):
         some = np.stack([file.image(index) for index in chosen[start : start + batch_size]])
         yield to_pixels(prepared(some, file, canonical))
-
-
-def mean_moments(images: torch.Tensor, batch_size: int) -> Moments:
-    """Mean of the moments of images (N, 3, P, P) in [-1, 1], as of one slide."""
-    return average(joined([moments_of(some) for some in images.split(batch_size)]))
 
 
 def principal_axes(features: np.ndarray) -> np.ndarray:

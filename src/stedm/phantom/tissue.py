@@ -88,7 +88,7 @@ def blob(x: float, y: float, radius: float, rng: Generator) -> NDArray[np.int32]
 
 
 def tumour_cells(inside: Mask, direction: Image, mpp: float, style: Style, rng: Generator) -> tuple[Image, Image]:
-    """Large, crowded nuclei, round or spindles along the fibres: chromatin and coverage, each (size, size) in 0 to 1."""
+    """Large, crowded nuclei, round or along the fibres: chromatin and coverage, each (size, size) in 0 to 1."""
     diameter = NUCLEUS * style.nuclear_size
     spacing = max((0.6 * diameter + 5.5) / np.sqrt(style.density), 0.9 * diameter)
     room = cv2.erode(inside.astype(np.uint8), disk(0.25 * diameter / mpp)) > 0

@@ -7,7 +7,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -53,10 +53,9 @@ def applied(
     if len(images) < 2:
         log.warning("%s: has too little tissue for application %s: as_is", opened.slide.slide, application)
         return partial(predict_probabilities, network)
-    batches = batches_of(images)
     if application == "adabn":
-        return partial(predict_probabilities, with_statistics_of(batches, network))
-    own, reference = slide_moments(batches), from_lists(network.dataset.reference.model_dump())
+        return partial(predict_probabilities, with_statistics_of(batches_of(images), network))
+    own, reference = moments.moments_over(np.stack(images)), from_lists(network.dataset.reference.model_dump())
     return lambda images: predict_probabilities(network, recoloured(images, own, reference))
 
 
@@ -85,16 +84,9 @@ def with_statistics_of(batches: Sequence[np.ndarray], network: TrainedNetwork) -
     return adapted
 
 
-@torch.inference_mode()
-def slide_moments(batches: Iterable[np.ndarray]) -> moments.Moments:
-    """Moments over all of a slide's images (B, P, P, 3) uint8."""
-    found = moments.joined([moments.moments_of(to_images(images).to(device())) for images in batches])
-    return moments.average(found).to(torch.device("cpu"))
-
-
 def reference_moments(files: Sequence[PatchFile]) -> Moments:
     """Mean of the moments of training slides."""
-    found = [slide_moments(batches_of([file.image(index) for index in some_of(len(file))])) for file in files]
+    found = [moments.slide_moments(file) for file in files]
     return Moments.model_validate(as_lists(moments.average(moments.joined(found))))
 
 

@@ -17,6 +17,7 @@ Bands are weights over the frequencies of the cosine transform, triangles on a l
 finest detail (half a cycle per pixel), each next one half an octave lower; the last includes all lower frequencies.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -26,6 +27,7 @@ import torch
 from scipy.fft import dct
 from torch import Tensor
 
+from stedm.device import device
 from stedm.images import to_images
 from stedm.store import PatchFile
 
@@ -36,8 +38,11 @@ MOMENTS = 3 + 6 * EMBEDDED_BANDS
 MIN_SD = 0.003
 """Lower bound of the standard deviation in any direction of a band, about that of rounding to 8 bits, so that an empty
 image does not amplify others."""
-PIXELS = 2**20
-"""Of a slide, about, whose moments are averaged; at least 16 patches and at most 256."""
+PIXELS = 2**21
+"""Of a slide, about, that its moments are taken from; at least 32 patches and at most 256."""
+GLASS, LITTLE_GLASS, KEPT = 220, 0.02, 0.25
+"""A pixel all of whose channels are above the first is glass. Averaged are images with less of it than the second, a
+share; or else, of all images, the share with least glass that the third is."""
 KNOTS = 8
 """Points per band at which a spectrum is evaluated."""
 ITERATIONS = 30
@@ -108,11 +113,24 @@ def joined(several: Sequence[Moments]) -> Moments:
 
 
 def slide_moments(file: PatchFile) -> Moments:
-    """Moments of a slide (B = 1): averages over patches of it, evenly spaced."""
-    count = min(len(file), 256, max(16, PIXELS // file.patch_size**2))
+    """Moments of a slide (B = 1), from patches that are evenly spaced over it."""
+    count = min(len(file), 256, max(32, PIXELS // file.patch_size**2))
     chosen = np.unique(np.linspace(0, len(file) - 1, count).round().astype(int))
-    images = to_images(np.stack([file.image(int(index)) for index in chosen]))
-    return average(joined([moments_of(some) for some in images.split(64)]))
+    return moments_over(np.stack([file.image(int(index)) for index in chosen]))
+
+
+@torch.no_grad()
+def moments_over(images: np.ndarray) -> Moments:
+    """Mean moments (B = 1) of a slide's images (N, P, P, 3) uint8, of those with little glass.
+
+    A slide's fat, lumina and background are no part of its stain. With them in its moments, recolouring would lend
+    their white to tissue.
+    """
+    glass = (images.min(-1) > GLASS).mean((1, 2))
+    kept = max(int((glass < LITTLE_GLASS).sum()), math.ceil(KEPT * len(images)))
+    dense = images[np.sort(np.argsort(glass, kind="stable")[:kept])]
+    parts = [moments_of(to_images(some).to(device())) for some in np.array_split(dense, math.ceil(kept / 64))]
+    return average(joined(parts)).to(torch.device("cpu"))
 
 
 def recolour(images: Tensor, own: Moments, target: Moments) -> Tensor:
