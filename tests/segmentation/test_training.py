@@ -191,6 +191,14 @@ def test_network_from_published_weights_needs_them_no_more_and_expects_their_col
     assert set(inputs) == {"A1", "A2", "encoder_weights"}
 
 
+def test_an_arm_may_start_from_random_weights_whatever_the_others_do(tiny_study, options, tmp_path):
+    published = options(steps=1, learning_rate=1e-9).model_copy(update={"encoder_weights": str(tmp_path / "nowhere")})
+    folder = run(tiny_study, published, config.ArmData(random_weights=True))
+    plain = run(tiny_study, options(steps=1, learning_rate=1e-9), out="plain")
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(folder)[name], value, msg=name)
+
+
 def test_folder_without_network_is_named(tmp_path):
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load_network(tmp_path)

@@ -72,6 +72,8 @@ class ArmData(Section):
     """Synthetic images for each real patch of a batch (default: the segmentation section's)."""
     synthetic_images: Count | None = None
     """Train on the first so many images of each source (default: all)."""
+    random_weights: bool = False
+    """Start from random weights whatever `segmentation.encoder_weights` says, to show what those are worth."""
 
     @model_validator(mode="after")
     def synthetic_needs_sources(self) -> Self:

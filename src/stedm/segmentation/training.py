@@ -55,6 +55,8 @@ def train_network(
         Interrupted: stopped by a signal, or another process is training the same.
     """
     network, arm = options.segmentation, options.arm
+    if arm.random_weights:
+        network = network.model_copy(update={"encoder_weights": None})
     real = [file for file in files_of(split, patches, *ROLES[arm.annotations]) if file.annotated.any()]
     unannotated = slides_of(read_split(split), "unannotated")
     if arm.annotations == "all" and not any(file.slide in unannotated for file in real):
