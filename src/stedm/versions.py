@@ -2,7 +2,7 @@
 
 VERSIONS = {
     "phantoms": 1,
-    "check": 4,
+    "check": 5,
     "patches": 6,
     "splits": 2,
     "first_stage": 3,
@@ -12,7 +12,7 @@ VERSIONS = {
     "style_bank": 6,
     "synthesis": 7,
     "segmentation": 6,
-    "evaluation": 4,
+    "evaluation": 5,
     "image_quality": 6,
     "statistics": 7,
     "figures": 6,

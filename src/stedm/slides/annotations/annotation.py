@@ -17,6 +17,7 @@ REGION, IGNORE = -1, -2
 """What a shape stands for, where it is no class."""
 SUBPIXEL = 4
 """Bits of OpenCV's fixed-point coordinates."""
+PICTURE = 2048
 NUDGE = 1e-6, 1.618e-6
 """Level-0 pixels right and down, along no edge that anybody annotates."""
 
@@ -106,32 +107,39 @@ class PolygonAnnotation(Annotation):
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        return None if self._annotated.is_empty else self._annotated.bounds
+        """Of the shapes that are the annotated area, whatever is ignored in it."""
+        regions, classes = (self._box(*kinds) for kinds in ((REGION, REGION), (0, IGNORE_INDEX)))
+        filled = self.fill != IGNORE_INDEX
+        box = classes if not self.has_regions else regions if filled else shapely.intersection(regions, classes)
+        return None if box.is_empty else box.bounds
+
+    def _box(self, lowest: int, highest: int) -> BaseGeometry:
+        """Around the shapes with these labels."""
+        polygons = [item.polygon for item in self.shapes if lowest <= item.label <= highest]
+        return shapely.box(*shapely.total_bounds(polygons)) if polygons else Polygon()
 
     @property
     def area(self) -> float:
-        return float(self._annotated.area)
+        """As a picture with at most `PICTURE` pixels along its longer side shows it: shapes may lie over each other in
+        any number, and uniting them may take minutes."""
+        labels, downsample = self._picture
+        return float((labels != IGNORE_INDEX).sum()) * downsample**2
 
     @cached_property
-    def _annotated(self) -> BaseGeometry:
-        regions, ignored = self._union({REGION}), self._union({IGNORE})
-        if self.has_regions and self.fill != IGNORE_INDEX:
-            return shapely.difference(regions, ignored)
-        classes = self._union({item.label for item in self.shapes if item.label >= 0})
-        if self.has_regions:
-            classes = shapely.intersection(classes, regions)
-        return classes if ignored.is_empty else shapely.difference(classes, ignored)
+    def _picture(self) -> tuple[np.ndarray, float]:
+        """The labels of all that is annotated, and level-0 pixels per pixel."""
+        left, upper, right, lower = self.bounds or (0, 0, 0, 0)
+        x0, y0 = np.floor([left, upper])
+        downsample = max(1.0, (right - x0) / PICTURE, (lower - y0) / PICTURE)
+        width, height = np.ceil(np.array([right - x0, lower - y0]) / downsample).astype(int)
+        return self.rasterise(x0, y0, width, height, downsample), downsample
 
     @property
     def present(self) -> set[int]:
         found = {item.label for item, seen in zip(self.shapes, self.seen, strict=True) if seen and item.label >= 0}
         if self.has_regions and self.fill != IGNORE_INDEX and self.fill not in found:
-            classes = self._union({item.label for item in self.shapes if item.label >= 0})
-            found |= {self.fill} if self._annotated.difference(classes).area > 0 else set()
+            found |= {self.fill} if (self._picture[0] == self.fill).any() else set()
         return found
-
-    def _union(self, labels: set[int]) -> BaseGeometry:
-        return shapely.disjoint_subset_union_all([item.polygon for item in self.shapes if item.label in labels])
 
 
 class MaskAnnotation(Annotation):
