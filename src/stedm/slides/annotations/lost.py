@@ -10,8 +10,9 @@ from stedm.slides.annotations.annotation import IGNORE, NUDGE, REGION, Shape
 
 MOST_POINTS = 50_000_000
 """Of outlines that are compared with others, each as often as it is."""
-MOST_PIXELS = 2**24
-"""Pixels of the boxes of thin shapes that are looked at pixel by pixel, the smallest first; the others have pixels."""
+MOST_TESTS = 2**28
+"""Pixels of the boxes of thin shapes, times points of their outlines, that are looked at one by one, the smallest
+first; the others have pixels."""
 
 
 def losses(shapes: Sequence[Shape], dimensions: tuple[int, int], downsample: float) -> np.ndarray:
@@ -69,9 +70,9 @@ def without_pixel(polygons: np.ndarray, downsample: float) -> np.ndarray:
     """
     small = shapely.area(polygons) / downsample <= shapely.length(polygons) / 2
     left, upper, right, lower = (shapely.bounds(polygons).T // downsample).astype(int)
-    pixels = np.where(small, (right - left + 1) * (lower - upper + 1), 0)
-    order = np.argsort(pixels, kind="stable")
-    small[order] &= np.cumsum(pixels[order], dtype=float) <= MOST_PIXELS
+    tests = small * (right - left + 1.0) * (lower - upper + 1.0) * shapely.get_num_coordinates(polygons)
+    order = np.argsort(tests, kind="stable")
+    small[order] &= np.cumsum(tests[order]) <= MOST_TESTS
     for number in np.flatnonzero(small):
         x = (np.arange(left[number], right[number] + 1) + 0.5) * downsample + NUDGE[0]
         y = (np.arange(upper[number], lower[number] + 1) + 0.5) * downsample + NUDGE[1]
