@@ -9,12 +9,15 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
+from stedm.config.templates import refuse_templates
+
 min_version("9.8")
 STARTED = time.time()
 
 # A study file replaces the default study, which Snakemake would merge with it; so does the configuration of a workflow
 # that has this one as a module. The default study of another folder is the one beside this file, with its sheet.
 if not workflow.overwrite_configfiles and "slides" not in config:
+    refuse_templates(["--configfile", "config.yaml"])
     if os.path.exists("config.yaml"):
 
         configfile: "config.yaml"

@@ -138,22 +138,25 @@ class Study:
         return hit or ["between jobs"]
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file that says nothing of how it was made; of histories without their seconds, and of seals
-        without the digests of histories."""
-        results = self.path / "results/chaos"
-        found = {}
-        for path in sorted(results.rglob("*")):
-            name = path.relative_to(results)
-            if path.is_file() and name.parts[0] not in VARYING:
-                match path.name:
-                    case "history.csv":
-                        content = without_seconds(path)
-                    case "SHA256SUMS":
-                        content = b"".join(line for line in path.open("rb") if b"history.csv" not in line)
-                    case _:
-                        content = path.read_bytes()
-                found[str(name)] = hashlib.sha256(content).hexdigest()
-        return found
+        return digests(self.path / "results/chaos")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a study's results that says nothing of how it was made; of histories without their
+    seconds, and of seals without the digests of histories."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name.parts[0] not in VARYING:
+            match path.name:
+                case "history.csv":
+                    content = without_seconds(path)
+                case "SHA256SUMS":
+                    content = b"".join(line for line in path.open("rb") if b"history.csv" not in line)
+                case _:
+                    content = path.read_bytes()
+            found[str(name)] = hashlib.sha256(content).hexdigest()
+    return found
 
 
 def jobs(driver: psutil.Popen) -> list[psutil.Process]:

@@ -33,6 +33,8 @@ import psutil
 from PIL import Image
 
 SECONDS, MEGABYTES = 60, 4096
+CORES = 4
+"""That commands see, whatever this machine has: they read so many slides at once."""
 CLASSES = [
     {"name": "stroma", "color": "#e8a0bf", "annotations": ["Stroma"], "mask_values": ["0"]},
     {"name": "tumour", "color": "#6a3d9a", "annotations": ["Tumor"], "mask_values": ["1-255"]},
@@ -214,6 +216,11 @@ def _(folder: Path) -> Words:
     return check(folder, [many_scans(folder / "a.jpg", 10_000, 5_000)])
 
 
+@hostile("slide: progressive JPEG of 196 Mpx with 90 scans")
+def _(folder: Path) -> Words:
+    return check(folder, [many_scans(folder / "a.jpg", SIDE, 80)])
+
+
 def webp(path: Path, side: int) -> Path:
     """A WebP of one colour, of which a pixel takes no bit."""
     data = bytearray(saved(path, 16, lossless=True).read_bytes())
@@ -246,6 +253,14 @@ def jpeg2000(path: Path, tile: int) -> Path:
 @hostile("slide: JPEG 2000 that claims one tile of 196 Mpx")
 def _(folder: Path) -> Words:
     return check(folder, [jpeg2000(folder / "a.j2k", SIDE)])
+
+
+@hostile("slide: JPEG 2000 of 99 Mpx, noise")
+def _(folder: Path) -> Words:
+    noise = np.random.default_rng(0).integers(0, 256, (9_950, 9_950, 3), np.uint8)
+    path = folder / "a.j2k"
+    Image.fromarray(noise).save(path, tile_size=(1024, 1024), irreversible=False)
+    return check(folder, [path])
 
 
 @hostile("slide: JPEG 2000 that claims 196 Mpx in 4 × 10^7 tiles")
@@ -598,11 +613,7 @@ def _(folder: Path) -> Words:
 
 @hostile("annotation: 3,000 regions across each other")
 def _(folder: Path) -> Words:
-    def needle(turn: float) -> list[list[float]]:
-        long, wide = np.array([np.cos(turn), np.sin(turn)]) * 490, np.array([-np.sin(turn), np.cos(turn)])
-        return [(500 + corner).tolist() for corner in (-long, wide, long, -wide, -long)]
-
-    regions = [feature([needle(turn)], "Region*") for turn in np.linspace(0, np.pi, 3_000, endpoint=False)]
+    regions = needles(3_000, "Region*")
     return annotated(folder, collection(folder / "a.geojson", [*regions, feature([square(400, 400, 200)])]))
 
 
@@ -610,6 +621,117 @@ def _(folder: Path) -> Words:
 def _(folder: Path) -> Words:
     holes = [square(n / 50, n / 50, 300) for n in range(20_000)]
     return annotated(folder, collection(folder / "a.geojson", [feature([square(0, 0, 1000), *holes])]))
+
+
+def comb(teeth: int) -> np.ndarray:
+    """Corners of a comb as large as the slide."""
+    x = np.linspace(0, 999, teeth)[:, None] + np.array([0, 0, 0.3, 0.3]) * 999 / teeth
+    y = np.broadcast_to([990, 0, 0, 990], x.shape)
+    return np.concatenate([[[0, 1000]], np.stack([x, y], 2).reshape(-1, 2), [[1000, 990], [1000, 1000], [0, 1000]]])
+
+
+def combs(folder: Path, *names: str) -> Words:
+    shapes = [feature([corners.tolist()], name) for corners, name in zip(both_ways(comb(5_000)), names, strict=True)]
+    return annotated(folder, collection(folder / "a.geojson", [*shapes, feature([square(400, 400, 200)])]))
+
+
+def both_ways(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return corners, corners[:, ::-1]
+
+
+@hostile("annotation: two combs of a class across each other, 10^8 times")
+def _(folder: Path) -> Words:
+    return combs(folder, "Tumor", "Tumor")
+
+
+@hostile("annotation: two combs as regions across each other, 10^8 times")
+def _(folder: Path) -> Words:
+    return combs(folder, "Region*", "Region*")
+
+
+@hostile("annotation: a comb that is ignored across another, 10^8 times")
+def _(folder: Path) -> Words:
+    return combs(folder, "Ignore*", "Tumor")
+
+
+@hostile("annotation: a comb that is cut out of another (ImageScope)")
+def _(folder: Path) -> Words:
+    body, hole = both_ways(comb(5_000))
+    return aperio(folder, [(body, False), (hole, True)])
+
+
+@hostile("annotation: a hole that crosses itself 12 × 10^6 times (ImageScope)")
+def _(folder: Path) -> Words:
+    return aperio(folder, [(np.array(square(0, 0, 999)), False), (np.array(circle(5_001, 490, 2_500)), True)])
+
+
+def aperio(folder: Path, regions: Iterable[tuple[np.ndarray, bool]]) -> Words:
+    """A layer of ImageScope with regions, and whether each is negative."""
+    texts = []
+    for corners, negative in regions:
+        vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners.tolist())
+        texts.append(f'<Region Type="0" NegativeROA="{int(negative)}"><Vertices>{vertices}</Vertices></Region>')
+    layer = f'<Annotation Id="1" Name="Tumor"><Regions>{"".join(texts)}</Regions></Annotation>'
+    (folder / "a.xml").write_text(f"<Annotations>{layer}</Annotations>")
+    return annotated(folder, folder / "a.xml")
+
+
+def needles(count: int, name: str) -> list[dict[str, object]]:
+    """Thin shapes through the middle of the slide, in all directions."""
+
+    def needle(turn: float) -> list[list[float]]:
+        long, wide = np.array([np.cos(turn), np.sin(turn)]) * 490, np.array([-np.sin(turn), np.cos(turn)])
+        return [(500 + corner).tolist() for corner in (-long, wide, long, -wide, -long)]
+
+    return [feature([needle(turn)], name) for turn in np.linspace(0, np.pi, count, endpoint=False)]
+
+
+@hostile("annotation: 3,000 shapes of a class across each other")
+def _(folder: Path) -> Words:
+    return annotated(folder, collection(folder / "a.geojson", needles(3_000, "Tumor")))
+
+
+@hostile("annotation: 10^5 slivers from corner to corner")
+def _(folder: Path) -> Words:
+    slivers = (feature([[[n / 1000, 0], [999, 999 - n / 1000], [n / 1000, 1e-3]]]) for n in range(100_000))
+    return annotated(folder, collection(folder / "a.geojson", slivers))
+
+
+@hostile("annotation: 300,000 shapes over their neighbours")
+def _(folder: Path) -> Words:
+    shapes = (feature([square(n % 547 * 1.8, n // 547 * 1.8, 3)]) for n in range(299_000))
+    return annotated(folder, collection(folder / "a.geojson", shapes))
+
+
+@hostile("annotation: 10^8 brackets in a row (GeoJSON)")
+def _(folder: Path) -> Words:
+    (folder / "a.geojson").write_text("[" + "[]," * 10**8 + "[]]")
+    return annotated(folder, folder / "a.geojson")
+
+
+@hostile("annotation: as many brackets as are taken (GeoJSON)")
+def _(folder: Path) -> Words:
+    (folder / "a.geojson").write_text("[" + '{"a":1},' * 5_990_000 + "[]]")
+    return annotated(folder, folder / "a.geojson")
+
+
+@hostile("annotation: 10^8 elements in a row (XML)")
+def _(folder: Path) -> Words:
+    (folder / "a.xml").write_text(ASAP.format("", "<a/>" * 10**8))
+    return annotated(folder, folder / "a.xml")
+
+
+@hostile("annotation: as many elements as are taken (XML)")
+def _(folder: Path) -> Words:
+    (folder / "a.xml").write_text(ASAP.format("", '<a b="1"/>' * 4_280_000))
+    return annotated(folder, folder / "a.xml")
+
+
+@hostile("annotation: GeoJSON of 100 GB, sparse")
+def _(folder: Path) -> Words:
+    with (folder / "a.geojson").open("wb") as file:
+        file.truncate(10**11)
+    return annotated(folder, folder / "a.geojson")
 
 
 @hostile("annotation: coordinates of 10^308, NaN, infinity and 10^5000")
@@ -703,6 +825,33 @@ def _(folder: Path) -> Words:
     slide = one_tile(folder / "s.tif", side, side, tile, 8, deflated(3 * tile**2))
     mask = one_tile(folder / "a.tif", side, side, tile, 8, deflated(tile**2), channels=1)
     return check(folder, [slide], mask)
+
+
+def grey_strip(path: Path, bits: int, pages: int = 1) -> Path:
+    """A TIFF of pages that are all the same 196 Mpx of zeros."""
+    data = deflated(SIDE**2 * bits // 8)
+    more = Tag(258, SHORT, 1, bits), Tag(259, SHORT, 1, 8), Tag(279, LONG, 1, len(data))
+    page = grey_page(SIDE, SIDE, *more)
+    start = 8 + pages * (6 + 12 * len(page))
+    page[[tag.code for tag in page].index(273)] = Tag(273, LONG, 1, start)
+    return raw_tiff(path, [page] * pages, [*range(1, pages), -1], data)
+
+
+@hostile("annotation: four masks of 196 Mpx and 32 bits at once")
+def _(folder: Path) -> Words:
+    rows = []
+    for number in range(4):
+        slide = one_tile(folder / f"s{number}.tif", SIDE, SIDE, 4096, 8, deflated(3 * 4096**2) + bytes(number))
+        rows.append(f"s{number},p{number},{slide},{grey_strip(folder / f'm{number}.tif', 32)}\n")
+    words = check(folder, [])
+    (folder / "slides.csv").write_text("slide,patient,path,annotation\n" + "".join(rows))
+    return words
+
+
+@hostile("annotation: mask (TIFF) of 9,999 equal pages of 196 Mpx")
+def _(folder: Path) -> Words:
+    slide = one_tile(folder / "s.tif", SIDE, SIDE, 4096, 8, deflated(3 * 4096**2))
+    return check(folder, [slide], grey_strip(folder / "a.tif", 8, 9_999))
 
 
 @hostile("annotation: workbook, pipe and folder by the names of annotations")
@@ -1138,6 +1287,7 @@ def run(words: Words, log: Path) -> Outcome:
 
     sys.stdout.flush()
     if not (child := os.fork()):
+        os.cpu_count = lambda: CORES
         sys.stdout = sys.stderr = output = log.open("w")
         for descriptor in (1, 2):  # libraries write there
             os.dup2(output.fileno(), descriptor)

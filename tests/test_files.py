@@ -210,6 +210,30 @@ def test_a_file_that_was_cut_or_changed_is_named(tmp_path, damage):
         check_folder_unchanged(tmp_path / "b")
 
 
+def test_files_that_were_put_in_each_others_place_with_their_seals_are_named(tmp_path):
+    names = "n1-r0.csv", "n2-r0 'ü\n\udcff.csv"
+    for name in names:
+        write(tmp_path / name, name.encode("utf-8", "replace").decode())
+        check_unchanged(tmp_path / name)
+    for folder, ending in ((tmp_path, ""), (tmp_path / ".stedm", ".sha256")):
+        one, other, between = (folder / f"{name}{ending}" for name in (*names, "between"))
+        one.rename(between)
+        other.rename(one)
+        between.rename(other)
+    for name in names:
+        with pytest.raises(UserError, match="is not what was written"):
+            check_unchanged(tmp_path / name)
+        with pytest.raises(UserError, match="it was not written by stedm, or it was changed"):
+            write(tmp_path / name)
+
+
+def test_seals_of_older_versions_have_no_name(tmp_path):
+    write(tmp_path / "a")
+    (tmp_path / ".stedm/a.sha256").write_text(f"{sha256(tmp_path / 'a')}\n")
+    check_unchanged(tmp_path / "a")
+    write(tmp_path / "a", "again")
+
+
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
 def test_the_list_of_a_folder_is_checked_by_sha256sum_and_travels_with_it(tmp_path):
     write_folder(tmp_path / "a")

@@ -9,9 +9,12 @@ import pytest
 FAST = [
     "slide: JPEG of 4,000 Mpx",
     "slide: TIFF that claims 4 × 10^9 px along each side",
+    "slide: VMS whose image is a pipe",
     "slide: pipe, socket, /dev/zero, folder, link to itself",
     "annotation: XML with a billion laughs",
     "annotation: an outline that crosses itself 12 × 10^6 times",
+    "annotation: GeoJSON of 100 GB, sparse",
+    "annotation: a hole that crosses itself 12 × 10^6 times (ImageScope)",
     "sheet: a million columns",
     "configuration: merged aliases",
     "coordinates: a chunk of 16 KB that unpacks to 10 GB",

@@ -80,7 +80,8 @@ def write_seal(path: Path, digests: Sequence[str]) -> None:
     """Record the digests that a file may have."""
     make_folder(seal_of(path).parent)
     with renamed_when_whole(seal_of(path)) as temporary:
-        temporary.write_text("".join(f"{digest}\n" for digest in digests), encoding="utf-8")
+        lines = [f"{digest}  {path.name!a}\n" for digest in digests]  # a line, whatever is in the name
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Which files and folders are our own output, and whether they still are what was written.
 
-A file that a command writes gets a seal, `.stedm/<name>.sha256` next to it, with its SHA-256. A folder that a command
-writes as a whole has SHA256SUMS in it, which travels with it and which `sha256sum --check` reads too. What has neither
-is somebody else's: it is never replaced, and read as it is.
+A file that a command writes gets a seal, `.stedm/<name>.sha256` next to it, with its SHA-256 and its name, as both may
+be put in another's place. A folder that a command writes as a whole has SHA256SUMS in it, which travels with it and
+which `sha256sum --check` reads too. What has neither is somebody else's: it is never replaced, and read as it is.
 """
 
 import hashlib
@@ -56,7 +56,9 @@ def recorded(path: Path) -> list[str]:
     """The digests that a file may have; none where nothing is recorded of it. While a file is replaced it has two."""
     seal = seal_of(path)
     if seal.is_file():
-        return seal.read_text(encoding="utf-8", errors="replace").split() or [""]
+        lines = seal.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = [(digest, name) for digest, _, name in (line.partition("  ") for line in lines)]
+        return [digest for digest, name in found if name in ("", ascii(path.name))] or [""]  # seals had no names once
     for folder in path.parents[:DEEPEST]:
         if digest := read_sums(folder).get(path.relative_to(folder).as_posix()):
             return [digest]

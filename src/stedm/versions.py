@@ -2,7 +2,7 @@
 
 VERSIONS = {
     "phantoms": 2,
-    "check": 4,
+    "check": 5,
     "patches": 6,
     "splits": 2,
     "first_stage": 4,
@@ -12,7 +12,7 @@ VERSIONS = {
     "style_bank": 7,
     "synthesis": 8,
     "segmentation": 7,
-    "evaluation": 4,
+    "evaluation": 5,
     "image_quality": 7,
     "statistics": 7,
     "figures": 6,

@@ -72,12 +72,19 @@ class StudyFolder:
         section[last] = value
         self.write(config)
 
-    def snakemake(self, *arguments: str, prelude: str = "pass") -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *arguments: str, prelude: str = "pass", profile: str = "local"
+    ) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(self.path), str(Path(sys.executable).parent), os.environ["PATH"]])
         call = f"import sys; {prelude}; from snakemake.cli import main; sys.exit(main())"
-        profile = ["--profile", str(self.checkout / "profiles/local"), "--snakefile", str(self.checkout / "Snakefile")]
+        where = [
+            "--profile",
+            str(self.checkout / "profiles" / profile),
+            "--snakefile",
+            str(self.checkout / "Snakefile"),
+        ]
         return subprocess.run(
-            [sys.executable, "-c", call, *profile, *arguments],
+            [sys.executable, "-c", call, *where, *arguments],
             cwd=self.path,
             env=os.environ | {"PATH": path},
             capture_output=True,

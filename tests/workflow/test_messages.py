@@ -2,6 +2,10 @@
 
 import subprocess
 
+import pytest
+
+from stedm.config.templates import configfiles
+
 
 def stopped(study) -> list[str]:
     """Lines that Snakemake prints when it refuses to start."""
@@ -56,6 +60,35 @@ def test_values_given_on_the_command_line_are_checked_too(study):
     answer = study.snakemake("--configfile", "study.yaml", "--config", "seed=never", "--dry-run")
     assert answer.returncode == 1
     assert "seed: " in answer.stderr
+
+
+@pytest.mark.parametrize("key", ["__use_yte__", '"\\x5f_use_yte__"'])
+@pytest.mark.parametrize("profile", ["local", "slurm"])
+def test_python_in_a_study_file_is_not_run(study, key, profile):
+    path = study.path / "study.yaml"
+    path.write_text(f'{key}: true\nseed: ?open("run", "w").write("")\n' + path.read_text())
+    answer = study.snakemake("--configfile", "study.yaml", "--dry-run", profile=profile)
+    assert answer.returncode == 1
+    assert "study.yaml: is a template (__use_yte__), whose Python Snakemake would run; take the key" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (study.path / "run").exists()
+
+
+def test_python_in_the_default_study_is_not_run(study):
+    text = (study.path / "study.yaml").read_text()
+    (study.path / "config.yaml").write_text(f'__use_yte__: true\nseed: ?open("run", "w").write("")\n{text}')
+    answer = study.snakemake("--dry-run")
+    assert answer.returncode == 1
+    assert "config.yaml: is a template" in answer.stderr
+    assert not (study.path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--configfile", "a", "b"], ["--configfiles=a", "b"], ["-n", "--configf", "a", "b", "--cores", "2"]],
+)
+def test_all_study_files_of_a_command_line_are_looked_at(words):
+    assert list(map(str, configfiles(["snakemake", "target", *words, "--", "c"]))) == ["a", "b"]
 
 
 def test_masks_and_coordinates_that_are_missing_are_all_named(study):

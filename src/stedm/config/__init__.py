@@ -35,6 +35,7 @@ from stedm.config.presets import PRESETS
 from stedm.config.segmentation import Application, Arm, ArmData, Augmentation, Loss, Network, Segmentation
 from stedm.config.slides import (
     MAX_MEGAPIXELS,
+    MAX_SHAPES,
     Annotations,
     Origin,
     Patches,
@@ -83,6 +84,7 @@ from stedm.config.training import Device, Tracker, Training
 __all__ = [
     "IGNORE_INDEX",
     "MAX_MEGAPIXELS",
+    "MAX_SHAPES",
     "PRESETS",
     "Affine",
     "Annotations",

@@ -74,6 +74,9 @@ Origin = Literal["auto", "bounds", "canvas"]
 """Where coordinates count from on slides whose scanned area (OpenSlide's bounds) is a part of their canvas."""
 
 
+MAX_SHAPES = 300_000
+
+
 class Annotations(Section):
     regions: list[ShapeName] = ["Region*"]
     """Annotation classes that say what area is annotated. Without any in a file, its own polygons are the area."""
@@ -88,6 +91,8 @@ class Annotations(Section):
     origin: Origin = "auto"
     """Corner that coordinates count from: `bounds`, that of the scanned area, as QuPath counts; `canvas`, as OpenSlide
     and all others do; `auto`: `bounds` for GeoJSON, `canvas` for ASAP, ImageScope and COCO, masks by their size."""
+    max_shapes: Annotated[int, Field(ge=1)] = MAX_SHAPES
+    """Most shapes of an annotation file, with 1,000 characters each on average; reading one takes up to 12 kB."""
 
     @model_validator(mode="after")
     def whole_slide_is_filled(self) -> Self:

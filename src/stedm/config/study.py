@@ -322,6 +322,15 @@ def load(path: Path) -> Study:
     Raises:
         UserError: the file is not YAML, or keys or values in it are wrong; all of them, one message each.
     """
+    return validate(read(path), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The values of a configuration file.
+
+    Raises:
+        UserError: the file is not YAML, or too large.
+    """
     check_regular(path)
     try:
         if path.stat().st_size > LARGEST_FILE:
@@ -336,7 +345,7 @@ def load(path: Path) -> Study:
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: is not a configuration; it must hold keys such as `study:` and `slides:`")
-    return validate(data, str(path))
+    return data
 
 
 def check_size(value: Any, source: str) -> None:

@@ -1,8 +1,10 @@
 """Who opens a file: OpenSlide where it reads that kind rightly, else Pillow or tifffile, which read it as a whole."""
 
+import contextlib
 import re
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +25,15 @@ SCAN = re.compile(b"\xff\xda")
 """Start of a scan of a JPEG."""
 MOST_SCANS = 100
 """Programs that shrink JPEGs write up to some twenty, and thumbnails have some of their own."""
+LONGEST_INDEX = 2**20
+"""Characters of a file that lists the others of its slide."""
 DECODING = threading.Lock()
-"""Held while an image is decoded as a whole: several at once, with the copies that it takes, would fill the memory."""
+"""Held while an image is decoded as a whole, and while a large one is open: several at once, with the copies that it
+takes to decode them, would fill the memory."""
+LARGE = 50e6
+"""Pixels of such an image."""
+COSTLY = {"JPEG2000": 2}
+"""Formats that take so many times the memory, and minutes of time, where others take seconds."""
 
 
 class UnreadableSlide(UserError):
@@ -47,6 +56,25 @@ class Found(NamedTuple):
     notes: Sequence[str] = ()
 
 
+class WholeImage(openslide.ImageSlide):
+    """An image that was decoded as a whole.
+
+    Args:
+        image: decoded.
+        turn: what is held while it is decoded; of a large image also until it is closed, or gone.
+    """
+
+    def __init__(self, image: Image.Image, turn: contextlib.ExitStack):
+        super().__init__(image)
+        large = image.width * image.height > LARGE
+        self._end = weakref.finalize(self, turn.pop_all().close) if large else None
+
+    def close(self) -> None:
+        super().close()
+        if self._end is not None:
+            self._end()
+
+
 def open_file(slide: Slide, megapixels: float) -> Found:
     """Open a file: by OpenSlide where it reads that kind rightly, else as a whole.
 
@@ -63,7 +91,9 @@ def open_file(slide: Slide, megapixels: float) -> Found:
     if not path.exists():
         raise UnreadableSlide(f"{named(slide)}: there is no such file; fix the path in the sheet, or set slides.root")
     try:
+        check_parts(path, [*path.with_suffix("").glob("*")] if path.suffix.lower() == ".mrxs" else [])
         vendor = openslide.OpenSlide.detect_format(path)
+        check_parts(path, parts_of(path, vendor))
         if tiff.is_tiff(path):
             return open_tiff(path, megapixels) if vendor in (None, "generic-tiff") else open_scanners(path)
         return open_image(path, megapixels) if vendor is None else Found(*by_openslide(path))
@@ -88,6 +118,28 @@ def by_openslide(path: Path) -> tuple[openslide.OpenSlide, str, tuple[float, flo
     return handle, f"openslide {vendor}", None if x is None or y is None else (x, y)
 
 
+def parts_of(path: Path, vendor: str | None) -> Iterator[Path]:
+    """Other files that OpenSlide may open with a slide."""
+    match vendor:
+        case "hamamatsu" if not tiff.is_tiff(path):
+            with path.open(encoding="utf-8", errors="replace") as file:
+                names = [line.partition("=")[2].strip() for line in file.read(LONGEST_INDEX).splitlines()]
+            yield from (path.parent / name for name in names if "\0" not in name)
+        case "dicom":
+            yield from path.parent.glob("*")
+
+
+def check_parts(path: Path, parts: Iterable[Path]) -> None:
+    """Refuse a slide of several files, one of which is a pipe or the like, on which OpenSlide would wait for ever.
+
+    Raises:
+        WrongKind: one is.
+    """
+    for part in parts:
+        if part.exists() and not part.is_file() and not part.is_dir():
+            raise WrongKind(f"{part} is a pipe or device; move it away")
+
+
 def open_scanners(path: Path) -> Found:
     """Open a TIFF whose pages OpenSlide knows by the rules of the scanner's vendor."""
     tiff.check_scanners(path)
@@ -103,15 +155,17 @@ def open_tiff(path: Path, megapixels: float) -> Found:
             return Found(handle, reader, facts.mpp, facts.notes)
         except openslide.OpenSlideError:  # not tiled, or of a compression that it does not have
             pass
-    with DECODING:
+    with contextlib.ExitStack() as turn:
+        turn.enter_context(DECODING)
         image = Image.fromarray(tiff.load(path, facts, megapixels))
-    return Found(openslide.ImageSlide(image), "tifffile", facts.mpp, [*facts.notes, *turned(facts.orientation)])
+        return Found(WholeImage(image, turn), "tifffile", facts.mpp, [*facts.notes, *turned(facts.orientation)])
 
 
 def open_image(path: Path, megapixels: float) -> Found:
     """Load an ordinary image of 8 bits a channel, upright; RGB, or RGBA where it has transparency."""
-    with DECODING, Image.open(path, formats=IMAGE_FORMATS) as image:
-        if image.width * image.height > megapixels * 1e6:
+    with contextlib.ExitStack() as turn, Image.open(path, formats=IMAGE_FORMATS) as image:
+        turn.enter_context(DECODING)
+        if image.width * image.height * COSTLY.get(image.format or "", 1) > megapixels * 1e6:
             raise WrongKind(tiff.too_large(image.width, image.height, megapixels))
         reader = f"pillow {(image.format or '').lower()}"
         if (count := getattr(image, "n_frames", 1)) > 1:
@@ -131,7 +185,7 @@ def open_image(path: Path, megapixels: float) -> Found:
         ImageOps.exif_transpose(loaded, in_place=True)  # at no time are there more copies than need be
         loaded.info = {}  # colour profiles, which would be copied with each region
         mpp = None if None in dpi else (25_400 / dpi[0], 25_400 / dpi[1])  # type: ignore[operator]
-        return Found(openslide.ImageSlide(loaded), reader, mpp, [*notes, *turned(orientation)])
+        return Found(WholeImage(loaded, turn), reader, mpp, [*notes, *turned(orientation)])
 
 
 def check_scans(path: Path, image: Image.Image) -> None:

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from stedm.config import Origin, Tissue
 from stedm.slides.annotations import Annotation, MaskAnnotation, PolygonAnnotation, Shape
-from stedm.slides.annotations.mask import mask_place, read_values
+from stedm.slides.annotations.mask import READING, mask_place, read_values
 from stedm.slides.annotations.origin import Area, area_of
 from stedm.slides.annotations.read import on_canvas, read_contents
 from stedm.slides.annotations.shapes import polygons_of
@@ -107,9 +107,10 @@ def read_tissue(
         polygons = polygons_of(path, contents.shapes).polygons
         polygons = on_canvas(path, polygons, area_of(origin, format, dimensions, bounds))
         return PolygonAnnotation([Shape(polygon, 1) for polygon in polygons])
-    values = read_values(path, 4 * dimensions[0] * dimensions[1], max_megapixels)
-    corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
-    return MaskAnnotation((values > 0).astype(np.uint8), scale, corner=corner)
+    with READING:
+        values = read_values(path, 4 * dimensions[0] * dimensions[1], max_megapixels)
+        corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
+        return MaskAnnotation((values > 0).astype(np.uint8), scale, corner=corner)
 
 
 def saturation(image: np.ndarray) -> np.ndarray:

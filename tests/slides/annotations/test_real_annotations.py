@@ -131,7 +131,8 @@ def test_asap_polygon_has_the_area_of_its_corners(real_data):
     path = real_data / "annotations/asap/asap-polygon.xml"
     annotation = read_annotation(path, [class_of("Unclassified")], Annotations(), SLIDE)
     x, y = np.array(re.findall(r'X="([\d.]+)" Y="([\d.]+)"', path.read_text()), float).T
-    assert annotation.area == pytest.approx(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+    (shape,) = annotation.shapes
+    assert shape.polygon.area == pytest.approx(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
 
 
 @pytest.mark.parametrize(("name", "count"), [("dot", 1), ("pointset", 5)])

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 import shapely
 from shapely.geometry import Polygon
@@ -15,8 +14,9 @@ from stedm.config import IGNORE_INDEX
 
 REGION, IGNORE = -1, -2
 """What a shape stands for, where it is no class."""
-SUBPIXEL = 4
-"""Bits of OpenCV's fixed-point coordinates."""
+CROSSINGS = 2**22
+"""Of outlines with rows of pixels, that are computed at a time."""
+PICTURE = 2048
 NUDGE = 1e-6, 1.618e-6
 """Level-0 pixels right and down, along no edge that anybody annotates."""
 
@@ -83,7 +83,6 @@ class PolygonAnnotation(Annotation):
         self.has_regions = any(item.label == REGION for item in shapes)
         polygons = np.array([item.polygon for item in shapes], object)
         self._tree = shapely.STRtree(polygons)
-        shapely.prepare(polygons)
 
     def rasterise(self, x0: float, y0: float, w: int, h: int, downsample: float) -> np.ndarray:
         window = shapely.box(x0, y0, x0 + w * downsample, y0 + h * downsample)
@@ -106,32 +105,39 @@ class PolygonAnnotation(Annotation):
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        return None if self._annotated.is_empty else self._annotated.bounds
+        """Of the shapes that are the annotated area, whatever is ignored in it."""
+        regions, classes = (self._box(*kinds) for kinds in ((REGION, REGION), (0, IGNORE_INDEX)))
+        filled = self.fill != IGNORE_INDEX
+        box = classes if not self.has_regions else regions if filled else shapely.intersection(regions, classes)
+        return None if box.is_empty else box.bounds
+
+    def _box(self, lowest: int, highest: int) -> BaseGeometry:
+        """Around the shapes with these labels."""
+        polygons = [item.polygon for item in self.shapes if lowest <= item.label <= highest]
+        return shapely.box(*shapely.total_bounds(polygons)) if polygons else Polygon()
 
     @property
     def area(self) -> float:
-        return float(self._annotated.area)
+        """As a picture with at most `PICTURE` pixels along its longer side shows it: shapes may lie over each other in
+        any number, and uniting them may take minutes."""
+        labels, downsample = self._picture
+        return float((labels != IGNORE_INDEX).sum()) * downsample**2
 
     @cached_property
-    def _annotated(self) -> BaseGeometry:
-        regions, ignored = self._union({REGION}), self._union({IGNORE})
-        if self.has_regions and self.fill != IGNORE_INDEX:
-            return shapely.difference(regions, ignored)
-        classes = self._union({item.label for item in self.shapes if item.label >= 0})
-        if self.has_regions:
-            classes = shapely.intersection(classes, regions)
-        return classes if ignored.is_empty else shapely.difference(classes, ignored)
+    def _picture(self) -> tuple[np.ndarray, float]:
+        """The labels of all that is annotated, and level-0 pixels per pixel."""
+        left, upper, right, lower = self.bounds or (0, 0, 0, 0)
+        x0, y0 = np.floor([left, upper])
+        downsample = max(1.0, (right - x0) / PICTURE, (lower - y0) / PICTURE)
+        width, height = np.ceil(np.array([right - x0, lower - y0]) / downsample).astype(int)
+        return self.rasterise(x0, y0, width, height, downsample), downsample
 
     @property
     def present(self) -> set[int]:
         found = {item.label for item, seen in zip(self.shapes, self.seen, strict=True) if seen and item.label >= 0}
         if self.has_regions and self.fill != IGNORE_INDEX and self.fill not in found:
-            classes = self._union({item.label for item in self.shapes if item.label >= 0})
-            found |= {self.fill} if self._annotated.difference(classes).area > 0 else set()
+            found |= {self.fill} if (self._picture[0] == self.fill).any() else set()
         return found
-
-    def _union(self, labels: set[int]) -> BaseGeometry:
-        return shapely.disjoint_subset_union_all([item.polygon for item in self.shapes if item.label in labels])
 
 
 class MaskAnnotation(Annotation):
@@ -181,12 +187,12 @@ class MaskAnnotation(Annotation):
 def paint(canvas: np.ndarray, polygon: Polygon, value: int, x0: float, y0: float, downsample: float) -> None:
     """Set the pixels whose centres lie in a polygon.
 
-    OpenCV fills, but takes all pixels that the outline touches; those along it are asked of GEOS one by one. Centres
-    on the outline belong to the shape on their right or below, so that neighbours leave no gap and do not overlap.
+    Centres on the outline belong to the shape on their right or below, so that neighbours leave no gap and do not
+    overlap.
 
     Args:
         canvas: (h, w) uint8, changed in place; its upper left is at x0, y0.
-        polygon: valid and prepared, in level-0 pixels.
+        polygon: valid, in level-0 pixels.
         value: to set.
         x0: level-0 pixels.
         y0: level-0 pixels.
@@ -198,16 +204,30 @@ def paint(canvas: np.ndarray, polygon: Polygon, value: int, x0: float, y0: float
     part = canvas[rows, columns]
     if not part.size:
         return
-    x0, y0 = x0 + columns.start * downsample, y0 + rows.start * downsample
-    filled, border = np.zeros((2, *part.shape), np.uint8)
+    corner = np.add((x0, y0), NUDGE) + np.multiply((columns.start, rows.start), downsample)
     rings = [np.asarray(ring.coords)[:, :2] for ring in (polygon.exterior, *polygon.interiors)]
-    points = [((ring - (x0, y0)) / downsample - 0.5) * 2**SUBPIXEL for ring in rings]
-    fixed = [np.rint(item).astype(np.int32) for item in points]
-    cv2.fillPoly(filled, fixed, 1, shift=SUBPIXEL)
-    cv2.polylines(border, fixed, True, 1, thickness=3, shift=SUBPIXEL)
-    y, x = np.nonzero(border)
-    inside = shapely.contains_xy(
-        polygon, x0 + (x + 0.5) * downsample + NUDGE[0], y0 + (y + 0.5) * downsample + NUDGE[1]
+    part[inside([(ring - corner) / downsample - 0.5 for ring in rings], *part.shape)] = value
+
+
+def inside(rings: Sequence[np.ndarray], h: int, w: int) -> np.ndarray:
+    """(h, w) bool: pixels inside of closed outlines (n, 2), x, y in pixels whose centres are whole numbers.
+
+    In each row, every crossing of an outline turns outside into inside, or back, from there to the right.
+    """
+    start, end = (np.concatenate([ring[cut] for ring in rings]) for cut in (slice(-1), slice(1, None)))
+    (x, y), (dx, dy) = start.T, (end - start).T
+    first, last = (
+        np.clip(np.ceil(side), 0, h).astype(int) for side in (np.minimum(y, end[:, 1]), np.maximum(y, end[:, 1]))
     )
-    filled[y, x] = inside
-    part[filled > 0] = value
+    crossed = last - first
+    turns = np.zeros(h * (w + 1), np.uint8)
+    block = np.cumsum(crossed) // CROSSINGS
+    for number in range(block[-1] + 1):
+        some = np.flatnonzero((block == number) & (crossed > 0))
+        count = crossed[some]
+        row = np.arange(count.sum()) + np.repeat(first[some] - np.cumsum(count) + count, count)
+        slope = dx[some] / dy[some]
+        at = np.repeat(x[some], count) + (row - np.repeat(y[some], count)) * np.repeat(slope, count)
+        column = np.ceil(at).clip(0, w).astype(int)
+        turns ^= (np.bincount(row * (w + 1) + column, minlength=len(turns)) & 1).astype(np.uint8)
+    return np.cumsum(turns.reshape(h, w + 1)[:, :w], axis=1, dtype=np.uint8) & 1 > 0

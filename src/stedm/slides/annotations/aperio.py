@@ -10,7 +10,16 @@ from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
 
 from stedm.config import normalised
-from stedm.slides.annotations.shapes import Contents, NamedShape, decimal, outline, reading, valid_area
+from stedm.slides.annotations.shapes import (
+    MOST_CROSSINGS,
+    Contents,
+    NamedShape,
+    close_pairs,
+    decimal,
+    outline,
+    reading,
+    valid_area,
+)
 
 
 def read_aperio(path: Path, root: Element) -> Contents:
@@ -24,29 +33,35 @@ def read_aperio(path: Path, root: Element) -> Contents:
         UserError: a region makes no sense, or is of a type that ImageScope does not write.
     """
     contents = Contents([])
+    crossings = 0
     for count, layer in enumerate(root.iterfind("Annotation"), start=1):
         number = layer.get("Id", str(count))
-        shapes, holes = read_layer(path, layer, number)
-        contents.shapes += shapes
-        with reading(path, f"layer {number}"):
-            body = shapely.union_all([valid_area(item.geometry) for item in shapes if item.geometry is not None])
-            contents.lost["negative region without a body"] += sum(not body.intersects(hole) for hole in holes)
+        regions, negative = read_layer(path, layer, number)
+        cut = None
+        if negative:
+            with reading(path, f"layer {number}"):
+                bodies = [geometry for _, _, geometry in regions]
+                crossings += close_pairs(np.array([*bodies, *negative], object), MOST_CROSSINGS - crossings)
+                holes, body = list(map(valid_area, negative)), shapely.union_all(list(map(valid_area, bodies)))
+                contents.lost["negative region without a body"] += sum(not body.intersects(hole) for hole in holes)
+                cut = shapely.union_all(holes)
+        contents.shapes += [NamedShape(*region, line_colour(layer), cut) for region in regions]
     return contents
 
 
-def read_layer(path: Path, layer: Element, number: str) -> tuple[list[NamedShape], list[BaseGeometry]]:
-    """The regions of one layer, and its holes."""
-    regions, holes = [], []
+def read_layer(
+    path: Path, layer: Element, number: str
+) -> tuple[list[tuple[str, str, BaseGeometry]], list[BaseGeometry]]:
+    """The regions of one layer, with where they stand and their names, and its negative regions."""
+    regions, negative = [], []
     for count, region in enumerate(layer.iterfind("Regions/Region"), start=1):
         with reading(path, where := f"layer {number}, region {region.get('Id', count)}"):
             geometry = region_geometry(region)
             if region.get("NegativeROA") == "1":
-                holes.append(valid_area(geometry))
+                negative.append(geometry)
             else:
                 regions.append((where, class_name(layer, region, number), geometry))
-    with reading(path, f"layer {number}"):
-        cut = shapely.union_all(holes) if holes else None
-    return [NamedShape(*region, line_colour(layer), cut) for region in regions], holes
+    return regions, negative
 
 
 def class_name(layer: Element, region: Element, number: str) -> str:

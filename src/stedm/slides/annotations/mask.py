@@ -1,11 +1,12 @@
 """Masks: images whose pixels' values stand for classes."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, TiffFile
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
 from stedm.config import IGNORE_INDEX, MAX_MEGAPIXELS, Origin, TissueClass, mask_range
 from stedm.errors import UserError
@@ -23,6 +24,8 @@ from stedm.slides.tiff import (
     whole_pages,
 )
 
+READING = threading.Lock()
+"""Held while a mask is read, which takes ten bytes a pixel; its labels take one."""
 LEAST_SCALE = 1.1
 """A mask that differs less in size from its slide is not a smaller copy of it, but wrong."""
 
@@ -40,17 +43,20 @@ def read_mask(
 
     Values that belong to no class are not annotated; they are counted.
     """
-    values = read_values(path, 4 * dimensions[0] * dimensions[1], max_megapixels)
-    corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
-    labels = np.full(values.shape, IGNORE_INDEX, np.uint8)
-    for label, item in enumerate(classes):
-        for text in item.mask_values:
-            low, high = mask_range(text)
-            labels[(values >= low) & (values <= high)] = label
-    unknown = values[labels == IGNORE_INDEX]
-    if unknown.size == values.size:
+    with READING:
+        values = read_values(path, 4 * dimensions[0] * dimensions[1], max_megapixels)
+        corner, scale = mask_place(path, values.shape, dimensions, bounds, origin)
+        labels = np.full(values.shape, IGNORE_INDEX, np.uint8)
+        for label, item in enumerate(classes):
+            for text in item.mask_values:
+                low, high = mask_range(text)
+                labels[(values >= low) & (values <= high)] = label
+        unknown = values[labels == IGNORE_INDEX]
+        del values
+        unknown.sort()  # in place
+    if unknown.size == labels.size:
         raise UserError(
-            f"{path}: none of its values ({shown(values)}) is a class; give them as `mask_values` of the classes"
+            f"{path}: none of its values ({shown(unknown)}) is a class; give them as `mask_values` of the classes"
         )
     notes = []
     if corner != (0, 0):
@@ -58,7 +64,7 @@ def read_mask(
     if unknown.size:
         notes.append(
             f"values {shown(unknown)} of the mask belong to no class: {unknown.size:,} of its pixels"
-            f" ({unknown.size / values.size:.1%}) are not annotated"
+            f" ({unknown.size / labels.size:.1%}) are not annotated"
         )
     return MaskAnnotation(labels, scale, notes, corner)
 
@@ -104,13 +110,16 @@ def read_tiff(path: Path, most: int, max_megapixels: float) -> np.ndarray:
         check_count(page.size, most, max_megapixels)
         check_tiles(page)
         values = page.asarray()
-        if not others or not all(
-            other.shape == page.shape and np.array_equal(values, other.asarray()) for other in others
-        ):
+        few = sum(other.size for other in others) <= max_megapixels * 1e6  # to be decoded too
+        if not others or not (few and all(alike(values, page, other) for other in others)):
             single_image(file)
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             raise WrongKind("calls 0 white, so that programs disagree on its values; save it with 0 as black")
         return upright(samples(page, values), orientation_of(page))
+
+
+def alike(values: np.ndarray, page: TiffPage, other: TiffPage) -> bool:
+    return other.shape == page.shape and np.array_equal(values, other.asarray())
 
 
 def check_count(count: int, most: int, max_megapixels: float) -> None:
@@ -174,6 +183,7 @@ def mask_scale(size: tuple[int, int], area: tuple[int, int]) -> float | None:
 
 
 def shown(values: np.ndarray) -> str:
-    """The values there are, in few words."""
-    found = np.unique(values)
-    return ", ".join(map(str, found)) if len(found) <= 8 else f"{found[0]} to {found[-1]}, {len(found)} of them"
+    """What values there are among sorted ones, in few words."""
+    first = np.concatenate([[True], values[1:] != values[:-1]])
+    count = np.count_nonzero(first)
+    return ", ".join(map(str, values[first])) if count <= 8 else f"{values[0]} to {values[-1]}, {count} of them"

@@ -3,7 +3,7 @@
 import gc
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from defusedxml import ElementTree
 
-from stedm.config import IGNORE_INDEX, MAX_MEGAPIXELS, Annotations, TissueClass
+from stedm.config import IGNORE_INDEX, MAX_MEGAPIXELS, MAX_SHAPES, Annotations, TissueClass
 from stedm.errors import UserError
 from stedm.files import check_regular
 from stedm.slides.annotations.annotation import IGNORE, REGION, Annotation, PolygonAnnotation, Shape
@@ -23,7 +23,7 @@ from stedm.slides.annotations.aperio import read_aperio
 from stedm.slides.annotations.asap import read_asap
 from stedm.slides.annotations.coco import is_coco, read_coco
 from stedm.slides.annotations.geojson import read_geojson
-from stedm.slides.annotations.lost import losses
+from stedm.slides.annotations.lost import MOST_POINTS, losses
 from stedm.slides.annotations.mask import read_mask
 from stedm.slides.annotations.origin import Area, area_of
 from stedm.slides.annotations.shapes import Contents, NamedShape, polygons_of
@@ -32,8 +32,8 @@ BLOCK = 200
 """Shapes that are compared with all others at a time."""
 MOST_NESTED = 1_000_000
 """Pairs of shapes of which one may lie in the other; a region with 100,000 cells has 100,000."""
-MOST_POINTS = 50_000_000
-"""Of outlines that are compared with others, each as often as it is."""
+CHARACTERS, VALUES = 1000, 100
+"""That a file may have for each shape that it may have. Python takes 70 bytes for each value (see `read_text`)."""
 OUTSIDE = 8, 0.005
 """Shapes may reach beyond the slide by these pixels, or this share of its side: a hand slips."""
 KINDS = {REGION: "region", IGNORE: "ignored shape"}
@@ -69,23 +69,44 @@ def read_annotation(
     if path.suffix.lower() in (".png", ".tif", ".tiff"):
         return read_mask(path, classes, dimensions, bounds, annotations.origin, max_megapixels)
     with collector_paused(), np.errstate(invalid="ignore", over="ignore"):  # shapely warns of what is refused here
-        format, contents = read_contents(path, image, area_of(annotations.origin, "coco", dimensions, bounds)[2:])
+        its_dimensions = area_of(annotations.origin, "coco", dimensions, bounds)[2:]
+        format, contents = read_contents(path, image, its_dimensions, annotations.max_shapes)
         area = area_of(annotations.origin, format, dimensions, bounds)
         return annotation_of(path, format, contents, classes, annotations, dimensions, area, downsample)
 
 
-def read_contents(path: Path, image: str, dimensions: tuple[int, int]) -> tuple[str, Contents]:
-    """The format of a file by its ending and its content, and what it holds."""
+def read_contents(
+    path: Path, image: str, dimensions: tuple[int, int], max_shapes: int = MAX_SHAPES
+) -> tuple[str, Contents]:
+    """The format of a file by its ending and its content, and what it holds.
+
+    Raises:
+        UserError: it cannot be read, or has more shapes, or values for them, than it may have.
+    """
+    format, contents = parsed(path, image, dimensions, max_shapes)
+    if len(contents.shapes) > max_shapes:
+        raise UserError(too_long(path, f"{len(contents.shapes):,} shapes", max_shapes))
+    return format, contents
+
+
+def too_long(path: Path, what: str, max_shapes: int) -> str:
+    return (
+        f"{path}: has {what}, too many; export it without measurements, or only the shapes that count, or raise"
+        f" annotations.max_shapes ({max_shapes:,}), where there are 12 kB of memory for each"
+    )
+
+
+def parsed(path: Path, image: str, dimensions: tuple[int, int], max_shapes: int) -> tuple[str, Contents]:
     match path.suffix.lower():
         case ".geojson" | ".json":
-            data = parse_json(path)
+            data = parse_json(path, max_shapes)
             return (
                 ("coco", read_coco(path, data, image, dimensions))
                 if is_coco(data)
                 else ("geojson", read_geojson(path, data))
             )
         case ".xml":
-            root = parse_xml(path)
+            root = parse_xml(path, max_shapes)
             match root.tag:
                 case "ASAP_Annotations":
                     return "asap", read_asap(path, root)
@@ -113,20 +134,40 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def parse_json(path: Path) -> Any:
+def parse_json(path: Path, max_shapes: int) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path, {b",": 1, b"[": 2, b"{": 4}, max_shapes).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}); export it again") from error
 
 
-def parse_xml(path: Path) -> Element:
+def parse_xml(path: Path, max_shapes: int) -> Element:
     """The root. Entities are refused: no exporter writes any, and they can fill the memory or read other files."""
     try:
-        return ElementTree.fromstring(path.read_bytes())
+        return ElementTree.fromstring(read_text(path, {b"<": 2, b"=": 5}, max_shapes))
     except (OSError, ParseError, LookupError, ValueError) as error:
         reason = "it defines entities" if isinstance(error, defusedxml.DefusedXmlException) else error
         raise UserError(f"{path}: cannot be read as XML ({reason}); export it again") from error
+
+
+def read_text(path: Path, weights: Mapping[bytes, int], max_shapes: int) -> bytes:
+    """The bytes of a file whose values, when it is parsed, do not fill the memory.
+
+    Args:
+        path: of the file.
+        weights: values that a character stands for.
+        max_shapes: that it may have.
+
+    Raises:
+        UserError: it has too many characters or values for its shapes.
+    """
+    if (size := path.stat().st_size) > CHARACTERS * max_shapes:
+        raise UserError(too_long(path, f"{size:,} bytes", max_shapes))
+    text = path.read_bytes()
+    values = sum(weight * text.count(character) for character, weight in weights.items())
+    if values > VALUES * max_shapes:
+        raise UserError(too_long(path, f"{values:,} values", max_shapes))
+    return text
 
 
 def annotation_of(
@@ -150,13 +191,13 @@ def annotation_of(
     polygons = on_canvas(path, polygons, area)
     try:
         shapes = painting_order(polygons, [labels[contents.shapes[number].name] for number in index])
+        kinds = Counter(KINDS[item.label] for item in shapes if item.label in KINDS)
+        if annotations.whole_slide and not kinds[KINDS[REGION]]:
+            shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
+        reasons = losses(shapes, dimensions, downsample)
     except ValueError as error:
         raise UserError(f"{path}: {error}; is it an annotation? Simplify it, and export it again") from error
-    kinds = Counter(KINDS[item.label] for item in shapes if item.label in KINDS)
-    if annotations.whole_slide and not kinds[KINDS[REGION]]:
-        shapes.append(Shape(shapely.box(0, 0, *dimensions), REGION))
     filled = annotations.fill is not None and any(item.label == REGION for item in shapes)
-    reasons = losses(shapes, dimensions, downsample)
     lost = +(contents.lost + without_area + Counter(reasons[reasons != ""].tolist()))
     labelling = any(item.label >= 0 and not reason for item, reason in zip(shapes, reasons, strict=True))
     if lost + kinds and not labelling and not (kinds and filled):
@@ -186,29 +227,12 @@ def painting_order(polygons: np.ndarray, labels: Sequence[int]) -> list[Shape]:
     shapes = [Shape(polygon, label) for polygon, label in zip(polygons, labels, strict=True)]
     depth = np.zeros(len(shapes), int)
     of_class = np.flatnonzero([label >= 0 for label in labels])
-    for kind in (REGION, IGNORE):
-        check_overlaps(polygons[[label == kind for label in labels]])
     depth[of_class] = depths(polygons[of_class])
     return [shapes[number] for number in np.argsort(depth, kind="stable")]
 
 
 def counted(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))
-
-
-def check_overlaps(polygons: np.ndarray) -> None:
-    """Refuse so many polygons over each other that their union would take minutes.
-
-    Raises:
-        ValueError: they are.
-    """
-    tree, points, found = shapely.STRtree(polygons), shapely.get_num_coordinates(polygons), 0
-    for start in range(0, len(polygons), BLOCK):
-        one, other = tree.query(polygons[start : start + BLOCK])
-        apart = one + start != other
-        found += int((points[start + one[apart]] + points[other[apart]]).sum())
-        if found > MOST_POINTS:
-            raise ValueError(f"regions, or ignored shapes, lie over each other with more than {MOST_POINTS:,} points")
 
 
 def depths(polygons: np.ndarray) -> np.ndarray:

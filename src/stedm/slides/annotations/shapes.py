@@ -156,7 +156,7 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
     crossings = 0
     for number in map(int, np.flatnonzero(~shapely.is_valid(polygons))):
         with reading(path, where[number]):
-            crossings += close_pairs(polygons[number], MOST_CROSSINGS - crossings)
+            crossings += close_pairs(polygons[[number]], MOST_CROSSINGS - crossings)
             body = valid_area(Polygon(polygons[number].exterior))
             holes = [valid_area(Polygon(hole)) for hole in polygons[number].interiors]
             before, polygons[number] = polygons[number].area, shapely.difference(body, shapely.union_all(holes))
@@ -172,22 +172,21 @@ def repair(path: Path, polygons: np.ndarray, where: Sequence[str]) -> list[str]:
     return notes
 
 
-def close_pairs(polygon: BaseGeometry, most: int) -> int:
-    """How many pairs of an outline's edges may cross: their boxes meet. A repair takes time and memory by them.
+def close_pairs(polygons: np.ndarray, most: int) -> int:
+    """How many pairs of outlines' edges may cross: their boxes meet. What repairs or unites them takes time and memory
+    by their number.
 
     Raises:
         ValueError: they are too many.
     """
-    rings = shapely.get_rings(polygon)
-    edges = np.concatenate(
-        [shapely.linestrings(np.stack([points[:-1], points[1:]], 1)) for points in map(shapely.get_coordinates, rings)]
-    )
-    tree, found = shapely.STRtree(edges), 0
-    for start in range(0, len(edges), BLOCK):
-        pairs = tree.query(edges[start : start + BLOCK]).shape[1]
-        found += pairs - 3 * len(edges[start : start + BLOCK])  # an edge meets itself and its neighbours
+    rings, points = shapely.get_rings(polygons), shapely.get_coordinates
+    edges = [shapely.linestrings(np.stack([ends[:-1], ends[1:]], 1)) for ends in map(points, rings) if len(ends)]
+    tree, found = shapely.STRtree(np.concatenate([np.empty(0, object), *edges])), 0
+    for start in range(0, len(tree.geometries), BLOCK):
+        some = tree.geometries[start : start + BLOCK]
+        found += tree.query(some).shape[1] - 3 * len(some)  # an edge meets itself and its neighbours
         if found > most:
-            raise ValueError(f"its outlines may cross themselves more than {MOST_CROSSINGS:,} times; simplify it")
+            raise ValueError(f"its outlines may cross each other more than {MOST_CROSSINGS:,} times")
     return max(0, found)
 
 
