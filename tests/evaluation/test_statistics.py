@@ -129,6 +129,8 @@ def test_the_upper_bound_is_the_arm_with_all_annotations_that_is_most_like_the_r
         "all_strong": Arm(label="b", annotations="all", augmentation="strong"),
     }
     assert upper_bound(arms, "strong") == "all_strong"
+    first = {"all_random": Arm(label="r", annotations="all", augmentation="strong", random_weights=True)}
+    assert upper_bound(first | arms, "strong") == "all_strong"
     assert upper_bound(arms, "missing") is None
     assert upper_bound({"strong": arms["strong"]}, "strong") is None
 

@@ -247,7 +247,7 @@ def pairs_of(present: Iterable[str], arms: Mapping[str, Arm], options: Compariso
 
 
 def upper_bound(arms: Mapping[str, Arm], reference: str) -> str | None:
-    """The arm with all annotations, the most like the reference: with its augmentation, applied alike, on its sources.
+    """The arm with all annotations, the most like the reference: its augmentation, application, sources and weights.
 
     None where there is no such arm, or no reference.
     """
@@ -255,7 +255,7 @@ def upper_bound(arms: Mapping[str, Arm], reference: str) -> str | None:
     def unlike(name: str) -> tuple[bool, ...]:
         return tuple(
             getattr(arms[name], key) != getattr(arms[reference], key)
-            for key in ("augmentation", "application", "sources")
+            for key in ("augmentation", "application", "sources", "random_weights")
         )
 
     bounds = [name for name, arm in arms.items() if arm.annotations == "all" and name != reference]
