@@ -18,23 +18,14 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
-from generator import autoencoder, counted, peak_mb, preset, seconds_of
+from diffusers import AutoencoderDC, AutoencoderTiny
+from generator import counted, kl_f8, peak_mb, preset, seconds_of, vq_f4
 
 from stedm.device import device, device_name
 from stedm.diffusion.model import build_unet
 from stedm.first_stage import PixelFirstStage, first_stage_of
 
 DC_BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
-
-
-def kl() -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=[128, 256, 512, 512],
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        layers_per_block=2,
-    )
 
 
 def dc() -> AutoencoderDC:
@@ -55,8 +46,8 @@ def dc() -> AutoencoderDC:
 
 STAGES: dict[str, Callable[[], Any]] = {
     "pixel blocks of 4": lambda: PixelFirstStage(4),
-    "VQ f4": autoencoder,
-    "KL f8": kl,
+    "VQ f4": vq_f4,
+    "KL f8": kl_f8,
     "Tiny f8": AutoencoderTiny,
     "DC f32": dc,
 }

@@ -4,8 +4,9 @@
 
 `released` encodes images with the first stage at each step, embeds ten style images at their full size, takes the
 optimizer and the average one parameter at a time, and generates with 143 steps, each of which calls the network for
-either branch of guidance, all in fp32. `paper` and `improved` are our presets, on cached latents. The first stage is
-the paper's VQ-f4; all weights are random. FLOPs are counted without computing anything (multiply-adds count twice).
+either branch of guidance, all in fp32. `paper` and `improved` are our presets, on cached latents of the paper's VQ-f4,
+as `released`; `improved_f8` is `improved` on latents of a KL-f8 of Stable Diffusion's shape. All weights are random.
+FLOPs are counted without computing anything (multiply-adds count twice).
 
 An image is worked out from the seconds of one call of the network with both branches of guidance and one with one,
 times the steps of each kind, plus decoding; the sampler's own arithmetic is not in it. On the CPU seconds are those of
@@ -30,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import VQModel
+from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,14 +49,14 @@ from stedm.store import Patch, PatchFile, write_patches
 from stedm.style.canonical import Canonical
 from stedm.training import moving_average
 
-WAYS = ("released", "paper", "improved")
+WAYS = ("released", "paper", "improved", "improved_f8")
 RELEASED_STEPS = 143
 CLASSES = ["stroma", "tumour"]
 PATCHES = 24
 """Of each of two slides."""
 
 
-def autoencoder() -> VQModel:
+def vq_f4() -> VQModel:
     """The paper's VQ-f4."""
     return VQModel(
         block_out_channels=[128, 256, 512],
@@ -67,8 +68,22 @@ def autoencoder() -> VQModel:
     )
 
 
+def kl_f8() -> AutoencoderKL:
+    """Of the shape of Stable Diffusion's."""
+    return AutoencoderKL(
+        block_out_channels=[128, 256, 512, 512],
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        layers_per_block=2,
+    )
+
+
+def autoencoder(way: str) -> VQModel | AutoencoderKL:
+    return kl_f8() if way == "improved_f8" else vq_f4()
+
+
 def preset(way: str, batch_size: int) -> Generator:
-    name = "paper" if way == "released" else way
+    name = {"released": "paper", "improved_f8": "improved"}.get(way, way)
     values = {"annotated_fraction": max(0.5, 1 / batch_size), "training": {"steps": 1, "batch_size": batch_size}}
     return Generator.model_validate({"preset": name, **values})
 
@@ -133,7 +148,7 @@ def training_step(
     The clock, where there is one, counts the networks; on CUDA it makes the host wait for each of them.
     """
     chosen = preset(way, batch_size)
-    stage = first_stage_of(autoencoder().to(device()).eval().requires_grad_(False))
+    stage = first_stage_of(autoencoder(way).to(device()).eval().requires_grad_(False))
     networks = GeneratorNetworks(chosen, len(CLASSES), stage).to(device()).train()
     ours, encoder = way != "released", networks.style.encoder
     if ours:
@@ -227,7 +242,7 @@ def one_by_one(average: nn.Module, model: nn.Module) -> None:
 def sampling(way: str, batch_size: int, size: int, options: Device) -> dict[str, float]:
     """Seconds of an image: its style, each step, and the decoder."""
     chosen = preset(way, batch_size)
-    stage = first_stage_of(autoencoder().to(device()).eval())
+    stage = first_stage_of(autoencoder(way).to(device()).eval())
     networks = GeneratorNetworks(chosen, len(CLASSES), stage).to(device()).eval()
     ours, style = way != "released", networks.style
     if ours:
@@ -289,7 +304,7 @@ def flops(way: str, size: int) -> dict[str, float]:
     """FLOPs of one training image and of one generated image."""
     chosen = preset(way, 1)
     with torch.device("meta"):
-        stage = first_stage_of(autoencoder())
+        stage = first_stage_of(autoencoder(way))
         networks = GeneratorNetworks(chosen, len(CLASSES), stage)
         side = size // stage.factor
         noisy = torch.empty(1, stage.channels, side, side)

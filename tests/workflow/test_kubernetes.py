@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stedm.config import GeneratorOptions, validate
+from stedm.requests import memory_mb, training_minutes
+
 pytest.importorskip("snakemake_executor_plugin_cluster_generic")
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +56,9 @@ def snakemake(study, *arguments):
     """Snakemake with the profile, from a folder that has the checkout's profiles."""
     (study.path / "profiles").symlink_to(ROOT / "profiles")
     path = os.pathsep.join([str(study.path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    call = [sys.executable, "-m", "snakemake", "--profile", str(SCRIPTS), "--snakefile", str(ROOT / "Snakefile")]
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", str(SCRIPTS), "--snakefile", str(ROOT / "Snakefile")]
-        + ["--configfile", "study.yaml", *arguments],
+        [*call, "--configfile", "study.yaml", *arguments],
         cwd=study.path,
         env=os.environ | {"PATH": path},
         capture_output=True,
@@ -71,16 +74,27 @@ def test_the_study_is_planned_as_on_one_machine(study):
     assert sum(study.jobs().values()) == int(plan.stdout.partition("\ntotal")[2].split()[0]) - 1
 
 
-def test_a_job_becomes_a_pod_with_what_its_rule_asks_for(finished, cluster):
-    run = snakemake(finished, "--forcerun", "train_generator", "--quiet", "rules", "--", GENERATOR)
+def test_a_job_becomes_a_pod_with_what_its_study_and_site_ask_for(finished, cluster):
+    finished.change("generators.styled", {"preset": "improved", "training": {"workers": 2}})
+    finished.change("first_stage", {"kind": "none", "unshuffle": 4})
+    options = GeneratorOptions.of(validate(finished.config, "study.yaml"), generator="styled")
+    run = snakemake(finished, "--config", "gpu_tflops=20", "--quiet", "rules", "--", GENERATOR)
     assert run.returncode == 0, run.stdout + run.stderr
     (pod,) = [path for path in (cluster / "pods").iterdir() if not path.suffix]
     spec = yaml.safe_load(pod.read_text(encoding="utf-8"))["spec"]
     limits = spec["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert (limits["cpu"], limits["nvidia.com/gpu"]) == ("4", "1")
-    assert 3_000 < int(limits["memory"].removesuffix("M")) < 8_000
-    assert spec["activeDeadlineSeconds"] == 60 * 60
+    assert limits == {"cpu": "4", "memory": f"{memory_mb(options, 64, 4)}M", "nvidia.com/gpu": "1"}
+    assert spec["activeDeadlineSeconds"] == 60 * training_minutes(options, 64, 20)
+    assert training_minutes(options, 64, 40) < training_minutes(options, 64, 20) < 1_440
     assert Path(f"{pod}.end").read_text() == "Complete\n"
+
+
+def test_slides_share_a_pod(study, cluster):
+    run = snakemake(
+        study, "--quiet", "rules", "--", *(f"results/tiny/patches/{name}.h5" for name in ("A1", "T1", "U1"))
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert len([path for path in (cluster / "pods").iterdir() if not path.suffix]) == 1
 
 
 def test_what_became_of_a_pod(cluster):
@@ -98,7 +112,9 @@ def test_what_became_of_a_pod(cluster):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="a process 1 of its own needs root")
 def test_a_pod_that_is_told_to_end_waits_for_the_training_to_save(tmp_path):
-    (tmp_path / "save").write_text(f"#!/bin/sh\ntrap 'sleep 2; touch {tmp_path}/saved; exit 75' TERM\nsleep 60 & wait\n")
+    (tmp_path / "save").write_text(
+        f"#!/bin/sh\ntrap 'sleep 2; touch {tmp_path}/saved; exit 75' TERM\nsleep 60 & wait\n"
+    )
     (tmp_path / "job").write_text(f"#!/bin/sh\nsh {tmp_path}/save && exit 0 || exit 1\n")
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", SCRIPTS / "run", tmp_path / "job"]
     pod = subprocess.Popen(command)
