@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from stedm.config import Generator
 from stedm.processes import all_items, own_items
 from stedm.training import train
 
-pytestmark = pytest.mark.slow  # eleven processes that import torch
+pytestmark = pytest.mark.slow  # fifteen processes that import torch
 
 STEPS, BATCH = 40, 8
 
@@ -54,9 +55,12 @@ def train_numbers(work, seconds=0.0, batch_size=BATCH):
 
 
 def two_processes(*arguments):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return torchrun("--standalone", "--nproc-per-node=2", __file__, *arguments)
+
+
+def torchrun(*arguments):
     return subprocess.Popen(
-        [*torchrun, __file__, *map(str, arguments)],
+        [sys.executable, "-m", "torch.distributed.run", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
@@ -98,6 +102,16 @@ def test_two_processes_stopped_by_a_signal_go_on_where_they_were(tmp_path, undis
     finish(two_processes(tmp_path / "stopped"))
     weights = (tmp_path / "stopped.safetensors").read_bytes()
     assert weights == undisturbed.with_suffix(".safetensors").read_bytes()
+
+
+def test_two_nodes_train_what_two_processes_of_one_train(tmp_path, undisturbed):
+    with socket.socket() as unused:
+        unused.bind(("localhost", 0))
+        meeting = f"--rdzv-endpoint=localhost:{unused.getsockname()[1]}"
+    node = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", meeting, __file__, tmp_path / "nodes")
+    for launched in [torchrun(*node), torchrun(*node)]:
+        finish(launched)
+    assert (tmp_path / "nodes.safetensors").read_bytes() == undisturbed.with_suffix(".safetensors").read_bytes()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

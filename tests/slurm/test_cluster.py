@@ -107,7 +107,7 @@ def test_jobs_ran_where_the_profile_sends_them(study):
     assert len(on_gpu) >= 10
     assert {job["partition"] for job in on_gpu} == {"gpu"}
     assert all("gres/gpu=1" in job["tres"] for job in on_gpu)
-    assert {job["limit"] for job in jobs("train_generator")} == {"1-00:00:00"}
+    assert {job["limit"] for job in jobs("train_generator")} == {"01:00:00"}
     others = [job for job in jobs("") if job not in on_gpu]
     assert len(others) == 2  # the check, and all slides in one; what takes seconds ran without SLURM
     assert {job["partition"] for job in others} == {"cpu"}

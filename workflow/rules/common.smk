@@ -17,6 +17,9 @@ from stedm.results import Results, call_with
 from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
 from stedm.versions import VERSIONS
 
+# The one key that is not of the study but of the site: a profile sets it, see profiles/slurm.
+TFLOPS = config.pop("gpu_tflops", 40)
+
 # Idle threads must sleep: spinning ones take the core that another training needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -127,6 +130,20 @@ def training_memory(kind):
         return attempt * requests.memory_mb(kind.of(STUDY, **dict(wildcards.items())), STUDY.patches.size, threads)
 
     return needed
+
+
+def training_time(kind):
+    """Minutes of a training on a GPU, from its options. Does not grow: a retry goes on."""
+
+    def needed(wildcards):
+        return requests.training_minutes(kind.of(STUDY, **dict(wildcards.items())), STUDY.patches.size, TFLOPS)
+
+    return needed
+
+
+def shard_time(wildcards, attempt):
+    """Minutes of a shard on a GPU, from the study, more at each attempt."""
+    return attempt * requests.shard_minutes(STUDY, wildcards.source, TFLOPS)
 
 
 def figure(name):

@@ -18,7 +18,7 @@ if STUDY.first_stage.kind == "trained":
         resources:
             gpu=1,
             mem_mb=training_memory(stages.FirstStageOptions),
-            runtime=720,  # does not grow: a retry goes on
+            runtime=training_time(stages.FirstStageOptions),
         params:
             options=options(stages.FirstStageOptions),
             patches=RESULTS.patches,

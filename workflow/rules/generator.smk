@@ -47,7 +47,7 @@ rule train_generator:
     resources:
         gpu=1,
         mem_mb=training_memory(stages.GeneratorOptions),
-        runtime=1_440,  # does not grow: a retry goes on, and partitions have limits
+        runtime=training_time(stages.GeneratorOptions),
     params:
         options=options(stages.GeneratorOptions),
         patches=RESULTS.patches,

@@ -18,7 +18,7 @@ rule train_segmentation:
     resources:
         gpu=1,
         mem_mb=training_memory(stages.SegmentationOptions),
-        runtime=480,  # does not grow: a retry goes on
+        runtime=training_time(stages.SegmentationOptions),
     params:
         options=options(stages.SegmentationOptions),
         patches=RESULTS.patches,

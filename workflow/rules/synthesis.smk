@@ -43,7 +43,7 @@ rule generate_shard:
     resources:
         gpu=1,
         mem_mb=growing(4_000),
-        runtime=growing(240),
+        runtime=shard_time,
     params:
         options=options(stages.ShardOptions),
         patches=RESULTS.patches,

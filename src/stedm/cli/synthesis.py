@@ -85,25 +85,30 @@ def generate_shard(options: "ShardOptions", args: argparse.Namespace) -> None:
 
 def source_of(options: "ShardOptions", args: argparse.Namespace) -> "Source":
     """The function that makes the images, with what it needs besides rows of the plan and patches."""
-    from stedm.evaluation.layout import network_agreement, network_predictor
-    from stedm.synthesis.generator import generate
-    from stedm.synthesis.pseudo_labels import pseudo_labels
-    from stedm.synthesis.recolour import recolour
-    from stedm.synthesis.repaint import repaint
-
     source = options.source
-    match source.kind:
+    match source.kind:  # each imports what it needs: segmentation networks and generators take seconds
         case "recolour":
+            from stedm.synthesis.recolour import recolour
+
             return recolour
         case "pseudo_labels":
+            from stedm.evaluation.layout import network_predictor
+            from stedm.synthesis.pseudo_labels import pseudo_labels
+
             thresholds = source.thresholds(options.class_names)
             predict = network_predictor(args.network, options.device)
             return partial(pseudo_labels, predict=predict, thresholds=thresholds)
         case "repaint":
+            from stedm.evaluation.layout import network_predictor
+            from stedm.synthesis.repaint import repaint
+
             settings = {name: getattr(source, name) for name in ("confidence", "strength", "layout_guidance_scale")}
             images_of = {"generator": args.generator, "style_bank": args.style_bank, "options": options.device}
             return partial(repaint, **images_of, **settings, predict=network_predictor(args.network, options.device))
         case "generator":
+            from stedm.evaluation.layout import network_agreement
+            from stedm.synthesis.generator import generate
+
             agreement = network_agreement(args.network, options.device) if args.network else None
             images_of = {"generator": args.generator, "style_bank": args.style_bank, "strength": source.strength}
             return partial(generate, **images_of, chosen=source.filter, agreement=agreement, options=options.device)
