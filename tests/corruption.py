@@ -325,14 +325,15 @@ class Campaign:
         """Corrupt, run what reads it, and put it right again; returns what is wrong, and counts."""
         paths = [covered(path) for path in (item.path, item.other) if path is not None]
         readers = self.readers_of(*paths)
-        wrong, noticed = [], False
+        root, wrong, noticed = Results(self.study).root, [], False
         with item.done(self.rng):
             for one, resumed in readers:
                 outcome, digests, said = self.run(one, resumed)
                 shown = f"{item.how}: {item.path} {item.other or ''}\n    {' '.join(one.command)}"
                 if outcome.status == 2 and not outcome.traceback:
                     noticed = True
-                    if not any(str(name) in said for path in paths for name in (path, path.parent)):
+                    names = {name for path in paths for name in (path, path.parent)} if item.other is None else {root}
+                    if not any(str(name) in said for name in names):
                         wrong.append(f"{shown}: does not name it: {outcome.last}")
                 elif outcome.status or outcome.traceback:
                     wrong.append(f"{shown}: status {outcome.status}: {outcome.last}")

@@ -304,12 +304,20 @@ class ScoreOptions(PatchesOptions):
 class ImageEvaluationOptions(StageOptions):
     evaluation: ImageEvaluation
     run: SourceRun
+    evaluator_arm: Name | None = None
+    structure_arm: Name | None = None
+    """Arms whose networks recognise layouts and describe structure; None: any."""
     seed: Seed
     device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"run": SourceRun(**columns_of(study, names["split"]), source=names["source"])}
+        evaluator = study.evaluation.evaluator_arm
+        return {
+            "run": SourceRun(**columns_of(study, names["split"]), source=names["source"]),
+            "evaluator_arm": evaluator and study.trained_arm(evaluator),
+            "structure_arm": study.trained_arm(study.evaluation.reference_arm),
+        }
 
 
 class ComparisonOptions(StageOptions):
