@@ -68,10 +68,10 @@ segmentation:
   seeds: [0, 1]
   training: {steps: 2, batch_size: 4}
 arms:
-  real: {}
-  strong: {augmentation: strong}
-  styled: {sources: [styled, labels]}
-  all: {annotations: all}
+  real: {label: real}
+  strong: {label: strong, augmentation: strong}
+  styled: {label: styled, sources: [styled, labels]}
+  all: {label: all, annotations: all}
 evaluation: {reference_arm: strong, evaluator_arm: all, bootstrap: 50}
 """
 NOT_READ = ("logs", "benchmarks")
@@ -122,9 +122,24 @@ def jobs(study: config.Study) -> list[Job]:
     for command in sorted(COMMANDS, key=lambda command: list(GROUPS).index(command.words[0])):
         if any(item.of_study for item in command.arguments):
             for chosen in itertools.product(*(names[name] for name in command.names)):
+                own = dict(zip(command.names, chosen, strict=True))
                 with contextlib.suppress(Exception):  # the study has no such job
-                    found.append(job(study, command, dict(zip(command.names, chosen, strict=True))))
+                    found.append(job(study, command, own))
+                    if command.words == ["synthesis", "generate"] and own["shard"] == "0":
+                        found.append(grid_job(study, found[-1], own["source"], own["split"]))
     return found
+
+
+def grid_job(study: config.Study, shard: Job, source: str, split: str) -> Job:
+    """The job that makes a grid's images, from that of the source's first shard."""
+    results = Results(study)
+    plan, other = results.plan(source, split), results.grid_plan(source, split)
+    wanted = config.GridOptions.of(study, source=source, split=split).model_dump_json()
+    arguments = [str(other) if word == str(plan) else word for word in shard.arguments]
+    inputs = tuple(other if path == plan else path for path in shard.inputs)
+    return Job(
+        shard.command, ("--options", wanted, *arguments[2:]), (("out", results.grid_images(source, split)),), inputs
+    )
 
 
 def job(study: config.Study, command: Command, names: dict[str, str]) -> Job:
@@ -310,14 +325,15 @@ class Campaign:
         """Corrupt, run what reads it, and put it right again; returns what is wrong, and counts."""
         paths = [covered(path) for path in (item.path, item.other) if path is not None]
         readers = self.readers_of(*paths)
-        wrong, noticed = [], False
+        root, wrong, noticed = Results(self.study).root, [], False
         with item.done(self.rng):
             for one, resumed in readers:
                 outcome, digests, said = self.run(one, resumed)
                 shown = f"{item.how}: {item.path} {item.other or ''}\n    {' '.join(one.command)}"
                 if outcome.status == 2 and not outcome.traceback:
                     noticed = True
-                    if not any(str(name) in said for path in paths for name in (path, path.parent)):
+                    names = {name for path in paths for name in (path, path.parent)} if item.other is None else {root}
+                    if not any(str(name) in said for name in names):
                         wrong.append(f"{shown}: does not name it: {outcome.last}")
                 elif outcome.status or outcome.traceback:
                     wrong.append(f"{shown}: status {outcome.status}: {outcome.last}")
@@ -370,6 +386,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--readers", type=int, default=3, help="commands that are run at most for each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--study", type=Path, help="file of a finished study to corrupt (without: one is made)")
     parser.add_argument(
         "--folder", type=Path, help="empty folder to make the study in, kept (without: a temporary one)"
     )

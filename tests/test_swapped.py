@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from stedm.config import ArmData, Network, SegmentationOptions, Training
+from stedm.config import ArmData, Network, PseudoLabels, SegmentationOptions, Training
 from stedm.diffusion.training import cached_inputs
 from stedm.errors import UserError
 from stedm.files import write_json, written_whole
@@ -113,6 +113,15 @@ def test_images_are_not_made_with_a_model_of_another_source_or_split(tiny_study,
             out=tiny_study / "0.h5",
             models=[folder],
         )
+
+
+def test_patches_are_not_labelled_by_the_network_of_another_arm(tiny_study):
+    tiny.plan(tiny_study, "recolour", images=4, shards=1)
+    folder = model(tiny_study / "model", split="split", arm_name="strong")
+    source = PseudoLabels(kind="pseudo_labels", arm="real")
+    inputs = tiny_study / "plan.csv", 0, tiny_study / "patches"
+    with pytest.raises(UserError, match="model: was made for arm_name strong, and arm_name real is needed here"):
+        make_shard(tiny.shard_options(source), recolour, *inputs, out=tiny_study / "0.h5", models=[folder])
 
 
 def test_a_network_of_another_arm_or_seed_is_not_scored(tmp_path):

@@ -158,6 +158,15 @@ def test_examples_of_a_generator_without_style_have_no_row_of_styles(
     check_layout(fig)
 
 
+def test_scores_of_another_arm_are_not_shown(classes, scored, study_arms):
+    one, other, between = (scored / "evaluation" / name for name in ("real", "styled", "between"))
+    one.rename(between)
+    other.rename(one)
+    between.rename(other)
+    with pytest.raises(UserError, match="real/n2-r0/seed0: is of arm styled, split n2-r0, seed 0, not of arm real, sp"):
+        maps(scored, classes, study_arms)
+
+
 def test_patients_whose_names_look_like_nothing_are_among_the_examples(figures, classes, tmp_path, synthesis, texts):
     names = ["NA", "None", "001"]
     plot_examples(classes, *synthesis(names), out=tmp_path / "examples.png")
@@ -257,7 +266,8 @@ def score_patients(tmp_path, classes, patients):
             ):  # fmt: skip
                 confusion.append((patient, patient, "test", true, predicted, pixels))
         columns = ["slide", "patient", "role", "true", "predicted", "pixels"]
-        write_filled(CONFUSION, pd.DataFrame(confusion, columns=columns), folder / "confusion.csv")
+        run = {"arm": arm, "split": "n2-r0", "seed": 0}
+        write_filled(CONFUSION, pd.DataFrame(confusion, columns=columns).assign(**run), folder / "confusion.csv")
     write_filled(PATIENTS, rows, tmp_path / "patients.csv")
     write_filled(SCORES, runs, tmp_path / "scores.csv")
     return tmp_path
@@ -323,7 +333,9 @@ def test_maps_of_runs_that_the_study_no_longer_has_are_passed_over(figures, clas
     """Of a configuration with other splits, whose folders lie next to theirs and come first by name."""
     for arm in ("real", "styled", "all"):
         old = scored / "evaluation" / arm / "n2-r0"
-        shutil.copytree(old, scored / "evaluation" / arm / "n2-r3")
+        shutil.copytree(old, new := scored / "evaluation" / arm / "n2-r3")
+        confusion = pd.read_csv(new / "seed0/confusion.csv").assign(split="n2-r3")
+        confusion.to_csv(new / "seed0/confusion.csv", index=False)
         for path in (old / "seed0" / "maps").iterdir():
             write_map(path, np.full((30, 40), 1, np.uint8), classes.classes, 0, 0, 1.0)
     table = pd.read_csv(scored / "scores.csv").assign(split="n2-r3")

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from stedm.config import Arm
+from stedm.report.document import aligned
 from stedm.report.tables import arms_table, quality_table, with_interval
 from stedm.tables import IMAGE_QUALITY
 
@@ -70,3 +71,11 @@ def test_a_metric_that_is_new_keeps_its_name():
     table = table.assign(annotated_patients=2, value=0.5, low=0.4, high=0.6, deviation=0.1, images=9, features="x")
     assert quality_table(table).iloc[0].tolist() == ["some new share", "0.500 (0.400–0.600) ± 0.100", "9"]
     assert with_interval(table, "value").tolist() == ["0.500 (0.400–0.600)"]
+
+
+def test_a_table_of_several_numbers_of_annotated_patients_is_texts():
+    table = pd.DataFrame({"metric": "layout_iou", "source": "styled", "images_of": "generated"}, index=range(2))
+    table = table.assign(annotated_patients=[1, 2], value=0.5, low=0.4, high=0.6, deviation=0.1, images=9, features="x")
+    rows = quality_table(table)
+    assert rows["annotated patients"].tolist() == ["1", "2"]
+    assert "| 1 " in aligned(rows) or " 1 |" in aligned(rows)

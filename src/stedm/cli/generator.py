@@ -113,10 +113,12 @@ def predict_layouts(options: "PredictedLayoutsOptions", args: argparse.Namespace
     from functools import partial
 
     from stedm.device import within_memory
+    from stedm.models import check_made_for
     from stedm.segmentation.network import load_network, predict_probabilities
     from stedm.synthesis.pseudo_labels import predict_layouts
     from stedm.training import weights_fingerprint
 
+    check_made_for(args.network, split=args.split.stem, arm_name=options.layouts.arm)
     network = load_network(args.network, options.device)
     predict_layouts(
         options,

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from stedm.config.base import CHANGES_NO_RESULT, Name, Section, Seed
 from stedm.config.evaluation import Comparison, ImageEvaluation, QualitySummary, ScoredClasses, Windows
 from stedm.config.generator import (
+    Filter,
     FirstStage,
     Generator,
     Plan,
@@ -25,7 +26,7 @@ from stedm.config.generator import (
 from stedm.config.messages import messages
 from stedm.config.segmentation import Application, Arm, ArmData, Network
 from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
-from stedm.config.sources import AnySource, FromGenerator
+from stedm.config.sources import AnySource, FromGenerator, PseudoLabels, Repaint
 from stedm.config.study import Study
 from stedm.config.training import Device, Tracker, Training
 from stedm.errors import UserError
@@ -200,7 +201,22 @@ class ShardOptions(StageOptions):
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"source": study.all_sources[names["source"]], "source_name": names["source"]}
+        source = study.all_sources[names["source"]]
+        match source:
+            case PseudoLabels(arm=arm) | Repaint(arm=arm):
+                source = source.model_copy(update={"arm": study.trained_arm(arm)})
+            case FromGenerator(filter=Filter(arm=arm) as filter):
+                trained = filter.model_copy(update={"arm": study.trained_arm(arm)})
+                source = source.model_copy(update={"filter": trained})
+        return {"source": source, "source_name": names["source"]}
+
+    @property
+    def network_arm(self) -> str | None:
+        """The arm whose network labels or filters; None: there is none."""
+        match self.source:
+            case PseudoLabels(arm=arm) | Repaint(arm=arm) | FromGenerator(filter=Filter(arm=arm)):
+                return arm
+        return None
 
 
 class PredictedLayoutsOptions(StageOptions):
@@ -209,7 +225,8 @@ class PredictedLayoutsOptions(StageOptions):
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"layouts": study.generators[names["generator"]].unannotated_layouts}
+        layouts = study.generators[names["generator"]].unannotated_layouts
+        return {"layouts": layouts and layouts.model_copy(update={"arm": study.trained_arm(layouts.arm)})}
 
 
 class GridOptions(ShardOptions):
@@ -287,12 +304,20 @@ class ScoreOptions(PatchesOptions):
 class ImageEvaluationOptions(StageOptions):
     evaluation: ImageEvaluation
     run: SourceRun
+    evaluator_arm: Name | None = None
+    structure_arm: Name | None = None
+    """Arms whose networks recognise layouts and describe structure; None: any."""
     seed: Seed
     device: Device = Device()
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        return {"run": SourceRun(**columns_of(study, names["split"]), source=names["source"])}
+        evaluator = study.evaluation.evaluator_arm
+        return {
+            "run": SourceRun(**columns_of(study, names["split"]), source=names["source"]),
+            "evaluator_arm": evaluator and study.trained_arm(evaluator),
+            "structure_arm": study.trained_arm(study.evaluation.reference_arm),
+        }
 
 
 class ComparisonOptions(StageOptions):

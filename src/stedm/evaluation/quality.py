@@ -75,8 +75,9 @@ def evaluate_images(
     if not set(generated.image_ids) <= set(table["image"]):
         raise UserError(f"{manifest}: its images are not those of {shards[0].parent}; generate the shards again")
     check_made_for(generated.files, [options.run.source], options.run.split)
-    if evaluator is not None:
-        models.check_made_for(evaluator, split=options.run.split)
+    for network, arm in ((evaluator, options.evaluator_arm), (structure_network, options.structure_arm)):
+        if network is not None:
+            models.check_made_for(network, split=options.run.split, **({"arm_name": arm} if arm else {}))
     table = table[table["image"].isin(generated.image_ids)]
     rng = np.random.default_rng(seed % 2**32)
     chosen = np.sort(rng.permutation(len(table))[: evaluation.evaluated_images])

@@ -109,11 +109,28 @@ def run_of(evaluation: Path, arms: Sequence[str], runs: pd.DataFrame, patient: s
     """
     tested = runs[(runs["patient"] == patient) & (runs["role"] == "test")].iloc[0]
     folders = [evaluation / arm / tested["split"] / f"seed{tested['seed']}" for arm in arms]
+    for arm, folder in zip(arms, folders, strict=True):
+        check_run(folder, arm, tested)
     rows = CONFUSION.read(folders[0] / "confusion.csv")
     slides = rows.loc[(rows["patient"] == patient) & (rows["role"] == "test"), "slide"]
     if slides.empty:
         raise UserError(f"{folders[0]}: has no map of patient {patient!r}; run `stedm evaluation score` again")
     return str(slides.iloc[0]), folders
+
+
+def check_run(folder: Path, arm: str, run: pd.Series) -> None:
+    """Refuse the scores of another network, as where folders were swapped.
+
+    Raises:
+        UserError: they are of another arm, split or seed.
+    """
+    row = CONFUSION.read(folder / "confusion.csv").iloc[0]
+    found, needed = (row["arm"], row["split"], row["seed"]), (arm, run["split"], run["seed"])
+    if found != needed:
+        texts = ("arm {}, split {}, seed {}".format(*one) for one in (found, needed))
+        raise UserError(
+            "{}: is of {}, not of {}; put the right folder there, or delete it and run again".format(folder, *texts)
+        )
 
 
 def run_score(confusion: Path, patient: str, scored: Sequence[str]) -> float:

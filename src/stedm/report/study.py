@@ -20,6 +20,7 @@ from stedm.report.tables import (
     quality_table,
     roles_table,
 )
+from stedm.seals import check_unchanged
 from stedm.splits import read_split
 from stedm.tables import ARMS, CHECK, COMPARISONS, IMAGE_QUALITY, PATIENTS, SCORES
 
@@ -266,6 +267,7 @@ METHODS = (
 
 
 def picture(path: Path) -> Picture:
+    check_unchanged(path)
     name, _, source = path.stem.partition("-")
     title, caption = CAPTIONS[name]
     return Picture(path, title.format(source=source), caption)

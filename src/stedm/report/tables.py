@@ -135,8 +135,8 @@ def quality_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_constants(text: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """The table without those of these columns in which all values are the same."""
-    return text.drop(columns=[name for name in names if len(set(text[name])) == 1])
+    """The table as texts, without those of these columns in which all values are the same."""
+    return text.drop(columns=[name for name in names if len(set(text[name])) == 1]).astype(str)
 
 
 def measure(metric: str) -> str:

@@ -50,8 +50,10 @@ def make_shard(
     if others := set(table["source"]) - {options.source_name}:
         raise UserError(f"{plan}: is of the source {others.pop()}, not of {options.source_name}; make it again")
     split = str(table["split"].iloc[0])
+    made_for = {"generator_name": getattr(options.source, "generator", None)}
+    made_for |= {"arm_name": options.network_arm} if options.network_arm else {}
     for model in models:
-        check_made_for(model, split=split, generator_name=getattr(options.source, "generator", None))
+        check_made_for(model, split=split, **made_for)
     rows = [row for _, row in table[table["shard"] == shard].iterrows()]
     files = {name: patch_file(patches, name) for row in rows for name in (row["layout_slide"], row["style_slide"])}
     size = next(iter(files.values())).patch_size
