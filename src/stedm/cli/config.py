@@ -1,6 +1,7 @@
 """`stedm config`."""
 
 import argparse
+from pathlib import Path
 
 from stedm.cli.command import argument, command, flag
 
@@ -13,7 +14,7 @@ def check_config(args: argparse.Namespace) -> None:
     from stedm.sheet import read_study_sheet
 
     study = load(args.config)
-    slides = read_study_sheet(study)
+    slides = read_study_sheet(study, fetched=Path)  # files in a storage are taken to be there
     from stedm import forecast  # what is above is said without waiting for torch
     from stedm.cost import this_machine
 
