@@ -91,7 +91,10 @@ rule all:
 
 
 onsuccess:
-    if RESULTS.summary.exists() and RESULTS.summary.stat().st_mtime >= STARTED:  # it was written by this run
+    # What this run has written.
+    if RESULTS.check.exists() and RESULTS.check.stat().st_mtime >= STARTED and (lines := noticed(RESULTS.check)):
+        print("What check noticed:", *lines, "", sep="\n")
+    if RESULTS.summary.exists() and RESULTS.summary.stat().st_mtime >= STARTED:
         print(RESULTS.summary.read_text(encoding="utf-8"))
 
 

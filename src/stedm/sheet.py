@@ -123,7 +123,8 @@ def read_row(
             path = paths[column] = as_the_system_resolves(root / text)
             if not made_here and not os.path.isfile(path):  # noqa: PTH113, as Path.is_file fails for a very long name
                 what = f"{path} is not a file" if os.path.exists(path) else f"there is no file {path}"  # noqa: PTH110
-                problems.append(f"{column}: {what}; correct the path, or set slides.root")
+                remedy = "write / instead of \\" if "\\" in text else "correct the path, or set slides.root"
+                problems.append(f"{column}: {what}; {remedy}")
         elif column == "path":
             problems.append("path is empty; enter the image file")
     mpp = default_mpp

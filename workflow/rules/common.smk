@@ -11,7 +11,7 @@ from stedm import requests, server
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError, merged
-from stedm.failures import explain
+from stedm.failures import explain, noticed
 from stedm.files import fingerprint
 from stedm.forecast import splits_of
 from stedm.progress import report as report_trainings

@@ -22,12 +22,13 @@ def check_config(args: argparse.Namespace) -> None:
     problems += forecast.missing_encoders(study)
     if problems:
         raise UserError([f"{args.config}, {problem}" for problem in problems])
+    lines = forecast.summary(study, slides, this_machine(study.device.precision), counts)
     patients = {slide.patient for slide in slides}
     print(
         f"{args.config}: study {study.study}, {len(slides)} slides of {len(patients)} patients,"
         f" generators {', '.join(study.generators) or 'none'}, arms {', '.join(study.arms)}"
     )
-    for line in forecast.summary(study, slides, this_machine(study.device.precision), counts):
+    for line in lines:
         print(f"  {line}")
 
 
