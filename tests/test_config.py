@@ -167,7 +167,10 @@ def test_files_that_are_no_configuration_are_refused(tmp_path, content):
     ("text", "message"),
     [
         ("study: a\nslides:\n\tsheet: s.csv\n", ", line 3: begins with a tab; YAML is indented with blanks"),
-        ("study: a\npatches:\n  size:64\n  mpp: 1\n", ", line 4: cannot be read as YAML: mapping values are not allowed"),
+        (
+            "study: a\npatches:\n  size:64\n  mpp: 1\n",
+            ", line 4: cannot be read as YAML: mapping values are not allowed",
+        ),
         ("study: a\nclasses: [{name: b}\nseed: 1\n", "is a blank missing behind a colon, or a bracket or a quote not"),
     ],
 )

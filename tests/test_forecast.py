@@ -39,7 +39,11 @@ def test_possible_splits_are_counted():
             rows(5, 3),
             "2 requested and 6 kept for test and validation, but the sheet has only 5",
         ),
-        ({"splits__annotated_patients": [2, 9]}, rows(5), "9 requested and 2 kept for test and validation, but the sheet has only 5"),
+        (
+            {"splits__annotated_patients": [2, 9]},
+            rows(5),
+            "9 requested and 2 kept for test and validation, but the sheet has only 5",
+        ),
         (
             {"splits__source": "sheet"},
             rows(2, split="annotated"),
