@@ -171,7 +171,10 @@ def test_files_that_are_no_configuration_are_refused(tmp_path, content):
             "study: a\npatches:\n  size:64\n  mpp: 1\n",
             ", line 4: cannot be read as YAML: mapping values are not allowed",
         ),
-        ("study: a\nclasses: [{name: b}\nseed: 1\n", "is a blank missing behind a colon, or a bracket or a quote not"),
+        (
+            "study: a\nclasses: [{name: b}\nseed: 1\n",
+            "is a blank missing behind a colon, or a bracket or a quote not closed",
+        ),
     ],
 )
 def test_the_line_from_which_on_a_file_is_no_yaml_is_named(tmp_path, text, message):

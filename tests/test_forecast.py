@@ -109,7 +109,7 @@ def test_what_only_the_user_can_correct_in_slides_is_said_before_anything_runs(t
     slides = [Slide(f"S{n}", f"P{n}", tmp_path / "a.png", mpp=0.5) for n in range(10)]
     broken = Slide("B", "PB", tmp_path / "b.png", mpp=0.5)  # the study can go on without it
     assert forecast.patches_of(study(), [*slides, broken])[1] == 1
-    with pytest.raises(UserError, match="slide 'A' .*no resolution"):
+    with pytest.raises(UserError, match=r"slide 'A' .*no resolution"):
         forecast.patches_of(study(), [*slides, Slide("A", "PA", tmp_path / "a.png")])
 
 

@@ -1,5 +1,5 @@
-"""What failed in a run of Snakemake, in the words of the jobs themselves, and what the check noticed: each message once,
-after all else."""
+"""What failed in a run of Snakemake, in the words of the jobs themselves, and what the check noticed: each message
+once, after all else."""
 
 import re
 from pathlib import Path

@@ -358,8 +358,8 @@ def no_yaml(error: yaml.MarkedYAMLError) -> str:
     if "\\t" in str(error.problem):
         return f"{where}: begins with a tab; YAML is indented with blanks"
     return (
-        f"{where}: cannot be read as YAML: {error.problem}; is a blank missing behind a colon, or a bracket or a quote not"
-        " closed, on this line or above it?"
+        f"{where}: cannot be read as YAML: {error.problem}; is a blank missing behind a colon, or a bracket or a quote"
+        " not closed, on this line or above it?"
     )
 
 
