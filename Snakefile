@@ -61,6 +61,10 @@ onstart:
     elsewhere = workflow.executor_plugin.common_settings.non_local_exec
     if not elsewhere and not workflow.deployment_settings.deployment_method and server.SERVER not in os.environ:
         SERVERS.append(server.start())
+    # Snakemake's limit of 100 jobs a second wakes its scheduler once a second for each job that has ended, to look at
+    # all files of all jobs that wait: seconds of work for hundreds of small slides. Here, cores limit jobs.
+    if not elsewhere:
+        workflow.scheduler.job_rate_limiter = None
     Thread(target=report_trainings, args=(RESULTS.work, logger.info), daemon=True).start()
 
 
@@ -91,7 +95,10 @@ rule all:
 
 
 onsuccess:
-    if RESULTS.summary.exists() and RESULTS.summary.stat().st_mtime >= STARTED:  # it was written by this run
+    # What this run has written.
+    if RESULTS.check.exists() and RESULTS.check.stat().st_mtime >= STARTED and (lines := noticed(RESULTS.check)):
+        print("What check noticed:", *lines, "", sep="\n")
+    if RESULTS.summary.exists() and RESULTS.summary.stat().st_mtime >= STARTED:
         print(RESULTS.summary.read_text(encoding="utf-8"))
 
 

@@ -88,10 +88,9 @@ def make_study(folder: Path, images: int, size: int) -> None:
         writer.writerow(["slide", "patient", "path", "annotation", "mpp"])
         for number in range(images):
             name = f"S{number:04d}"
-            blurred = [
-                cv2.GaussianBlur(rng.normal(0, 1, (size, size, 3)), (0, 0), sigma) * sigma for sigma in (1, 4, 16)
-            ]
-            pixels = np.clip((180, 120, 200) + 40 * sum(blurred), 0, 255).astype(np.uint8)
+            coarse = [rng.normal(0, 1, (size // width, size // width, 3)).astype(np.float32) for width in (2, 8, 32)]
+            blobs = sum(cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) for noise in coarse)
+            pixels = np.clip((180, 120, 200) + 25 * blobs, 0, 255).astype(np.uint8)
             mask = cv2.circle(np.zeros((size, size), np.uint8), (size // 2, size // 2), size // 4, 1, -1)
             cv2.imwrite(str(folder / f"{name}.png"), pixels)
             cv2.imwrite(str(folder / f"{name}-mask.png"), mask)

@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -156,10 +157,35 @@ def test_a_file_is_loaded(tmp_path):
 @pytest.mark.parametrize("content", [b"a: [", b"- 1", b"", b"\xff\xff", b"a: !!python/object/apply:os.system [ls]"])
 def test_files_that_are_no_configuration_are_refused(tmp_path, content):
     (tmp_path / "c.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=r"c\.yaml: "):
+    with pytest.raises(UserError, match=r"c\.yaml[:,] "):
         load(tmp_path / "c.yaml")
-    with pytest.raises(UserError, match=r"missing\.yaml: cannot be read"):
+    with pytest.raises(UserError, match=r"missing\.yaml: there is no such file"):
         load(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: a\nslides:\n\tsheet: s.csv\n", ", line 3: begins with a tab; YAML is indented with blanks"),
+        (
+            "study: a\npatches:\n  size:64\n  mpp: 1\n",
+            ", line 4: cannot be read as YAML: mapping values are not allowed",
+        ),
+        (
+            "study: a\nclasses: [{name: b}\nseed: 1\n",
+            "is a blank missing behind a colon, or a bracket or a quote not closed",
+        ),
+    ],
+)
+def test_the_line_from_which_on_a_file_is_no_yaml_is_named(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        load(tmp_path / "c.yaml")
+
+
+def test_numbers_that_are_none_are_told_in_plain_words():
+    (message,) = messages(segmentation__training__steps="10k")
+    assert message == 'config.yaml, segmentation.training.steps: must be a valid integer (it is "10k")'
 
 
 def test_a_study_without_arms_compares_the_standard_ones_with_strong_augmentation():

@@ -6,6 +6,7 @@ from test_config import changed
 from stedm import forecast
 from stedm.config import validate
 from stedm.cost import Machine
+from stedm.errors import UserError
 from stedm.sheet import Slide
 
 MACHINE = Machine("2 CPU cores", False, 2**34, 8e10)
@@ -36,9 +37,13 @@ def test_possible_splits_are_counted():
         (
             {"splits__test_patients": 6},
             rows(5, 3),
-            "2 requested, but besides 6 for test and validation the sheet has only 0",
+            "2 requested and 6 kept for test and validation, but the sheet has only 5",
         ),
-        ({"splits__annotated_patients": [2, 9]}, rows(5), "9 requested, but besides 2 for test and validation"),
+        (
+            {"splits__annotated_patients": [2, 9]},
+            rows(5),
+            "9 requested and 2 kept for test and validation, but the sheet has only 5",
+        ),
         (
             {"splits__source": "sheet"},
             rows(2, split="annotated"),
@@ -94,8 +99,18 @@ def test_the_summary_says_what_a_study_holds_and_costs(tmp_path):
     assert lines[0] == "splits n2-r0: patients 2 annotated, 56 unannotated, 2 test"
     assert any(line.startswith("about 3,000 patches") for line in lines)
     assert any("preset improved" in line and "train on a GPU" in line for line in lines)
-    _, unknown = forecast.patches_of(study(), slides)  # they have no scale
-    assert unknown == 20
+
+
+def test_what_only_the_user_can_correct_in_slides_is_said_before_anything_runs(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (640, 320)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
+    slides = [Slide(f"S{n}", f"P{n}", tmp_path / "a.png", mpp=0.5) for n in range(10)]
+    broken = Slide("B", "PB", tmp_path / "b.png", mpp=0.5)  # the study can go on without it
+    assert forecast.patches_of(study(), [*slides, broken])[1] == 1
+    with pytest.raises(UserError, match=r"slide 'A' .*no resolution"):
+        forecast.patches_of(study(), [*slides, Slide("A", "PA", tmp_path / "a.png")])
 
 
 def test_jobs_are_counted_as_snakemake_has_them():

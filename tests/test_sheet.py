@@ -236,6 +236,16 @@ def test_relative_paths_start_from_the_root(tmp_path, monkeypatch):
     assert slides[0].path == tmp_path / "data/a.svs"
 
 
+def test_files_in_a_storage_lie_where_they_are_fetched_to(read, messages):
+    text = "slide,patient,path,annotation\nA,p1,s3://bucket/a.svs,a.geojson\n"
+    (slide,) = read(text, fetched=lambda url: Path("fetched", url.removeprefix("s3://")))
+    assert slide.path == Path("fetched/bucket/a.svs")
+    (message,) = messages(text)
+    assert message.endswith(
+        "line 2 (slide 'A'): path: only the workflow fetches s3://bucket/a.svs; run it, or download the file"
+    )
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_written_sheet_reads_back_the_same(tmp_path, monkeypatch, relative):
     monkeypatch.chdir(tmp_path)

@@ -277,7 +277,7 @@ def test_random_splits_are_nested_and_keep_their_test_set(study):
 
 def test_random_splits_refuse_more_than_the_labelled_patients(study):
     make = study(*(row(f"P{n}", "") for n in range(4)), row("U", "", labelled=False))
-    with pytest.raises(UserError, match=r"splits.annotated_patients: 3 requested, but besides 2 .* has only 2 "):
+    with pytest.raises(UserError, match=r"splits.annotated_patients: 3 requested and 2 kept .* has only 4 "):
         make(3, source="random", test_patients=1, validation_patients=1)
 
 

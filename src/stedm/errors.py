@@ -16,7 +16,7 @@ SHOWN = 3
 """Names that a message lists, and messages alike that are not yet merged."""
 OF_SLIDE = re.compile(r"slide (?P<name>'[^']*') \((?P<path>.*?)\): (?P<what>.*)", re.DOTALL)
 OF_LINE = re.compile(r"(?P<file>[^,]*), line (?P<name>\d+)(?P<slide> \(slide '[^']*'\))?: (?P<what>.*)", re.DOTALL)
-VARYING = re.compile(r"'[^']*'|[^\s/;,:()]*/[^\s;,:()]*|\d+")
+VARYING = re.compile(r"'[^']*'|[^\s/\\;,:()]*[/\\][^\s;,:()]+|\d+")
 """What differs between messages alike: quoted names, paths, numbers."""
 
 

@@ -1,9 +1,11 @@
-"""What failed in a run of Snakemake, in the words of the jobs themselves: each message once, after all else."""
+"""What failed in a run of Snakemake, in the words of the jobs themselves, and what the check noticed: each message
+once, after all else."""
 
 import re
 from pathlib import Path
 
-from stedm.errors import merged
+from stedm.errors import UserError, merged
+from stedm.tables import CHECK
 
 FAILED = re.compile(r"^Error in (?:group job|rule) (\w+)[^\n]*:\n((?:    .*\n?)*)", re.MULTILINE)
 LOGS = re.compile(r"^    log: (.*?)(?: \(check log file\(s\) for error details\))?$", re.MULTILINE)
@@ -44,6 +46,15 @@ def explain(text: str) -> list[str]:
     shown = list(files)[:LAST]
     more = len(files) - len(shown)
     return [*lines, *(f"Log: {path}" for path in shown), *([f"and {more} more logs"] if more else [])]
+
+
+def noticed(check: Path) -> list[str]:
+    """What the table of `stedm check` says of slides that did not stop the study."""
+    try:
+        rows = CHECK.read(check).to_dict("records")
+    except UserError as error:
+        return error.messages
+    return merged(f"slide {row['slide']!r} ({row['status']}): {row['problem']}" for row in rows if row["problem"])
 
 
 def last_words(log: Path) -> list[str]:

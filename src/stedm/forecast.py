@@ -108,8 +108,12 @@ def budgets(study: Study) -> list[str]:
 
 
 def patches_of(study: Study, slides: Sequence[Slide]) -> tuple[int, int]:
-    """About how many patches there are, and how many slides, of those opened, could not be opened or have no scale."""
-    from stedm.slides.open import open_slide
+    """About how many patches there are, and how many slides, of those looked at, cannot be opened.
+
+    Raises:
+        UserError: what only the user can correct, such as slides without a scale.
+    """
+    from stedm.slides.open import UnreadableSlide, open_slide
 
     patches = study.patches
     step = patches.size - patches.overlap
@@ -118,18 +122,22 @@ def patches_of(study: Study, slides: Sequence[Slide]) -> tuple[int, int]:
         side = study.phantoms.size * (study.phantoms.mpp / patches.mpp if patches.mpp else 1)
         return round(share * len(slides) * (side // step) ** 2), 0
 
-    def count(slide: Slide) -> float | None:
+    def count(slide: Slide) -> float | UserError | None:
         try:
             with open_slide(slide, patches) as opened:
                 across, down = (max(0, side / opened.downsample // step) for side in opened.dimensions)
                 return across * down
-        except (UserError, OSError):
+        except (UnreadableSlide, OSError):
             return None
+        except UserError as error:
+            return error
 
     chosen = slides[:: max(1, -(-len(slides) // OPENED))]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         counts = list(pool.map(count, chosen))
-    known = [number for number in counts if number is not None]
+    if wrong := [message for error in counts if isinstance(error, UserError) for message in error.messages]:
+        raise UserError(wrong)
+    known = [number for number in counts if isinstance(number, int | float)]
     mean = sum(known) / len(known) if known else 0.0
     return round(share * mean * len(slides)), len(counts) - len(known)
 
@@ -189,6 +197,9 @@ def summary(study: Study, slides: Sequence[Slide], machine: Machine, counts: dic
         slides: rows of the sheet.
         machine: that it is told for.
         counts: number of patients by role, by split.
+
+    Raises:
+        UserError: slides that only the user can correct.
     """
     lines = []
     texts = {name: in_words(roles) for name, roles in counts.items()}
@@ -197,7 +208,7 @@ def summary(study: Study, slides: Sequence[Slide], machine: Machine, counts: dic
         lines.append(f"splits {', '.join(names[:4])}{' …' * (len(names) > 4)}: patients {text}")
     patches, unknown = patches_of(study, slides)
     if unknown:
-        lines.append(f"note: some slides ({unknown} of those looked at) cannot be opened or have no scale; run check")
+        lines.append(f"note: some slides ({unknown} of those looked at) cannot be opened; check says why")
     jobs = jobs_of(study, slides)
     lines.append(f"about {patches:,} patches, {disk_of(study, patches) / 1e9:.1f} GB of results without checkpoints")
     lines.append(f"about {sum(jobs.values()):,} jobs: " + ", ".join(f"{count} {name}" for name, count in jobs.items()))

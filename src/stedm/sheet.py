@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ ROLES = ("annotated", "unannotated", "validation", "test")
 MASKS = (".png", ".tif", ".tiff", ".geojson", ".json")
 COORDS = (".h5", "_patches.h5")
 NAME = re.compile(r"\w[\w.-]*")
+URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""How the path of a file begins that lies in a storage, such as s3://bucket/slide.svs."""
 LONGEST_NAME = 100
 """Bytes; file names may have 255, of which extensions and temporary names need some."""
 log = logging.getLogger(__name__)
@@ -48,13 +50,14 @@ class Slide:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
 
-def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
+def read_sheet(options: Slides, made_here: bool = False, fetched: Callable[[str], Path] | None = None) -> list[Slide]:
     """Read and validate a sample sheet.
 
     Args:
         options: path of the sheet, the folder in which its relative paths start, and the resolution of slides for which
             the sheet gives none.
         made_here: the study renders the slides itself, so files may not exist yet.
+        fetched: where a file of a storage will lie before a job reads it, by its URL; None: nobody fetches it.
 
     Raises:
         UserError: all problems of the sheet, each with its line number.
@@ -71,7 +74,7 @@ def read_sheet(options: Slides, made_here: bool = False) -> list[Slide]:
     slides = []
     for number, row in rows:
         values = {key: plain(value) for key, value in row.items()}
-        slide, wrong = read_row(values, root, made_here, options.mpp)
+        slide, wrong = read_row(values, root, made_here, options.mpp, fetched)
         problems += [f"{sheet}, line {number} (slide {slide.slide!r}): {text}" for text in wrong]
         slides.append((number, slide))
         if len(problems) >= MOST_PROBLEMS:
@@ -90,7 +93,11 @@ def check_header(sheet: Path, header: Row) -> list[str]:
 
 
 def read_row(
-    values: dict[str, str], root: Path, made_here: bool, default_mpp: float | None = None
+    values: dict[str, str],
+    root: Path,
+    made_here: bool,
+    default_mpp: float | None = None,
+    fetched: Callable[[str], Path] | None = None,
 ) -> tuple[Slide, list[str]]:
     """One row as a `Slide`, and its problems."""
     problems = []
@@ -106,11 +113,18 @@ def read_row(
             problems.append(f"{column} is {length} bytes long; use at most {LONGEST_NAME}")
     paths: dict[str, Path | None] = {"path": None, "annotation": None}
     for column in paths:
-        if text := values.get(column, ""):
+        text = values.get(column, "")
+        if URL.match(text):
+            if fetched is None:
+                problems.append(f"{column}: only the workflow fetches {text}; run it, or download the file")
+            else:
+                paths[column] = fetched(text)
+        elif text:
             path = paths[column] = as_the_system_resolves(root / text)
             if not made_here and not os.path.isfile(path):  # noqa: PTH113, as Path.is_file fails for a very long name
                 what = f"{path} is not a file" if os.path.exists(path) else f"there is no file {path}"  # noqa: PTH110
-                problems.append(f"{column}: {what}; correct the path, or set slides.root")
+                remedy = "write / instead of \\" if "\\" in text else "correct the path, or set slides.root"
+                problems.append(f"{column}: {what}; {remedy}")
         elif column == "path":
             problems.append("path is empty; enter the image file")
     mpp = default_mpp
@@ -210,14 +224,14 @@ def path_pattern(slides: Sequence[Slide], column: str) -> str:
     return pattern
 
 
-def read_study_sheet(study: Study) -> list[Slide]:
+def read_study_sheet(study: Study, fetched: Callable[[str], Path] | None = None) -> list[Slide]:
     """The sheet of a study; phantoms need not have been rendered yet. Questions that it raises are logged.
 
     Raises:
         UserError: the sheet is wrong, or files where phantoms would be rendered are the user's: Snakemake would remove
             them.
     """
-    slides = read_sheet(study.slides, made_here=study.phantoms is not None)
+    slides = read_sheet(study.slides, study.phantoms is not None, fetched)
     for question in similar_names(slides):
         log.warning("%s: %s", study.slides.sheet, question)
     if study.phantoms is not None:

@@ -196,7 +196,7 @@ def roles_of_sheet(
     if problems:
         raise UserError(problems)
     pool = patients[[roles[patient] == "annotated" for patient in patients.index]]
-    check_number(options.annotated_patients, len(pool), f"{sheet} has", sorted(damaged))
+    check_number(options.annotated_patients, 0, len(pool), str(sheet), sorted(damaged))
     if not any(roles[patient] == "test" for patient in patients.index[patients["labelled"]]):
         lost = sorted(patient for patient, role in damaged.items() if role == "test")
         left_out = f" (left out for lack of usable slides: {', '.join(lost)})" if lost else ""
@@ -215,7 +215,7 @@ def random_roles(patients: pd.DataFrame, options: SplitOptions, lost: Sequence[s
     labelled = patients.loc[patients["labelled"], "groups"]
     test, validation = options.splits.test_patients or 0, options.splits.validation_patients
     kept, annotated, repeat = test + validation, options.annotated_patients, options.repeat
-    check_number(annotated, len(labelled) - kept, f"besides {kept} for test and validation the sheet has", lost)
+    check_number(annotated, kept, len(labelled), "the sheet", lost)
     order = stratified_order(labelled, options.seed, 0)
     tested = [order[index % len(order)] for index in range(repeat * test, (repeat + 1) * test)]
     rest = stratified_order(labelled.drop(tested), options.seed, 1, repeat)
@@ -227,11 +227,13 @@ def random_roles(patients: pd.DataFrame, options: SplitOptions, lost: Sequence[s
     )
 
 
-def check_number(asked: int, available: int, where: str, lost: Sequence[str]) -> None:
-    if asked > available:
+def check_number(asked: int, kept: int, available: int, where: str, lost: Sequence[str]) -> None:
+    """Are there patients with annotations for training, and those kept for test and validation?"""
+    if asked + kept > available:
+        also = f" and {kept} kept for test and validation" if kept else ""
         left_out = f" (left out for lack of usable slides: {', '.join(lost)})" if lost else ""
         raise UserError(
-            f"splits.annotated_patients: {asked} requested, but {where} only {max(available, 0)} with"
+            f"splits.annotated_patients: {asked} requested{also}, but {where} has only {available} with"
             f" annotations{left_out}; request fewer, or annotate more"
         )
 

@@ -15,6 +15,6 @@ VERSIONS = {
     "evaluation": 5,
     "image_quality": 7,
     "statistics": 7,
-    "figures": 6,
-    "report": 2,
+    "figures": 7,
+    "report": 3,
 }

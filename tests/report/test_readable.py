@@ -62,7 +62,7 @@ def test_the_quality_of_images_has_a_column_for_each_source_and_one_for_real_pat
             *("agreement with the layout, IoU ↑", "0.900 (0.800–1.000)", "0.750 (0.500–1.000)"),
             *("0.250 (0.000–0.500)", "18–20", ""),
         ],
-        ["KID ↓ (± SD over subsets)", "–", "0.100 ± 0.010", "–", "20", "segmenter"],
+        ["KID ↓ (± SD over subsets)", "–", "0.100 ± 0.010", "–", "20", "segmentation network"],
     ]
 
 

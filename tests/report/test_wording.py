@@ -36,8 +36,8 @@ def test_the_claim_is_a_sentence_with_its_interval_and_what_it_shows():
 @pytest.mark.parametrize(
     ("difference", "low", "high", "words"),
     [
-        (0.0199, 0.01, 0.08, "nothing to win here, though the interval does not rule it out"),
-        (-0.05, -0.06, 0.01, "nothing to win here, whatever"),
+        (0.0199, 0.01, 0.08, "hardly anything to win here, though the interval does not rule it out"),
+        (-0.05, -0.06, 0.01, "hardly anything to win here, whatever"),
         (0.0201, 0.01, 0.08, "about what unannotated patients can win."),
         (0.05, -0.01, 0.08, "if there is any: the interval includes zero."),
         (0.05, np.nan, np.nan, "about what unannotated patients can win."),

@@ -202,7 +202,7 @@ def test_masks_whose_values_are_of_one_class_only_are_warned_of(check, tmp_path,
     slide = replace(good, annotation=tmp_path / "mask.png")
     options = CheckOptions(classes=classes, annotations=Annotations(), patches=PATCHES, strict=False)
     check_slides(options, [slide], out=tmp_path / "check.csv")
-    assert "values 1 of the mask belong to no class: 131,072 of its pixels (50.0%)" in table().problem["good"]
+    assert "values that belong to no class (1): 131,072 of its pixels (50.0%)" in table().problem["good"]
     assert "no annotated slide has the class 'b'" in caplog.text
 
 

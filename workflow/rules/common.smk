@@ -5,11 +5,13 @@ import os
 import shlex
 import sys
 
+from snakemake.exceptions import WorkflowError
+
 from stedm import requests, server
 from stedm.config import stages, validate
 from stedm.contents import contents
 from stedm.errors import UserError, merged
-from stedm.failures import explain
+from stedm.failures import explain, noticed
 from stedm.files import fingerprint
 from stedm.forecast import splits_of
 from stedm.progress import report as report_trainings
@@ -23,6 +25,19 @@ TFLOPS = config.pop("gpu_tflops", 40)
 # Idle threads must sleep: spinning ones take the core that another training needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+FETCHED = {}  # by local path: the files that Snakemake fetches from a storage
+
+
+def fetched(url):
+    """Where Snakemake puts a file of the sheet that lies in a storage, such as S3, until the run ends."""
+    try:
+        stored = storage(url)
+    except WorkflowError as error:
+        plugin = f"snakemake-storage-plugin-{url.partition('://')[0]}"
+        raise UserError(f"{url}: Snakemake cannot fetch it; is {plugin} installed? It says: {error}") from None
+    FETCHED[Path(stored)] = stored
+    return Path(stored)
+
 
 def read_study():
     """The validated study, its slides by name, the user-supplied masks and coordinates of each, the patterns of rendered
@@ -31,14 +46,14 @@ def read_study():
     source = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
     try:
         study = validate(config, source)
-        slides = read_study_sheet(study)
+        slides = read_study_sheet(study, fetched)
         if problems := splits_of(study, slides)[1]:
             raise UserError([f"{source}, {problem}" for problem in problems])
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}
         given = [] if patterns else slides  # phantoms change with their options
-        images = [slide.path for slide in given]
-        others = [slide.annotation for slide in given if slide.annotation is not None]
+        images = [slide.path for slide in given if slide.path not in FETCHED]
+        others = [slide.annotation for slide in given if slide.annotation not in {None, *FETCHED}]
         others += [path for paths in companions.values() for path in paths]
         held = contents(images, others, Path(f".snakemake/contents-{study.study}.json"))
     except UserError as error:
@@ -99,7 +114,12 @@ def slide_files(*slides):
 def slide_inputs(*slides):
     """Those of the files that can be inputs: Snakemake takes braces in a path for a wildcard, and knows no escape; nor
     does its report escape `<`. What the others hold is among the parameters."""
-    return [file for file in slide_files(*slides) if not set("{}<") & set(str(file))]
+    return [FETCHED.get(file, file) for file in slide_files(*slides) if not set("{}<") & set(str(file))]
+
+
+def fetched_files(wildcards):
+    """Files that must be fetched for jobs that read slides again: too many to list where all are on the disk."""
+    return list(FETCHED.values())
 
 
 def content_of(*slides):

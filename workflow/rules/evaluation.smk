@@ -6,6 +6,7 @@ rule score_slides:
         model=needs(RESULTS.applied_network),
         split=RESULTS.split("{split}"),
         sheet=RESULTS.sheet,
+        fetched=fetched_files,
     output:
         scores=directory(RESULTS.scores("{arm}", "{split}", "{seed}")),
     log:

@@ -69,6 +69,7 @@ use rule plot_scores as plot_maps with:
         patients=RESULTS.table("patients"),
         scores=RESULTS.table("scores"),
         maps=RESULTS.all_scores(),
+        fetched=fetched_files,
         pseudonyms=PSEUDONYMS,
     output:
         **figure("maps"),

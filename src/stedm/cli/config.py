@@ -1,6 +1,7 @@
 """`stedm config`."""
 
 import argparse
+from pathlib import Path
 
 from stedm.cli.command import argument, command, flag
 
@@ -13,7 +14,7 @@ def check_config(args: argparse.Namespace) -> None:
     from stedm.sheet import read_study_sheet
 
     study = load(args.config)
-    slides = read_study_sheet(study)
+    slides = read_study_sheet(study, fetched=Path)  # files in a storage are taken to be there
     from stedm import forecast  # what is above is said without waiting for torch
     from stedm.cost import this_machine
 
@@ -21,12 +22,13 @@ def check_config(args: argparse.Namespace) -> None:
     problems += forecast.missing_encoders(study)
     if problems:
         raise UserError([f"{args.config}, {problem}" for problem in problems])
+    lines = forecast.summary(study, slides, this_machine(study.device.precision), counts)
     patients = {slide.patient for slide in slides}
     print(
         f"{args.config}: study {study.study}, {len(slides)} slides of {len(patients)} patients,"
         f" generators {', '.join(study.generators) or 'none'}, arms {', '.join(study.arms)}"
     )
-    for line in forecast.summary(study, slides, this_machine(study.device.precision), counts):
+    for line in lines:
         print(f"  {line}")
 
 

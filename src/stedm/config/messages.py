@@ -29,7 +29,9 @@ def explain(item: Any, schema: dict[str, Any]) -> list[str]:
         return [f"{key}: there is no such key; {choices(where[-1], known)}"]
     if item["type"] == "missing":
         return [f"{key}: is missing; give it a value"]
-    message = item["msg"].removeprefix("Value error, ")
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if item["type"].endswith("_parsing"):
+        message = message.partition(", unable to")[0]
     if not where:
         return message.split("\n")
     return [f"{key}: {message} (it is {json.dumps(item['input'], default=str)[:80]})"]

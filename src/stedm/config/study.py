@@ -341,11 +341,26 @@ def read(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(text)
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; give the path of the study's file") from error
+    except yaml.MarkedYAMLError as error:
+        raise UserError(f"{path}{no_yaml(error)}") from error
     except Exception as error:  # PyYAML raises half a dozen types, such as for dates that are none
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: is not a configuration; it must hold keys such as `study:` and `slides:`")
     return data
+
+
+def no_yaml(error: yaml.MarkedYAMLError) -> str:
+    """The line from which on a file is no YAML, and what is usually the reason."""
+    where = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+    if "\\t" in str(error.problem):
+        return f"{where}: begins with a tab; YAML is indented with blanks"
+    return (
+        f"{where}: cannot be read as YAML: {error.problem}; is a blank missing behind a colon, or a bracket or a quote"
+        " not closed, on this line or above it?"
+    )
 
 
 def check_size(value: Any, source: str) -> None:

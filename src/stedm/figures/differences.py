@@ -26,7 +26,7 @@ def plot_differences(patients: Path, arms: Path, *, out: Path) -> None:
             fig.text(0.5, 0.5, "There is only one arm, so nothing to compare.", ha="center", va="center")
         return
     width = min(WIDTH, 1.6 * COLUMN + (len(panels) - 1) * 50 * MM)
-    with figure(width, (19 + 8 * len(others)) * MM, out) as fig:
+    with figure(width, (19 + 9.5 * len(others)) * MM, out) as fig:
         grid = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, panel in zip(grid, panels, strict=True):
             plot_panel(axes, panel, others, reference, colours, brief=len(panels) > 1)

@@ -19,7 +19,7 @@ def plot_scores(patients: Path, arms: Path, *, out: Path) -> None:
     """
     panels, labels, reference = read_panels(patients, arms)
     width = min(WIDTH, 1.5 * COLUMN + (len(panels) - 1) * 45 * MM)
-    with figure(width, (16 + 9 * len(labels)) * MM, out) as fig:
+    with figure(width, (16 + 9.5 * len(labels)) * MM, out) as fig:
         grid = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axes, panel in zip(grid, panels, strict=True):
             plot_panel(axes, panel, list(labels), reference)
@@ -50,6 +50,6 @@ def plot_panel(axes: Axes, panel: Panel, order: list[str], reference: str | None
         axes.plot(row["dice_mean"], below, "D", color=colour, mec="white", mew=0.5, markersize=4.2, zorder=4)
         text = f"{row['dice_mean']:.3f}" + ("" if np.isnan(row["dice_sd"]) else f"\n±{row['dice_sd']:.3f}")
         axes.text(1.02, place + 0.1, text, transform=axes.get_yaxis_transform(), va="center", fontsize=6)
-    axes.text(1.02, -0.55, "mean\n±sd", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic")
+    axes.text(1.02, -0.55, "mean\n± SD", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic")
     axes.set_title(panel.title, loc="left")
     across(axes)

@@ -109,7 +109,7 @@ def of_shapes(annotated: Annotated, patients: Mapping[str, str], plan: ClassPlan
         left = [name for group in rare for name in group.names]
         plan.annotations["ignore"] = [*plan.annotations.get("ignore", defaults.ignore), *left]
         plan.reasons.append(
-            f"{', '.join(map(repr, left))}: on one patient, so it cannot be both learned and tested; ignored"
+            f"{', '.join(map(repr, left))}: on one patient only, and so not both learned and tested; ignored"
         )
     kept.sort(key=lambda group: -group.found.area)
     if regions or len(kept) == 1:

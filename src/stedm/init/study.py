@@ -164,7 +164,6 @@ def found_lines(
     unused = set(annotated.broken) | labelled
     empty = [str(path) for name, path in paired.annotations.items() if name in facts and name not in unused]
     kinds = ", ".join(f"{count} × {reader}" for reader, count in readers.items())
-    kinds = ", ".join(f"{count} × {reader}" for reader, count in readers.items())
     lines = [
         f"Slides: {len(facts)} in {folder} ({kinds}); {low if low == high else f'{low} to {high}'} px;"
         f" {', '.join(f'{count} × {scale}' for scale, count in scales.most_common(4))}",

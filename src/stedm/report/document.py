@@ -6,6 +6,7 @@ All texts are plain: what looks like markup in them is shown as it is.
 import base64
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Picture:
 
 Block = Heading | Text | Table | Picture
 
+LABEL = 40
+"""Characters of the first column in a terminal; longer names go on in the next line."""
 NUMBER = re.compile(r"[-+−–<\d]")
 """How a value begins that is a number, or missing."""
 PAGE = """\
@@ -68,7 +71,7 @@ th, td { padding: 0.3rem 0.8rem; text-align: left; vertical-align: top; border-b
 th { border-bottom: 2px solid #444; font-weight: 600; vertical-align: bottom; }
 th.number, td.number { text-align: right; }
 td.number { white-space: nowrap; }
-th:first-child, td:first-child { padding-left: 0; min-width: 9rem; overflow-wrap: anywhere; }
+th:first-child, td:first-child { padding-left: 0; min-width: 11rem; overflow-wrap: anywhere; }
 </style>
 </head>
 <body>
@@ -133,15 +136,22 @@ def parts(block: Block, folder: Path) -> list[str]:
 
 
 def aligned(rows: pd.DataFrame) -> str:
-    """A table with its columns padded."""
+    """A table with its columns padded, long names in several lines."""
     padded = []
-    for (name, kind), values in zip(columns(rows), rows.to_numpy().T.tolist(), strict=True):
+    lines = [line for row in rows.to_numpy().tolist() for line in lines_of(*row)]
+    for (name, kind), *values in zip(columns(rows), *lines, strict=True):
         texts = [plain(text) for text in (name, *values)]
         width = max(map(len, texts))
         rule = "-" * (width + 1) + ("-" if kind == "text" else ":")
         cells = [text.ljust(width) if kind == "text" else text.rjust(width) for text in texts]
         padded.append([f" {cells[0]} ", rule, *(f" {cell} " for cell in cells[1:])])
     return "\n".join(f"|{'|'.join(line)}|" for line in zip(*padded, strict=True))
+
+
+def lines_of(name: str, *values: str) -> list[list[str]]:
+    """A row of a table, as several rows where its name is long."""
+    first, *others = textwrap.wrap(name, LABEL) or [""]
+    return [[first, *values], *([more] + [""] * len(values) for more in others)]
 
 
 def columns(rows: pd.DataFrame) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from stedm.report.tables import (
     patients_table,
     quality_table,
     roles_table,
+    spelled,
 )
 from stedm.seals import check_unchanged
 from stedm.splits import read_split
@@ -93,14 +94,16 @@ def write_report(
 def asked(options: ReportOptions, tables: Tables) -> list[Block]:
     """What was asked: of whom, and who is left out."""
     classes = " and ".join(wording.quoted(name) for name in options.scored_classes)
+    score = "the mean Dice over these classes" if len(options.scored_classes) > 1 else "the Dice of this class"
+    several = len(tables.splits) > 1
     blocks: list[Block] = [
         Heading(f"Study {options.study}", level=1),
         Text(
             f"Networks that segment {classes} were trained in {wording.counted(len(tables.labels), 'way')} and scored"
-            " on patients whom no training saw. A patient's score is the mean Dice over the scored classes; patients"
-            " are the unit of every mean, interval and test."
+            f" on patients whom no training saw. A patient's score is {score}; patients are the unit of every mean,"
+            " interval and test."
         ),
-        Table(roles_table(tables.splits), "Patients and slides by role, in each split."),
+        Table(roles_table(tables.splits), f"Patients and slides by role{', in each split' if several else ''}."),
     ]
     left_out = left_out_table(tables.check, tables.splits, tables.names)
     if len(left_out):
@@ -122,7 +125,7 @@ def answered(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pict
         blocks.append(Text(wording.claim(named.get("claim"), labels), strong=True))
         if "claim" in named:
             blocks.append(Text(wording.spread(named["claim"])))
-        blocks.append(Table(arms_table(arms, options.arms, reference), "Arrows point to what is better."))
+        blocks.append(Table(arms_table(arms, options.arms, reference), ARMS_CAPTION))
     repeats, seeds = (tables.scores[name].nunique() for name in ("repeat", "seed"))
     blocks.append(Text(wording.allowance(repeats, seeds, generators=tables.quality is not None)))
     return [*blocks, Heading("Scores and differences by patient"), *shown(pictures, "scores", "differences"),
@@ -137,7 +140,8 @@ def differences(tables: Tables) -> list[Block]:
     found = [contradiction(tables, row) for row in rows.to_dict("records")]
     caption = (
         "Headroom and claim were named before the study ran. All else is exploratory, and its p-values (Wilcoxon"
-        " signed-rank test) are corrected for their number by Holm's method."
+        " signed-rank test) are corrected for their number by Holm's method. Shown is what the interval of the mean's"
+        " change says."
     )
     return [
         Table(comparisons_table(rows, tables.labels), caption),
@@ -170,10 +174,10 @@ def look_next(options: ReportOptions, tables: Tables, pictures: Mapping[str, Pic
         chosen = tables.quality["metric"].isin(FIDELITY)
         if chosen.any():
             caption = (
-                "Do synthetic images follow the layout and the style that they were made from? Beside them, the"
-                " value of real patches, which perfect images would reach. Structure is compared with the colours and"
-                " the spectrum of all images made equal: it shows whether they have more of their style than recoloured"
-                " patches have."
+                "Do synthetic images follow the layout and the style that they were made from? The column of real"
+                " patches has what perfect images would reach. For style: of all patients, is the one whose style an"
+                " image was given the nearest to it? By structure, that is asked after the colours and the spectrum of"
+                " all images were made equal: it shows whether images have more of their style than recoloured patches."
             )
             blocks.append(Table(quality_table(tables.quality[chosen]), caption))
     return blocks
@@ -248,6 +252,10 @@ CAPTIONS = {
     ),
 }
 """Title and caption of each figure, by the first part of its name."""
+ARMS_CAPTION = (
+    "Mean Dice: of the patients' scores; SD: their standard deviation; worst: the lowest of them; change: of the mean"
+    " Dice, against the reference. Arrows point to what is better."
+)
 QUALITY = (
     "Quality of the synthetic images: means over images, with 95% intervals over style patients. The column for real"
     " patches is what perfect images would reach; FID and what follows compare real patches with others there. The"
@@ -270,4 +278,4 @@ def picture(path: Path) -> Picture:
     check_unchanged(path)
     name, _, source = path.stem.partition("-")
     title, caption = CAPTIONS[name]
-    return Picture(path, title.format(source=source), caption)
+    return Picture(path, title.format(source=spelled(source)), caption)

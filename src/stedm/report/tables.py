@@ -12,12 +12,15 @@ from stedm.splits import EXCLUDED
 
 LEFT_OUT = {"quarantined": "cannot be read", "no tissue": "no tissue was found", "error": "wrong in the sheet"}
 """Why a slide is left out, by its status."""
-CHANGE = "change of mean Dice ↑ (95% interval)"
+CHANGE = "change ↑ (95% interval)"
+"""Of the mean Dice."""
+FEATURES = {"segmenter": "segmentation network"}
+"""Networks in whose features images are compared, in words; others have names of their own."""
 MEASURES = {
     "layout_iou": "agreement with the layout, IoU ↑",
-    "chance_nearest_is_own_patient": "a random slide is one of their own patient, share",
-    "share_nearest_is_own_patient": "nearest to their own patient of all, share ↑",
-    "share_nearer_to_own_slide": "nearer to their own slide than to the annotated patients, share ↑",
+    "chance_nearest_is_own_patient": "the style's patient is nearest, share that chance would give",
+    "share_nearest_is_own_patient": "the style's patient is nearest, share ↑",
+    "share_nearer_to_own_slide": "the style's slide is nearer than the annotated patients, share ↑",
     "diversity": "distance between images in one style, cosine (best: as real)",
     "closest_distance": "distance to the closest training patch, cosine (best: as real)",
     "share_close_to_training": "closer to a training patch than 95% of real ones are, share ↓",
@@ -28,7 +31,7 @@ MEASURES = {
 }
 """Metrics of `image_quality.csv` in words; others are spelled as they are."""
 PARTS = {
-    "structure_": "by structure without colour and spectrum",
+    "structure_": "by structure",
     "moments_": "by colour and spectrum",
     "colour_": "by colour",
     "spectrum_": "by spectrum",
@@ -76,8 +79,8 @@ def arms_table(table: pd.DataFrame, arms: Mapping[str, Arm], reference: str) -> 
             "training": table["label"] + (table["arm"] == reference).map({True: " (reference)", False: ""}),
             "annotated": annotated.mask(pd.Series(upper, table.index), "all patients"),
             "mean Dice ↑ (95% interval)": with_interval(table, "dice_mean"),
-            "SD between patients ↓": table["dice_sd"].map("{:.3f}".format).where(table["dice_sd"].notna(), "–"),
-            "worst patient ↑": table["dice_min"].map("{:.3f}".format),
+            "SD ↓": table["dice_sd"].map("{:.3f}".format).where(table["dice_sd"].notna(), "–"),
+            "worst ↑": table["dice_min"].map("{:.3f}".format),
             CHANGE: with_interval(table, "difference", signed),
         }
     )
@@ -95,10 +98,10 @@ def comparisons_table(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.Data
             "annotated patients": table["annotated_patients"].astype(str),
             "kind": table["family"].where(table["family"].isin(["headroom", "claim"]), "exploratory"),
             CHANGE: with_interval(table, "difference", signed),
-            "change of SD between patients ↓ (95% interval)": with_interval(table, "sd_difference", signed),
+            "change of SD ↓ (95% interval)": with_interval(table, "sd_difference", signed),
             "p": table["p_value"].map(number),
             "p, corrected": table["p_holm"].map(number),
-            "shown by the interval": [verdict(row) for row in table.to_dict("records")],
+            "shown": [verdict(row, "better", "worse") for row in table.to_dict("records")],
         }
     )
     return without_constants(text, "annotated patients", "compared with")
@@ -130,8 +133,15 @@ def quality_table(table: pd.DataFrame) -> pd.DataFrame:
     wide["features"] = table.groupby(index)["features"].first()
     text = wide.rename_axis(columns=None).reset_index()
     text["metric"] = text["metric"].map(measure)
+    text["features"] = text["features"].replace(FEATURES)
     text = without_constants(text, "annotated_patients", "features")
-    return text.rename(columns={"metric": "what is measured", "annotated_patients": "annotated patients"})
+    text = text.rename(columns={"metric": "what is measured", "annotated_patients": "annotated patients"})
+    return text.rename(columns=spelled)
+
+
+def spelled(source: str) -> str:
+    """The name of a source as people read it."""
+    return source.replace("_", " ")
 
 
 def without_constants(text: pd.DataFrame, *names: str) -> pd.DataFrame:

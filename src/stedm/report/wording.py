@@ -29,9 +29,9 @@ def headroom(row: Row | None, labels: Mapping[str, str], reference: str) -> str:
     if row["difference"] < LEAST_HEADROOM:
         sure = "" if row["difference_high"] < LEAST_HEADROOM else ", though the interval does not rule it out"
         return (
-            f"{text} That is less than {LEAST_HEADROOM:g}: there is nothing to win here{sure}, whatever is made of the"
-            " unannotated patients. Annotate fewer patients, use pretrained encoders or train longer, or choose"
-            " another target, before you compare arms."
+            f"{text} That is less than {LEAST_HEADROOM:g}: there is hardly anything to win here{sure}, whatever is made"
+            " of the unannotated patients. Before you compare arms, annotate fewer patients, use a pretrained encoder,"
+            " train longer, or choose another target."
         )
     doubt = ", if there is any: the interval includes zero" if row["difference_low"] <= 0 else ""
     return f"{text} This headroom is about what unannotated patients can win{doubt}."
@@ -55,10 +55,10 @@ def spread(row: Row) -> str:
     return f"The standard deviation between patients changed by {with_interval(row, 'sd_difference')}."
 
 
-def verdict(row: Row) -> str:
+def verdict(row: Row, better: str = "an improvement", worse: str = "a deterioration") -> str:
     if not excludes_zero(row):
         return "no difference shown"
-    return "an improvement" if row["difference"] > 0 else "a deterioration"
+    return better if row["difference"] > 0 else worse
 
 
 def excludes_zero(row: Row) -> bool:

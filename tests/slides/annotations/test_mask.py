@@ -35,7 +35,7 @@ def test_palettes_are_read_by_their_numbers_and_unknown_values_are_not_annotated
     annotation = read_annotation(tmp_path / "a.png", classes, annotations, SIZE)
     wanted = expected((80, 100), (1, 0, 0, 100, 80), (255, 0, 0, 10, 8))
     np.testing.assert_array_equal(annotation.rasterise(0, 0, 100, 80, 1), wanted)
-    assert annotation.notes == ["values 3 of the mask belong to no class: 80 of its pixels (1.0%) are not annotated"]
+    assert annotation.notes == ["values that belong to no class (3): 80 of its pixels (1.0%) are not annotated"]
     assert annotation.bounds == (0, 0, 100, 80)
 
 

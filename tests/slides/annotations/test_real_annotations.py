@@ -32,7 +32,7 @@ def test_palette_masks_of_the_flowers(real_data):
     labels = annotation.rasterise(0, 0, 256, 256, 1)
     for label, value in ((0, 3), (1, 1)):
         np.testing.assert_array_equal(labels == label, values == value)
-    assert "belong to no class" in annotation.notes[0]
+    assert "that belong to no class" in annotation.notes[0]
 
 
 @pytest.mark.parametrize("name", ["brush", "wand", "ellipse", "polygon", "rectangle"])

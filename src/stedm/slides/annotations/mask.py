@@ -63,7 +63,7 @@ def read_mask(
         notes.append(f"the mask covers the scanned area, from x {corner[0]}, y {corner[1]}, not the canvas")
     if unknown.size:
         notes.append(
-            f"values {shown(unknown)} of the mask belong to no class: {unknown.size:,} of its pixels"
+            f"values that belong to no class ({shown(unknown)}): {unknown.size:,} of its pixels"
             f" ({unknown.size / labels.size:.1%}) are not annotated"
         )
     return MaskAnnotation(labels, scale, notes, corner)
