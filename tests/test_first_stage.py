@@ -64,7 +64,7 @@ def encode_all(study, canonical=False):
 
 def embed(study, chosen, **generator):
     """Fill a style bank."""
-    options = StyleBankOptions(encoder=chosen.style.encoder, canonical=chosen.style.canonical)
+    options = StyleBankOptions(generator_name="styled", encoder=chosen.style.encoder, canonical=chosen.style.canonical)
     embed_patches(options, *inputs(study), out=study / "bank", **generator)
 
 

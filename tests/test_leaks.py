@@ -63,7 +63,7 @@ def test_generator_and_style_bank(tiny_study, opened, network):
     chosen = options(training={"steps": 1})
     generator = train(tiny_study, chosen)
     split, patches, bank = tiny_study / "split.csv", tiny_study / "patches", tiny_study / "bank"
-    embedding = StyleBankOptions(encoder=chosen.style.encoder, canonical=True)
+    embedding = StyleBankOptions(generator_name="styled", encoder=chosen.style.encoder, canonical=True)
     embed_patches(embedding, split, patches, out=bank, generator=generator)
     tiny.plan(tiny_study, images=4, shards=1)
     evaluate(tiny_study, tiny.generated(tiny_study, generator, bank), network)

@@ -37,7 +37,7 @@ def generated(tiny_study):
     generator = train(tiny_study, chosen)
     bank = tiny_study / "bank"
     embed_patches(
-        StyleBankOptions(encoder=chosen.style.encoder, canonical=True),
+        StyleBankOptions(generator_name="styled", encoder=chosen.style.encoder, canonical=True),
         tiny_study / "split.csv",
         tiny_study / "patches",
         out=bank,

@@ -28,7 +28,7 @@ def painted(tiny_study):
     """Makes a shard with some strength."""
     generator = train(tiny_study, options(training={"steps": 1}))
     bank = tiny_study / "bank"
-    encoder = StyleBankOptions(encoder=options().style.encoder, canonical=True)
+    encoder = StyleBankOptions(generator_name="styled", encoder=options().style.encoder, canonical=True)
     embed_patches(encoder, tiny_study / "split.csv", tiny_study / "patches", out=bank, generator=generator)
     plan(tiny_study, kind="repaint", shards=1, images=8)
 

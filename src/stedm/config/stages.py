@@ -169,6 +169,7 @@ class GeneratorOptions(TrainingOptions):
 
 
 class StyleBankOptions(StageOptions):
+    generator_name: Annotated[Name, CHANGES_NO_RESULT]
     encoder: StyleEncoder
     canonical: bool
     device: Device = Device()
@@ -176,7 +177,7 @@ class StyleBankOptions(StageOptions):
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
         style = study.generators[names["generator"]].style
-        return {"encoder": style.encoder, "canonical": style.canonical}
+        return {"generator_name": names["generator"], "encoder": style.encoder, "canonical": style.canonical}
 
 
 class PlanOptions(StageOptions):

@@ -93,7 +93,7 @@ def read_scores(confusions: Sequence[Path]) -> pd.DataFrame:
         scores = patient_metrics(table)
         scores[list(NETWORK_RUN)] = table[list(NETWORK_RUN)].iloc[0].tolist()
         tables.append(scores)
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables).sort_values(list(NETWORK_RUN), kind="stable", ignore_index=True)
 
 
 def patient_metrics(confusion: pd.DataFrame) -> pd.DataFrame:

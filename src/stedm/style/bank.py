@@ -13,6 +13,7 @@ from stedm.ahead import ahead
 from stedm.device import autocast, device, device_name, made_fast, within_memory
 from stedm.files import provenance, write_json, written_whole
 from stedm.hdf5 import new_file, read_all
+from stedm.models import check_made_for
 from stedm.store import PatchFile, check_cache, open_cache
 from stedm.style.canonical import Canonical, prepared
 from stedm.style.encoder import StyleEncoder, load_encoder
@@ -38,8 +39,12 @@ def embed_patches(
         patches: folder of patch files.
         out: folder of the bank.
         generator: folder of the trained generator, for a trainable encoder.
+
+    Raises:
+        UserError: the generator is another one, or of another split.
     """
     if generator is not None:
+        check_made_for(generator, generator_name=options.generator_name, split=split.stem)
         encoder = load_encoder(generator)
     else:
         encoder = StyleEncoder(options.encoder.name, None, options.encoder.pretrained, size=options.encoder.size)
