@@ -20,7 +20,7 @@ SIGNATURES = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 """First bytes of TIFF and BigTIFF, of either byte order."""
 ORIENTATION = 274
 """Number of the tag, of TIFF and of EXIF, that says how an image is turned."""
-LARGEST_TILE = 8192**2
+LARGEST_TILE = 2048**2
 """Pixels of a tile, which is decoded as a whole however little of it is wanted."""
 MOST_PAGES = 10_000
 BAND = 2**22

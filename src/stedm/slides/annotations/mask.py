@@ -26,6 +26,8 @@ from stedm.slides.tiff import (
 
 READING = threading.Lock()
 """Held while a mask is read, which takes ten bytes a pixel; its labels take one."""
+FEW_PIXELS = 2**20
+"""Whose values are sorted at once."""
 LEAST_SCALE = 1.1
 """A mask that differs less in size from its slide is not a smaller copy of it, but wrong."""
 
@@ -53,7 +55,6 @@ def read_mask(
                 labels[(values >= low) & (values <= high)] = label
         unknown = values[labels == IGNORE_INDEX]
         del values
-        unknown.sort()  # in place
     if unknown.size == labels.size:
         raise UserError(
             f"{path}: none of its values ({shown(unknown)}) is a class; give them as `mask_values` of the classes"
@@ -183,7 +184,10 @@ def mask_scale(size: tuple[int, int], area: tuple[int, int]) -> float | None:
 
 
 def shown(values: np.ndarray) -> str:
-    """What values there are among sorted ones, in few words."""
-    first = np.concatenate([[True], values[1:] != values[:-1]])
-    count = np.count_nonzero(first)
-    return ", ".join(map(str, values[first])) if count <= 8 else f"{values[0]} to {values[-1]}, {count} of them"
+    """What values there are, if few, or else their range."""
+    found = values[:0]
+    for some in np.array_split(values, -(-len(values) // FEW_PIXELS)):
+        found = np.union1d(found, some)
+        if len(found) > 8:
+            return f"{values.min()} to {values.max()}"
+    return ", ".join(map(str, found))
