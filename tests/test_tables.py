@@ -98,3 +98,9 @@ def test_a_table_that_was_cut_between_rows_is_named(tmp_path, part):
     path.write_text("".join([header, *lines[: int(part * 10)]]))
     with pytest.raises(UserError, match=f"{path}: is not what was written"):
         TABLE.read(path)
+
+
+def test_a_table_of_a_stranger_s_million_columns_is_not_parsed(tmp_path):
+    (tmp_path / "table.csv").write_text(",".join(f"c{number}" for number in range(10**6)) + "\n")
+    with pytest.raises(UserError, match=r"table\.csv: cannot be read as a table \(its first line has more than"):
+        TABLE.read(tmp_path / "table.csv")

@@ -182,8 +182,10 @@ def read_all(dataset: h5py.Dataset) -> np.ndarray:
     """All values of a data set of numbers that is not too large.
 
     Raises:
-        ValueError: it is too large, or not of numbers.
+        ValueError: it is too large, not of numbers, or a group.
     """
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{dataset.name} is a group, not a data set")
     if dataset.dtype.kind not in "biuf" or dataset.nbytes > MOST_BYTES:
         raise ValueError(f"{dataset.name} has shape {dataset.shape} and type {dataset.dtype}, which is never read")
     check_chunks(dataset)

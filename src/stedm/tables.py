@@ -45,6 +45,9 @@ class Table:
         known = {**self.columns, **(self.optional or {})}
         numbers = {name: [""] for name, kind in known.items() if kind != TEXT}
         try:
+            with path.open("rb") as file:
+                if len(file.readline(LONGEST_HEADER)) == LONGEST_HEADER:
+                    raise ValueError(f"its first line has more than {LONGEST_HEADER:,} bytes")
             header = pd.read_csv(path, nrows=0).columns
             others = {name: [""] for name in header if name not in known}
             table = pd.read_csv(path, dtype=known, keep_default_na=False, na_values=numbers | others)
@@ -61,6 +64,7 @@ class Table:
         ordered.to_csv(path, index=False, float_format=None if digits is None else f"%.{digits}g")
 
 
+LONGEST_HEADER = 2**16
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """How a text begins that a spreadsheet computes; or that is written like one, with apostrophes."""
 

@@ -110,6 +110,7 @@ def test_patches_beyond_the_edge_are_left_out(tmp_path):
         (lambda path: trident(path, np.zeros((3, 3), int)), r"shape \(3, 3\)"),
         (lambda path: h5py.File(path, "w").close(), "cannot be read"),
         (lambda path: path.write_bytes(b"no HDF5"), "cannot be read"),
+        (lambda path: h5py.File(path, "w").create_group("coords"), "is a group, not a data set"),
     ],
 )
 def test_coordinates_that_do_not_fit_name_their_file(tmp_path, write, problem):
