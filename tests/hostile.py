@@ -112,6 +112,7 @@ patches: {size: 64, level: 0}
 splits: {annotated_patients: [1], test_patients: 1}
 segmentation: {training: {steps: 1}}
 arms: {real: {label: real}}
+evaluation: {reference_arm: real}
 """
 
 
@@ -1125,7 +1126,7 @@ def _(folder: Path) -> Words:
 
 @hostile("table: a line of 1 GB")
 def _(folder: Path) -> Words:
-    return statistics(folder, [b"slide,patient,status,problem\n", *[b"a" * 2**20] * 1024])
+    return statistics(folder, [b"slide,patient,status,problem,split\n", *[b"a" * 2**20] * 1024])
 
 
 @hostile("table: pipe")
@@ -1237,7 +1238,7 @@ def generator(folder: Path, change: Callable[[Path], None]) -> Words:
     words = splits(folder, lambda file: file.update(PIXELS))
     (folder / "split.csv").write_text("slide,patient,group,role,labelled\ns0,p0,,annotated,True\n")
     where = ["--split", folder / "split.csv", "--patches", words[words.index("--patches") + 1]]
-    wanted = json.dumps({"device": {}})
+    wanted = json.dumps({"device": {}, "canonical": False})
     return ["first-stage", "encode", "--options", wanted, "--model", folder / "stage", *where, "--out", folder / "out"]
 
 

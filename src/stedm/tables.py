@@ -45,6 +45,8 @@ class Table:
         known = {**self.columns, **(self.optional or {})}
         numbers = {name: [""] for name, kind in known.items() if kind != TEXT}
         try:
+            if path.stat().st_size > LARGEST:
+                raise ValueError(f"it has more than {LARGEST:,} bytes")
             with path.open("rb") as file:
                 if len(file.readline(LONGEST_HEADER)) == LONGEST_HEADER:
                     raise ValueError(f"its first line has more than {LONGEST_HEADER:,} bytes")
@@ -64,7 +66,8 @@ class Table:
         ordered.to_csv(path, index=False, float_format=None if digits is None else f"%.{digits}g")
 
 
-LONGEST_HEADER = 2**16
+LARGEST, LONGEST_HEADER = 2**28, 2**16
+"""Bytes of a table, and of its first line."""
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """How a text begins that a spreadsheet computes; or that is written like one, with apostrophes."""
 
