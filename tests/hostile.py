@@ -448,13 +448,13 @@ def _(folder: Path) -> Words:
 
 @hostile("slide: tiled TIFF of 90,000 Mpx without other levels, all of one tile's bytes")
 def _(folder: Path) -> Words:
-    tile = 4096
+    tile = 2048
     return check(folder, [one_tile(folder / "a.tif", 300_000, 300_000, tile, 8, deflated(3 * tile**2))])
 
 
 @hostile("slide: the same, cut into patches")
 def _(folder: Path) -> Words:
-    tile = 4096
+    tile = 2048
     return extract(folder, one_tile(folder / "a.tif", 300_000, 300_000, tile, 8, deflated(3 * tile**2)))
 
 
@@ -822,7 +822,7 @@ def _(folder: Path) -> Words:
 
 @hostile("annotation: mask (TIFF) of 1,600 Mpx for a slide as large")
 def _(folder: Path) -> Words:
-    side, tile = 40_000, 4096
+    side, tile = 40_000, 2048
     slide = one_tile(folder / "s.tif", side, side, tile, 8, deflated(3 * tile**2))
     mask = one_tile(folder / "a.tif", side, side, tile, 8, deflated(tile**2), channels=1)
     return check(folder, [slide], mask)
@@ -842,7 +842,7 @@ def grey_strip(path: Path, bits: int, pages: int = 1) -> Path:
 def _(folder: Path) -> Words:
     rows = []
     for number in range(4):
-        slide = one_tile(folder / f"s{number}.tif", SIDE, SIDE, 4096, 8, deflated(3 * 4096**2) + bytes(number))
+        slide = one_tile(folder / f"s{number}.tif", SIDE, SIDE, 2048, 8, deflated(3 * 2048**2) + bytes(number))
         rows.append(f"s{number},p{number},{slide},{grey_strip(folder / f'm{number}.tif', 32)}\n")
     words = check(folder, [])
     (folder / "slides.csv").write_text("slide,patient,path,annotation\n" + "".join(rows))
@@ -851,7 +851,7 @@ def _(folder: Path) -> Words:
 
 @hostile("annotation: mask (TIFF) of 9,999 equal pages of 196 Mpx")
 def _(folder: Path) -> Words:
-    slide = one_tile(folder / "s.tif", SIDE, SIDE, 4096, 8, deflated(3 * 4096**2))
+    slide = one_tile(folder / "s.tif", SIDE, SIDE, 2048, 8, deflated(3 * 2048**2))
     return check(folder, [slide], grey_strip(folder / "a.tif", 8, 9_999))
 
 
@@ -1216,7 +1216,7 @@ def _(folder: Path) -> Words:
 @hostile("predict: tiled TIFF of 90,000 Mpx, all of one tile's bytes")
 def _(folder: Path) -> Words:
     words = predict(folder, lambda model: None)
-    slide = one_tile(folder / "a.tif", 300_000, 300_000, 4096, 8, deflated(3 * 4096**2))
+    slide = one_tile(folder / "a.tif", 300_000, 300_000, 2048, 8, deflated(3 * 2048**2))
     return [words[0], slide, *words[2:], "--mpp", "0.5"]
 
 

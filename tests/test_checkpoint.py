@@ -31,6 +31,16 @@ def test_newest_checkpoint_is_read_back(tmp_path):
     assert torch.equal(state["weights"], torch.arange(4))
 
 
+def test_the_checkpoint_of_another_training_is_passed_over(tmp_path, caplog):
+    with work_folder(tmp_path / "one") as one, work_folder(tmp_path / "two") as two:
+        one.save(3, {"weights": torch.arange(3)})
+        two.save(4, {"weights": torch.arange(4)})
+        (tmp_path / "two/step-000000004.pt").rename(tmp_path / "one/step-000000004.pt")
+        assert one.newest()["step"] == 3
+        assert two.newest() is None
+    assert "it is of the training two" in caplog.text
+
+
 def test_only_the_last_checkpoints_are_kept(tmp_path):
     with work_folder(tmp_path) as folder:
         for step in (1, 2, 30, 400):

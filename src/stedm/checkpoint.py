@@ -42,18 +42,22 @@ class WorkFolder:
         return sorted(self.path.glob("step-*.pt"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
+        whole = {"training": self.path.name, "step": step, **state}
         with renamed_when_whole(self.path / f"step-{step:09d}.pt") as temporary, temporary.open("wb") as file:
-            torch.save({"step": step, **state}, file)  # of a path, torch would not say what the system said
+            torch.save(whole, file)  # of a path, torch would not say what the system said
         for old in self.checkpoints()[:-KEPT]:
             old.unlink()
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read; an unreadable one is named and passed over."""
+        """The newest checkpoint that can be read and is of this training; another is named and passed over."""
         for path in reversed(self.checkpoints()):
             try:
                 if damaged := zipfile.ZipFile(path).testzip():  # torch does not look at checksums
                     raise ValueError(f"{damaged} is damaged")
-                return torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                if state["training"] != self.path.name:
+                    raise ValueError(f"it is of the training {state['training']}")
+                return state
             except Exception as error:  # torch raises half a dozen types for a broken file
                 log.warning("%s cannot be read (%s); trying the one before", path, error)
         return None
