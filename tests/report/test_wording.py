@@ -46,7 +46,7 @@ def test_the_claim_is_a_sentence_with_its_interval_and_what_it_shows():
 def test_headroom_says_whether_there_is_something_to_win(difference, low, high, words):
     text = wording.headroom(row(difference, low, high, arm="all"), LABELS, "strong augmentation")
     assert words in text
-    assert ("Annotate fewer patients" in text) == (difference < 0.02)
+    assert ("annotate fewer patients" in text) == (difference < 0.02)
 
 
 def test_without_an_upper_bound_the_headroom_is_unknown():

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -222,16 +220,6 @@ def test_the_workflows_own_report_has_the_answer_and_no_names(study):
     page = (study.path / "workflow.html").read_text(encoding="utf-8")
     assert "the answer of the study" in page
     assert not NAME.search(page)
-
-
-def test_corrupted_outputs_are_noticed(study, tmp_path):
-    """Some of them; `python tests/corruption.py` tries hundreds."""
-    script = Path(__file__).parents[1] / "corruption.py"
-    options = ["--study", study.path / "study.yaml", "--folder", tmp_path, "--count", "30", "--readers", "1"]
-    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("30 corruptions, 0 not as they should be\n")
-    assert not study.jobs()  # all is as before
 
 
 def test_figures_plotted_again_are_the_same(study):
