@@ -291,6 +291,7 @@ def test_a_bank_of_other_patches_is_refused_by_readers_and_by_training(tiny_stud
     embed(tiny_study, chosen, generator=generator)
     made_from = json.loads((tiny_study / "bank/provenance.json").read_text())
     assert made_from["options"] == {
+        "generator_name": "styled",
         "encoder": chosen.style.encoder.model_dump(mode="json"),
         "canonical": True,
         "device": Device().model_dump(),
