@@ -5,7 +5,7 @@ them (`start`), and each command that is `SERVED` is a fork of it: a process of 
 environment, folder, output and exit status, that dies with the command that asked for it. Where no server answers, or
 one of another installation, a command starts by itself.
 
-`stedm` starts here, so that nothing is imported at the top that takes long.
+`stedm` starts here, so that nothing is imported at the top that takes long, which `pathlib` and `typing` do.
 """
 
 import json
@@ -14,11 +14,11 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # as type checkers read it
 if TYPE_CHECKING:
     import subprocess
+    from typing import NoReturn
 
 SERVER = "STEDM_SERVER"
 """Environment variable: the server's socket. Where it is set but empty, Snakemake starts none."""
@@ -49,7 +49,7 @@ def ask(path: str, arguments: Sequence[str]) -> int | None:
     request = {
         "module": __file__,
         "arguments": arguments,
-        "folder": str(Path.cwd()),
+        "folder": os.getcwd(),  # noqa: PTH109
         "environment": dict(os.environ),
     }
     data = json.dumps(request).encode()
@@ -73,6 +73,7 @@ def start() -> "subprocess.Popen[bytes]":
     standard input is closed."""
     import subprocess
     import tempfile
+    from pathlib import Path
 
     path = str(Path(tempfile.mkdtemp(prefix="stedm-"), "socket"))  # in a folder that only we may enter
     with socket.socket(socket.AF_UNIX) as listener:
@@ -94,6 +95,7 @@ def serve(path: str, descriptor: int) -> None:
     import select
     import shutil
     import signal
+    from pathlib import Path
 
     signal.signal(signal.SIGCHLD, reap)
     with socket.socket(fileno=descriptor) as listener:
@@ -122,15 +124,22 @@ def load() -> None:
     import gc
 
     if "stedm.cli" not in sys.modules:
-        import stedm.cli
-        import stedm.phantom.files
-        import stedm.slides.patches  # noqa: F401
+        import multiprocessing.synchronize  # noqa: F401
 
+        from PIL import Image
+
+        import stedm.cli
+        import stedm.models
+        import stedm.phantom.files
+        import stedm.slides.patches
+
+        Image.preinit()
+        stedm.cli.build_parser()
         gc.collect()
         gc.freeze()
 
 
-def answer(connection: socket.socket) -> NoReturn:
+def answer(connection: socket.socket) -> "NoReturn":
     """In a fork: do the command, with the streams of the one who asked, and end."""
     import threading
 

@@ -6,6 +6,7 @@ rule sample_sheet:
         sheet=RESULTS.sheet,
     log:
         LOGS / "sample_sheet.log",
+    priority: 3  # as `check`, which waits for it
     localrule: True
     params:
         rows=rows,

@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from stedm import __version__
@@ -65,6 +66,7 @@ INTERRUPTED = 75  # EX_TEMPFAIL
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells say it
 
 
+@cache
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stedm",
