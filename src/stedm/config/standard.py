@@ -14,34 +14,22 @@ STANDARD: dict[str, Any] = {
     },
     "arms": {
         "real": {"label": "real only"},
-        "strong": {"label": "real + strong augmentation", "augmentation": "strong"},
-        "recolour_strong": {
-            "label": "real + recoloured + strong augmentation",
-            "sources": ["recolour"],
-            "augmentation": "strong",
-        },
+        "strong": {"label": "strong augmentation", "augmentation": "strong"},
+        "recolour_strong": {"label": "strong + recoloured", "sources": ["recolour"], "augmentation": "strong"},
         "pseudo_labels_strong": {
-            "label": "real + pseudo-labels + strong augmentation",
+            "label": "strong + pseudo-labels",
             "sources": ["pseudo_labels"],
             "augmentation": "strong",
         },
-        "repaint_strong": {
-            "label": "real + repainted pseudo-labels + strong augmentation",
-            "sources": ["repaint"],
-            "augmentation": "strong",
-        },
-        "styled_strong": {
-            "label": "real + styled synthetic + strong augmentation",
-            "sources": ["styled"],
-            "augmentation": "strong",
-        },
+        "repaint_strong": {"label": "strong + repainted", "sources": ["repaint"], "augmentation": "strong"},
+        "styled_strong": {"label": "strong + styled", "sources": ["styled"], "augmentation": "strong"},
         "everything_strong": {
-            "label": "real + recoloured + repainted + styled + strong augmentation",
+            "label": "strong + recoloured, repainted, styled",
             "sources": ["recolour", "repaint", "styled"],
             "augmentation": "strong",
         },
         "all_strong": {
-            "label": "all annotations + strong augmentation (upper bound)",
+            "label": "strong, all annotations (upper bound)",
             "annotations": "all",
             "augmentation": "strong",
         },
