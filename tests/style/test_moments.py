@@ -130,6 +130,21 @@ def test_recolouring_there_and_back_is_the_same_image():
     torch.testing.assert_close(recolour(images, own, own), images, atol=1e-5, rtol=0)
 
 
+def test_glass_stays_as_it_is_and_lends_no_light_to_tissue():
+    rng = torch.Generator().manual_seed(0)
+    tissue = smoothed(0.2 * torch.randn(4, 3, 32, 32, generator=rng), 1)
+    own = average(moments_of(tissue))
+    target = Moments(torch.tensor([[0.4, -0.3, 0.1]]), 2 * own.covariances)
+    fatty = tissue.clone()
+    fatty[..., 16:] = 0.9
+    moved = recolour(fatty, own, target)
+    torch.testing.assert_close(moved[..., 24:], fatty[..., 24:], atol=0.05, rtol=0)
+    same = recolour(tissue, own, target)
+    torch.testing.assert_close(moved[..., :12].mean((2, 3)), same[..., :12].mean((2, 3)), atol=0.05, rtol=0)
+    torch.testing.assert_close(recolour(fatty, own, own), fatty, atol=1e-5, rtol=0)
+    torch.testing.assert_close(recolour(moved, target, own), fatty, atol=0.05, rtol=0)
+
+
 def test_each_image_has_moments_of_its_own():
     images = 0.2 * tinted(3, 3, 32, 32)
     own, target = moments_of(images), moments_of(smoothed(images.flip(0), 1))

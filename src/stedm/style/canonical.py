@@ -14,7 +14,7 @@ from torch import Tensor
 from stedm.device import device
 from stedm.images import to_images
 from stedm.store import PatchFile
-from stedm.style.moments import Moments, average, filtered, gains, joined, slide_moments
+from stedm.style.moments import Moments, average, gains, joined, recoloured, slide_moments
 
 SAMPLE = 256
 """Images that statistics of the training slides are taken from, about."""
@@ -41,8 +41,7 @@ class Canonical:
 
     def __call__(self, images: Tensor, slides: Tensor) -> Tensor:
         """Images (B, 3, P, P) in [-1, 1] of slides of these numbers (B,)."""
-        plain = filtered(images - self.means[slides][:, :, None, None], self.tables[slides])
-        return plain + self.mean[:, :, None, None]
+        return recoloured(images, self.tables[slides], self.means[slides], self.mean)
 
     def moments(self, slide: str) -> Moments:
         """Moments of one slide (B = 1)."""

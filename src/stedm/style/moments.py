@@ -11,7 +11,8 @@ which stains; its change from band to band describes blur, noise and the size of
 
 An image is recoloured from one slide's moments to another's by y(ω) = S'(ω)^½ S(ω)^-½ x(ω), the whitening and colouring
 transform (Li et al. 2017, arXiv 1705.08086) on the frequencies of pixels instead of features. S(ω) is a smooth spectrum
-with the slide's covariances: exp Σ_k w_k(ω) log P_k, the P_k being such that its average over band k is C_k.
+with the slide's covariances: exp Σ_k w_k(ω) log P_k, the P_k being such that its average over band k is C_k. Glass
+takes no stain: it stays as it is, and plays no part in the transform of what is beside it.
 
 Bands are weights over the frequencies of the cosine transform, triangles on a logarithmic axis: the first peaks at the
 finest detail (half a cycle per pixel), each next one half an octave lower; the last includes all lower frequencies.
@@ -43,6 +44,8 @@ PIXELS = 2**21
 GLASS, LITTLE_GLASS, KEPT = 220, 0.02, 0.25
 """A pixel all of whose channels are above the first is glass. Averaged are images with less of it than the second, a
 share; or else, of all images, the share with least glass that the third is."""
+GLASS_RANGE = 210, 230
+"""Of the darkest channel: tissue up to the first, glass from the second on, and a mixture between."""
 KNOTS = 8
 """Points per band at which a spectrum is evaluated."""
 ITERATIONS = 30
@@ -134,12 +137,24 @@ def moments_over(images: np.ndarray) -> Moments:
 
 
 def recolour(images: Tensor, own: Moments, target: Moments) -> Tensor:
-    """Images (B, 3, H, W) of slides with moments `own`, given the moments `target`, each of B or 1; float32.
+    """Images (B, 3, H, W) in [-1, 1] of slides with moments `own`, given the moments `target`, each of B or 1; float32.
 
-    It is its own inverse with the two exchanged.
+    It is its own inverse with the two exchanged, where no tissue becomes as bright as glass.
     """
-    tables = gains(own, target, *images.shape[-2:])
-    return filtered(images - own.mean[:, :, None, None], tables) + target.mean[:, :, None, None]
+    return recoloured(images, gains(own, target, *images.shape[-2:]), own.mean, target.mean)
+
+
+def recoloured(images: Tensor, tables: Tensor, own: Tensor, target: Tensor) -> Tensor:
+    """As `recolour`, by matrices from `gains` (B or 1, T, 3, 3) and mean colours (B or 1, 3)."""
+    glass = glass_in(images)
+    tissue = (1 - glass) * (images - own[:, :, None, None])
+    return filtered(tissue, tables) + (1 - glass) * target[:, :, None, None] + glass * images
+
+
+def glass_in(images: Tensor) -> Tensor:
+    """(B, 1, H, W) how far each pixel of images (B, 3, H, W) in [-1, 1] is glass, from 0 to 1."""
+    low, high = (value / 127.5 - 1 for value in GLASS_RANGE)
+    return ((images.amin(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
 
 
 @torch.autocast("cuda", enabled=False)
