@@ -79,6 +79,16 @@ def test_encoders_that_nobody_has_are_named(values, messages):
     assert all(message in problem for message, problem in zip(messages, problems, strict=True))
 
 
+@pytest.mark.parametrize("weights", ["imagenet", "hf-hub:owner/name", "/"])
+def test_weights_that_may_be_there_are_not_complained_about(weights):
+    assert forecast.missing_weights(study(segmentation__encoder_weights=weights)) == []
+
+
+def test_a_folder_of_weights_that_is_not_there_is_named():
+    (problem,) = forecast.missing_weights(study(segmentation__encoder_weights="weights/resnet18"))
+    assert "there is no folder weights/resnet18; correct the path" in problem
+
+
 def test_generators_of_different_budgets_are_noted():
     other = {"preset": "demo", "training": {"steps": 10}}
     assert forecast.budgets(study()) == []

@@ -86,6 +86,17 @@ def missing_encoders(study: Study) -> list[str]:
     return problems
 
 
+def missing_weights(study: Study) -> list[str]:
+    """The folder of the segmentation encoder's weights, where it is not there."""
+    weights = study.segmentation.encoder_weights
+    if not weights or "/" not in weights or weights.startswith("hf-hub:") or Path(weights).is_dir():
+        return []
+    return [
+        f"segmentation.encoder_weights: there is no folder {weights}; correct the path, or give imagenet (a download),"
+        " hf-hub:<owner>/<name>, or null for random weights"
+    ]
+
+
 def nearest(wrong: str, names: Sequence[str]) -> str:
     """Remedy for a wrong name of many hundreds."""
     found = choices(wrong, names)

@@ -13,7 +13,7 @@ from stedm.contents import contents
 from stedm.errors import UserError, merged
 from stedm.failures import explain, noticed
 from stedm.files import fingerprint
-from stedm.forecast import splits_of
+from stedm.forecast import missing_weights, splits_of
 from stedm.progress import report as report_trainings
 from stedm.results import Results, call_with
 from stedm.sheet import NAME, find_companions, path_pattern, read_study_sheet, write_sheet
@@ -47,7 +47,7 @@ def read_study():
     try:
         study = validate(config, source)
         slides = read_study_sheet(study, fetched)
-        if problems := splits_of(study, slides)[1]:
+        if problems := splits_of(study, slides)[1] + missing_weights(study):
             raise UserError([f"{source}, {problem}" for problem in problems])
         companions = find_companions(slides, study.patches)
         patterns = study.phantoms and {column: path_pattern(slides, column) for column in ("path", "annotation")}

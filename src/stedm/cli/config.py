@@ -19,7 +19,7 @@ def check_config(args: argparse.Namespace) -> None:
     from stedm.cost import this_machine
 
     counts, problems = forecast.splits_of(study, slides)
-    problems += forecast.missing_encoders(study)
+    problems += forecast.missing_encoders(study) + forecast.missing_weights(study)
     if problems:
         raise UserError([f"{args.config}, {problem}" for problem in problems])
     lines = forecast.summary(study, slides, this_machine(study.device.precision), counts)
