@@ -20,7 +20,7 @@ OPTIONS = {
     "annotations": {},
     "patches": {"size": 64, "mpp": 0.5},
 }
-PHANTOM = {"phantoms": {"size": 20_000}, "classes": OPTIONS["classes"]}
+PHANTOM = {"phantoms": {"size": 20_000}}
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_wrong_command_line_is_explained(tmp_path, running):
 
 
 def test_a_killed_command_takes_its_fork_with_it(tmp_path, running):
-    row = {"slide": "s1", "patient": "p1", "path": "s1.tiff", "annotation": "s1.geojson"}
+    row = {"slide": "s1", "patient": "p1", "path": "s1.tiff", "annotation": "s1.geojson", "group": "solid"}
     command = call(
         tmp_path,
         *("phantom", "render", "--options", json.dumps(PHANTOM), "--slide", json.dumps(row)),
@@ -103,7 +103,7 @@ def test_a_killed_command_takes_its_fork_with_it(tmp_path, running):
 
 
 def test_a_killed_fork_fails_its_command(tmp_path, running):
-    row = {"slide": "s1", "patient": "p1", "path": "s1.tiff", "annotation": "s1.geojson"}
+    row = {"slide": "s1", "patient": "p1", "path": "s1.tiff", "annotation": "s1.geojson", "group": "solid"}
     command = call(
         tmp_path,
         *("phantom", "render", "--options", json.dumps(PHANTOM), "--slide", json.dumps(row)),
