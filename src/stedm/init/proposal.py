@@ -210,7 +210,7 @@ def propose_trainings(machine: Machine, hours: float, proposal: Proposal) -> Non
     comments["generators"] = f"for {'a GPU' if machine.cuda else 'CPUs: a demonstration'}; of {hours:g} h (--hours)"
     comments["segmentation.training"] = f"the study takes about {needed:.1f} h here"
     proposal.reasons.append(
-        f"preset {preset}: there is {machine.name} ({machine.rate / 1e9:,.0f} billion operations a second)"
+        f"preset {preset}: this machine has {machine.name} ({machine.rate / 1e9:,.0f} billion operations a second)"
         + ("" if machine.cuda else ", no GPU: what it generates is a demonstration; run init on a machine with a GPU")
     )
     proposal.reasons.append(
