@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.fft import dct
 from torch import Tensor
 
@@ -46,6 +47,8 @@ GLASS, LITTLE_GLASS, KEPT = 220, 0.02, 0.25
 share; or else, of all images, the share with least glass that the third is."""
 GLASS_RANGE = 210, 230
 """Of the darkest channel: tissue up to the first, glass from the second on, and a mixture between."""
+RIM = 3
+"""Pixels beside glass that count as glass."""
 KNOTS = 8
 """Points per band at which a spectrum is evaluated."""
 ITERATIONS = 30
@@ -152,9 +155,14 @@ def recoloured(images: Tensor, tables: Tensor, own: Tensor, target: Tensor) -> T
 
 
 def glass_in(images: Tensor) -> Tensor:
-    """(B, 1, H, W) how far each pixel of images (B, 3, H, W) in [-1, 1] is glass, from 0 to 1."""
+    """(B, 1, H, W) how far each pixel of images (B, 3, H, W) in [-1, 1] is glass, from 0 to 1.
+
+    So are the pixels beside it: optics mix its light into theirs, and a sharper image of that mixture would have rings.
+    """
     low, high = (value / 127.5 - 1 for value in GLASS_RANGE)
-    return ((images.amin(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+    bright = ((images.amin(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+    near = F.max_pool2d(bright, 2 * RIM + 1, 1, RIM)
+    return F.avg_pool2d(near, 3, 1, 1, count_include_pad=False)
 
 
 @torch.autocast("cuda", enabled=False)
