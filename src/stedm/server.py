@@ -120,7 +120,7 @@ def reap(*_: object) -> None:
 
 
 def load() -> None:
-    """Import what the commands need, once, in a form that forks share."""
+    """Import what the commands need, also what they would import late, and build the parser: once, for all forks."""
     import gc
 
     if "stedm.cli" not in sys.modules:
