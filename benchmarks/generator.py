@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stedm.config import Device, Generator
 from stedm.config.training import DEFAULT_DEVICE
-from stedm.device import autocast, device, device_name, made_fast, to_device
+from stedm.device import autocast, default_workers, device, device_name, made_fast, to_device
 from stedm.diffusion.data import GeneratorBatches
 from stedm.diffusion.pipeline import sampler, set_times
 from stedm.diffusion.training import GeneratorLoss, GeneratorNetworks
@@ -47,7 +47,7 @@ from stedm.hdf5 import new_file
 from stedm.processes import BatchRng
 from stedm.store import Patch, PatchFile, write_patches
 from stedm.style.canonical import Canonical
-from stedm.training import moving_average
+from stedm.training import loader, moving_average
 
 WAYS = ("released", "paper", "improved", "improved_f8")
 RELEASED_STEPS = 143
@@ -141,9 +141,10 @@ class Clock:
 
 @contextmanager
 def training_step(
-    way: str, batch_size: int, size: int, options: Device, clock: Clock | None
+    way: str, batch_size: int, size: int, steps: int, options: Device, clock: Clock | None
 ) -> Iterator[Callable[[int], None]]:
-    """A training step, as a function of its number: loading, loss, gradient, optimizer, average.
+    """A training step, as a function of its number: loading (on CUDA by other processes, as in a training), loss,
+    gradient, optimizer, average.
 
     The clock, where there is one, counts the networks; on CUDA it makes the host wait for each of them.
     """
@@ -161,12 +162,13 @@ def training_step(
         data = GeneratorBatches(chosen, files[:1], files[1:], 0, latents)
         loss = GeneratorLoss(chosen, stage, Canonical(files) if chosen.style.canonical else None)
         optimizer = torch.optim.AdamW(networks.parameters(), 1e-4, fused=ours, foreach=False)
+        batches = iter(loader(0, 1 + steps, data, default_workers()))
         average = copy.deepcopy(networks)
         update = moving_average(0.999, average, networks) if ours else lambda n: one_by_one(average, networks)
 
         def step(number: int) -> None:
             with record_function("batch"):
-                batch = to_device(data[number])
+                batch = to_device(next(batches))
             with record_function("forward"), autocast(options if ours else Device(precision="fp32")):
                 value = loss(networks, batch, BatchRng(0, number))
             with record_function("backward"), nullcontext() if clock is None else clock.of_network():
@@ -183,7 +185,7 @@ def training_step(
 def training(way: str, batch_size: int, size: int, steps: int, options: Device) -> dict[str, float]:
     """Seconds of a training step, and how much of it is not in the networks."""
     clock = Clock()
-    with training_step(way, batch_size, size, options, clock) as step:
+    with training_step(way, batch_size, size, steps, options, clock) as step:
         if device().type == "cuda":
             step(0)  # compiles, and finds the fastest kernels
         clock.network, start = 0.0, clock.now()
@@ -208,7 +210,7 @@ def peak_mb() -> float:
 def profile(batch_size: int, size: int, steps: int, options: Device) -> None:
     """Show where the time of training steps of `improved` goes: by part of the step, and by operation."""
     on_gpu = device().type == "cuda"
-    with training_step("improved", batch_size, size, options, None) as step:
+    with training_step("improved", batch_size, size, steps, options, None) as step:
         step(0)
         start = time.perf_counter()
         with torch.profiler.profile() as profiler:

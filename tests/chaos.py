@@ -70,6 +70,8 @@ STAGES = (
 VICTIMS = ("group", "group", "driver", "job")
 VARYING = ("logs", "benchmarks", "work")
 """Folders of the results that say how the study was made, and when."""
+SNAKEMAKES_OWN = ".snakemake_timestamp"
+"""An empty file with which Snakemake dates a folder once its job has ended, so not where it died before that."""
 
 
 class Study:
@@ -147,7 +149,7 @@ def digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and name.parts[0] not in VARYING:
+        if path.is_file() and name.parts[0] not in VARYING and name.name != SNAKEMAKES_OWN:
             match path.name:
                 case "history.csv":
                     content = without_seconds(path)
