@@ -349,6 +349,7 @@ def measure(way: str, size: int, batch_size: int, steps: int, options: Device) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, nargs="+", default=[256], help="pixels of an image's side (default: 256)")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="default: all")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1, help="training steps that are timed (default: 1)")
     parser.add_argument("--compile", action="store_true", help="compile ours, on CUDA")
@@ -366,7 +367,7 @@ def main() -> None:
     for size in arguments.patch:
         print(f"\n{size} px")
         found: dict[str, dict[str, float]] = {}
-        for way in WAYS:
+        for way in arguments.ways:
             if arguments.flops_only:
                 found[way] = flops(way, size)
             else:
@@ -375,8 +376,8 @@ def main() -> None:
                     found[way] = process.submit(measure, *given).result()
             print(way, *(f"{name} {value:,.3f}" for name, value in found[way].items()), sep="\n    ", flush=True)
         for name in ("train_gflop", "image_gflop", "train_seconds", "image_seconds", "peak_mb"):
-            if name in found["released"]:
-                ratios = ", ".join(f"{way} {found['released'][name] / found[way][name]:.1f}" for way in WAYS[1:])
+            if name in found.get("released", {}):
+                ratios = ", ".join(f"{way} {found['released'][name] / found[way][name]:.1f}" for way in arguments.ways)
                 print(f"released / ours, {name}: {ratios}", flush=True)
         everything[f"{size} px"] = found
     if arguments.json:
