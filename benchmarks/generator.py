@@ -377,7 +377,10 @@ def main() -> None:
             print(way, *(f"{name} {value:,.3f}" for name, value in found[way].items()), sep="\n    ", flush=True)
         for name in ("train_gflop", "image_gflop", "train_seconds", "image_seconds", "peak_mb"):
             if name in found.get("released", {}):
-                ratios = ", ".join(f"{way} {found['released'][name] / found[way][name]:.1f}" for way in arguments.ways)
+                ours = {way: values for way, values in found.items() if way != "released"}
+                ratios = ", ".join(
+                    f"{way} {found['released'][name] / values[name]:.1f}" for way, values in ours.items()
+                )
                 print(f"released / ours, {name}: {ratios}", flush=True)
         everything[f"{size} px"] = found
     if arguments.json:
