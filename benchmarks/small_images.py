@@ -129,15 +129,17 @@ def run(folder: Path, checkout: Path, shared: bool, cores: int) -> dict[str, flo
 
 
 def watch(process: psutil.Popen) -> tuple[int, float]:
-    """Exit status, and CPU seconds of the process and of the server below it, which nobody waits for."""
+    """Exit status, and CPU seconds of the process and of the server below it and its forks, which nobody waits for."""
     server, of_server = None, 0.0
+    of_forks: dict[int, float] = {}  # as far as they are still there every tenth of a second
     before = os.times()
     while process.poll() is None:
         try:
             for child in process.children() if server is None else []:
                 server = child if "stedm.server" in child.cmdline() else None
             if server is not None:
-                of_server = sum(server.cpu_times()[:4])
+                of_forks |= {fork.pid: sum(fork.cpu_times()[:2]) for fork in server.children()}
+                of_server = sum(server.cpu_times()[:4]) + sum(of_forks.values())
         except psutil.NoSuchProcess:
             pass
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Commands that a server forks: the same files, messages and exit status as of a process each, and no loose ends."""
+"""Commands done by forks of a server: files, messages and exit status as of a process each, and no loose ends."""
 
 import contextlib
 import json
@@ -113,6 +113,36 @@ def test_a_killed_fork_fails_its_command(tmp_path, running):
     fork.kill()
     assert "killed" in command.communicate()[1]
     assert command.returncode == server.KILLED
+
+
+def test_a_fork_goes_on_with_the_next_command(image, running):
+    extract(image, "first")
+    (fork,) = forks = psutil.Process(running.pid).children()
+    held = fork.num_fds(), fork.num_threads()
+    failed = extract(image, "failed", mpp="much")
+    after = extract(image, "after")
+    assert (failed.returncode, after.returncode) == (2, 0)
+    assert after.stderr.partition(" ")[2] == "s1: 6 patches\n"
+    assert (image / "first.h5").read_bytes() == (image / "after.h5").read_bytes()
+    assert psutil.Process(running.pid).children() == forks
+    assert (fork.num_fds(), fork.num_threads()) == held
+
+
+def test_a_fork_that_has_ended_is_replaced(image, running):
+    extract(image, "first")
+    (fork,) = psutil.Process(running.pid).children()
+    fork.kill()
+    fork.wait(10)
+    assert extract(image, "next").returncode == 0
+    assert psutil.Process(running.pid).children() != [fork]
+
+
+def test_a_fork_that_needed_much_memory_ends(image, running):
+    extract(image, "first")
+    (fork,) = psutil.Process(running.pid).children()
+    cv2.imwrite(str(image / "image.png"), np.zeros((11_000, 11_000, 3), np.uint8))  # 800 MB as it is read
+    extract(image, "large", annotation=None)
+    wait_until(lambda: not fork.is_running())
 
 
 def test_without_a_server_that_fits_a_command_runs_by_itself(image, running, monkeypatch):

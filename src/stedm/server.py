@@ -1,9 +1,10 @@
 """Short commands without the time that each would take to start.
 
 Importing the libraries takes longer than cutting a small image into patches. While Snakemake runs, one process holds
-them (`start`), and each command that is `SERVED` is a fork of it: a process of its own, with its own arguments,
-environment, folder, output and exit status, that dies with the command that asked for it. Where no server answers, or
-one of another installation, a command starts by itself.
+them (`start`), and forks of it do the commands that are `SERVED`, each with its own arguments, environment, folder,
+output and exit status. A fork does one command at a time, so that what kills it fails that command alone. It dies with
+the command that asked for it, and otherwise goes on with the next. Where no server answers, or one of another
+installation, a command starts by itself.
 
 `stedm` starts here, so that nothing is imported at the top that takes long, which `pathlib` and `typing` do.
 """
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 TYPE_CHECKING = False  # as type checkers read it
 if TYPE_CHECKING:
     import subprocess
+    import threading
     from typing import NoReturn
 
 SERVER = "STEDM_SERVER"
@@ -27,6 +29,10 @@ NUMBER = struct.Struct("!Q")
 """How messages say their length, and servers the exit status."""
 REFUSED = 2**32
 KILLED = 137
+DONE = b" "
+"""What a fork says when it can do another command, and what it is sent with it."""
+MOST_KB = 2**19
+"""Memory, half a GB, after which a fork does no other command."""
 STREAMS = (0, 1, 2)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """A process with threads cannot be forked."""
@@ -91,32 +97,52 @@ def start() -> "subprocess.Popen[bytes]":
 
 
 def serve(path: str, descriptor: int) -> None:
-    """Fork for each command that asks, until the standard input ends."""
+    """Hand each command that asks to a fork that has nothing to do, or to a new one, until the standard input ends."""
+    import contextlib
     import select
     import shutil
     import signal
     from pathlib import Path
 
-    signal.signal(signal.SIGCHLD, reap)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks
+    idle: dict[socket.socket, bool] = {}  # for each fork, whether it has nothing to do
     with socket.socket(fileno=descriptor) as listener:
-        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            load()
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                answer(connection)
-            connection.close()
+        while sys.stdin not in (ready := select.select([listener, sys.stdin, *idle], [], [])[0]):
+            for fork in idle.keys() & ready:
+                idle[fork] = is_done(fork)
+                if not idle[fork]:  # it has ended
+                    del idle[fork]
+            if listener in ready:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):  # the fork was killed at this moment
+                    fork = next((fork for fork in idle if idle[fork]), None) or new_fork(listener, connection, *idle)
+                    idle[fork] = False
+                    socket.send_fds(fork, [DONE], [connection.fileno()])
     shutil.rmtree(Path(path).parent, ignore_errors=True)
 
 
-def reap(*_: object) -> None:
-    """Wait for the forks that have ended."""
-    while True:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return
-        except ChildProcessError:
-            return
+def is_done(fork: socket.socket) -> bool:
+    """Has a fork from which there is something to read done its command? Else it has ended."""
+    try:
+        return bool(fork.recv(len(DONE)))
+    except OSError:
+        return False
+
+
+def new_fork(*inherited: socket.socket) -> socket.socket:
+    """Fork; returns the connection that commands are sent through, on which the fork says when it has done one.
+
+    Args:
+        inherited: what the fork must not keep open.
+    """
+    load()
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        for item in (ours, *inherited):
+            item.close()
+        work(theirs)
+    theirs.close()
+    return ours
 
 
 def load() -> None:
@@ -139,8 +165,27 @@ def load() -> None:
         gc.freeze()
 
 
-def answer(connection: socket.socket) -> "NoReturn":
-    """In a fork: do the command, with the streams of the one who asked, and end."""
+def work(server: socket.socket) -> "NoReturn":
+    """In a fork: do one command after the other, until the server ends or much memory has been needed."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MOST_KB:
+            _, descriptors, _, _ = socket.recv_fds(server, len(DONE), 1)
+            if not descriptors:
+                break
+            with socket.socket(fileno=descriptors[0]) as connection:
+                answer(connection)
+            server.sendall(DONE)
+    except (OSError, struct.error):  # whoever asked has ended
+        os._exit(KILLED)
+    os._exit(0)
+
+
+def answer(connection: socket.socket) -> None:
+    """Do a command, with the streams of the one who asked."""
     import threading
 
     head, descriptors, _, _ = socket.recv_fds(connection, NUMBER.size, len(STREAMS))
@@ -156,26 +201,37 @@ def answer(connection: socket.socket) -> "NoReturn":
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    threading.Thread(target=die_with, args=(connection,), daemon=True).start()
+    done = threading.Event()
+    watch = threading.Thread(target=die_with, args=(connection, done))
+    watch.start()
     status = run(request["arguments"])
+    done.set()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in STREAMS:  # or who reads what the command writes would wait for more
+        os.dup2(nothing, stream)
+    os.close(nothing)
     connection.sendall(NUMBER.pack(status))
-    os._exit(0)
+    connection.shutdown(socket.SHUT_RD)
+    watch.join()
 
 
-def die_with(connection: socket.socket) -> None:
-    """End when the other side ends, which says nothing more."""
+def die_with(connection: socket.socket, done: "threading.Event") -> None:
+    """End when the other side, which says nothing more, ends before its command is done."""
     connection.recv(1)
-    os._exit(KILLED)
+    if not done.is_set():
+        os._exit(KILLED)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Exit status of a command, as Python would end with."""
     import traceback
+    import warnings
 
     from stedm.cli import main
 
     try:
-        status = main(arguments)
+        with warnings.catch_warnings():  # what was said of one slide is said of the next
+            status = main(arguments)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:

@@ -2,14 +2,13 @@ import re
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stedm.figures import contact_sheet
 from stedm.figures.contact_sheet import layout, plot_contact_sheet
 from stedm.sheet import Slide, write_sheet
-from stedm.slides.overview import PICTURE
+from stedm.slides import overview
 from stedm.store import write_patches
 
 BROKEN = 3
@@ -31,11 +30,11 @@ def study(tmp_path):
             patches = [] if number == BROKEN else [(np.zeros((16, 16, 3), np.uint8), None, (0, 0), 1.0)]
             attributes = {"slide": slide.slide, "patient": slide.patient, "group": "solid", "status": status}
             write_patches(tmp_path / f"patches/{slide.slide}.h5", patches, 16, ["a"], attributes)
-            overview = np.zeros((120, 200, 3), np.uint8)  # black title and legend around the slide
-            overview[20:120, 0:100] = colour(number)
+            picture = np.zeros((120, 200, 3), np.uint8)  # black title and legend around the slide
+            picture[20:120, 0:100] = colour(number)
             info = PngInfo()
-            info.add_text(PICTURE, "0 20 100 120")
-            Image.fromarray(overview).save(tmp_path / f"overviews/{slide.slide}.png", pnginfo=info)
+            info.add_text(overview.PICTURE, "0 20 100 120")
+            Image.fromarray(picture).save(tmp_path / f"overviews/{slide.slide}.png", pnginfo=info)
         plot_contact_sheet(
             tmp_path / "slides.csv", tmp_path / "patches", tmp_path / "overviews", out=tmp_path / "figures/sheet.png"
         )
@@ -48,13 +47,13 @@ def study(tmp_path):
 def written(monkeypatch):
     """Texts that were written."""
     texts = []
-    original = Figure.text
+    write = overview.write
 
-    def record(self, x, y, text, **style):
+    def record(image, position, text, *rest):
         texts.append(text)
-        return original(self, x, y, text, **style)
+        write(image, position, text, *rest)
 
-    monkeypatch.setattr(Figure, "text", record)
+    monkeypatch.setattr(overview, "write", record)
     return texts
 
 

@@ -53,7 +53,7 @@ rule check:
     priority: 3  # before patches are cut: what is wrong with a slide is said early
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: 1  # in more, where a profile gives them: a job of several waits until all of them are free at once
     resources:
         mem_mb=growing(2_000),
         runtime=growing(60),

@@ -1,4 +1,7 @@
-"""All slides of a study at a glance: overviews with name, patient, group, number of patches and status."""
+"""All slides of a study at a glance: overviews with name, patient, group, number of patches and status.
+
+Plotted with Pillow, as overviews are: matplotlib takes longer for the texts than all else together.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from stedm.figures.names import Names
 from stedm.files import written_whole
 from stedm.seals import check_unchanged
 from stedm.sheet import slides_by_name
-from stedm.slides.overview import PICTURE
+from stedm.slides import overview
 from stedm.store import patch_file
 
 DPI = 150
@@ -27,7 +27,9 @@ MARGIN, TITLE, CAPTION, GAP, LINE = 30, 50, 60, 16, 17
 """Pixels: page margin, height of the title, caption below each slide, gap between slides, line height."""
 SAME_BYTES: dict[str, Any] = {"title": "Contact sheet", "creationDate": None, "modDate": None}
 """Metadata of the PDF: by default Pillow writes the time and the name of the temporary file."""
-GREY, PROBLEM = "#555555", "#b00020"
+LARGE, SMALL = 21, 14
+"""Pixels of the fonts."""
+GREY, PROBLEM = (85, 85, 85), (176, 0, 32)
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,19 @@ def plot_contact_sheet(
     with written_whole(out.with_suffix(".pdf")) as pdf:
         for number, some in enumerate(pages, start=1):
             where = f", page {number} of {len(pages)}" if len(pages) > 1 else ""
+            page = plot_page(some, columns, rows)
             if number == 1:
                 note = f" (all pages: {out.with_suffix('.pdf').name})" if where else ""
                 with written_whole(out) as png:
-                    plot_page(some, columns, rows, summary(entries) + where + note).save(png, "PNG")
-            page = plot_page(some, columns, rows, summary(entries) + where)
+                    titled(page, summary(entries) + where + note).save(png, "PNG")
+            page = titled(page, summary(entries) + where)
             page.save(pdf, "PDF", append=number > 1, resolution=DPI, quality=90, **SAME_BYTES)
 
 
 def read_entry(slide: str, names: Names, patches: Path, overviews: Path) -> Entry:
     file = patch_file(patches, slide)
     patient, group, status = (str(file.attributes[name]) for name in ("patient", "group", "status"))
-    overview = overviews / f"{slide}.png"
-    return Entry(names.slide(slide), names.patient(patient), group, len(file), status, overview)
+    return Entry(names.slide(slide), names.patient(patient), group, len(file), status, overviews / f"{slide}.png")
 
 
 def summary(entries: Sequence[Entry]) -> str:
@@ -95,18 +97,12 @@ def layout(slides: int) -> tuple[int, int]:
     return columns, -(-slides // columns)
 
 
-def plot_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> Image.Image:
-    """One page: the pictures, then the text over them."""
+def plot_page(entries: Sequence[Entry], columns: int, rows: int) -> Image.Image:
+    """One page, without its title."""
     width, height = (round(side * DPI) for side in PAGE)
     across = (width - 2 * MARGIN - (columns - 1) * GAP) // columns
     down = (height - 2 * MARGIN - TITLE - (rows - 1) * GAP) // rows
     page = Image.new("RGB", (width, height), "white")
-    fig = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-
-    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
-        fig.text(x / width, 1 - y / height, text, fontsize=size, va="top", parse_math=False, **style)
-
-    write(MARGIN, MARGIN, title, 10)
     for index, entry in enumerate(entries):
         row, column = divmod(index, columns)
         left, top = MARGIN + column * (across + GAP), MARGIN + TITLE + row * (down + GAP)
@@ -117,23 +113,27 @@ def plot_page(entries: Sequence[Entry], columns: int, rows: int, title: str) -> 
         count = f"{entry.patches:,} patch" + ("" if entry.patches == 1 else "es")
         ok = entry.status == "ok"
         lines = (
-            (shortened(entry.slide, longest), {"weight": "bold"}),
-            (shortened(" · ".join(filter(None, (entry.patient, entry.group))), longest), {"color": GREY}),
-            (count, {"color": GREY}) if ok else (f"{count}, {entry.status}", {"color": PROBLEM, "weight": "bold"}),
+            (shortened(entry.slide, longest), overview.BLACK, True),
+            (shortened(" · ".join(filter(None, (entry.patient, entry.group))), longest), GREY, False),
+            (count, GREY, False) if ok else (f"{count}, {entry.status}", PROBLEM, True),
         )
-        for number, (text, style) in enumerate(lines):
-            write(left + across / 2, top + down - CAPTION + 4 + number * LINE, text, 6.5, ha="center", **style)
-    fig.figimage(np.asarray(page), zorder=-1)
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        for number, (text, colour, bold) in enumerate(lines):
+            place = left + across / 2, top + down - CAPTION + 4 + number * LINE
+            overview.write(page, place, text, SMALL, "ma", colour, bold)
+    return page
 
 
-def slide_picture(overview: Path) -> Image.Image:
+def titled(page: Image.Image, title: str) -> Image.Image:
+    page = page.copy()
+    overview.write(page, (MARGIN, MARGIN), title, LARGE, "la")
+    return page
+
+
+def slide_picture(path: Path) -> Image.Image:
     """The slide in an overview, without title and legend."""
-    check_unchanged(overview)
-    with Image.open(overview) as image:
-        left, upper, right, lower = map(int, image.info[PICTURE].split())
+    check_unchanged(path)
+    with Image.open(path) as image:
+        left, upper, right, lower = map(int, image.info[overview.PICTURE].split())
         return image.convert("RGB").crop((left, upper, right, lower))
 
 

@@ -120,17 +120,25 @@ def write_picture(path: Path, picture: Image.Image, title: str, legend: Sequence
         page.save(temporary, "PNG", pnginfo=where, **FAST)
 
 
-def write(image: Image.Image, position: tuple[float, float], text: str, size: int, anchor: str) -> None:
+def write(
+    image: Image.Image,
+    position: tuple[float, float],
+    text: str,
+    size: int,
+    anchor: str,
+    colour: Colour = BLACK,
+    bold: bool = False,
+) -> None:
     """Write a text on an image; Pillow explains the anchors."""
-    ImageDraw.Draw(image).text(position, text, BLACK, font(size), anchor)
+    ImageDraw.Draw(image).text(position, text, colour, font(size, bold), anchor)
 
 
 @cache
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which ships with matplotlib: the same everywhere."""
     found = find_spec("matplotlib")
     assert found is not None and found.origin is not None
-    file = Path(found.origin).with_name("mpl-data") / "fonts/ttf/DejaVuSans.ttf"
+    file = Path(found.origin).with_name("mpl-data") / f"fonts/ttf/DejaVuSans{'-Bold' * bold}.ttf"
     return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
 
