@@ -41,9 +41,19 @@ def weights(folder):
     [("epsilon", [5 / 9, 1, 1]), ("v_prediction", [5 / 10, 1 / 2, 1 / 10]), ("sample", [5, 1, 1 / 9])],
 )
 def test_min_snr_weights_are_those_of_the_paper(prediction, expected):
-    objective = Objective(prediction=prediction, min_snr_gamma=5)
+    objective = Objective(prediction=prediction, min_snr_gamma=5, snr_floor=0)
     weights = loss_weights(objective, torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 1, 2]))
     torch.testing.assert_close(weights, torch.tensor(expected))
+
+
+def test_the_noisiest_steps_keep_a_weight():
+    weights = loss_weights(Objective(), torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(weights, torch.tensor([5, 1, 0.3]))
+
+
+def test_a_floor_under_the_weights_of_noise_predictions_is_refused():
+    with pytest.raises(ValueError, match="snr_floor must be 0 with prediction: epsilon"):
+        Objective(prediction="epsilon")
 
 
 def test_without_gamma_all_steps_weigh_the_same():

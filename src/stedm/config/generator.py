@@ -126,13 +126,13 @@ class UNet(Section):
 
 
 class Objective(Section):
-    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "sample"
     """What the network predicts: the noise, the velocity, or the clean image (`sample`)."""
     loss: Literal["l1", "l2"] = "l2"
     """Mean absolute (`l1`) or squared (`l2`) error."""
     min_snr_gamma: Positive | None = 5.0
     """Cap of the signal-to-noise ratio in the loss weights (Hang et al. 2023); null: unweighted."""
-    snr_floor: Annotated[float, Field(ge=0)] = 0.0
+    snr_floor: Annotated[float, Field(ge=0)] = 0.3
     """Floor under that ratio, so that the noisiest steps do not vanish from the loss."""
     timesteps: Count = 1000
     """Number of noise levels."""
@@ -142,6 +142,12 @@ class Objective(Section):
     """First β of `scaled_linear`."""
     beta_end: Positive = 0.02
     """Last β of `scaled_linear`."""
+
+    @model_validator(mode="after")
+    def finite_weights(self) -> Self:
+        if self.prediction == "epsilon" and self.min_snr_gamma is not None and self.snr_floor:
+            raise ValueError("snr_floor must be 0 with prediction: epsilon, or the noisiest steps outweigh all others")
+        return self
 
 
 Strength = Annotated[float, Field(gt=0, le=1)]

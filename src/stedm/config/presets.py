@@ -25,6 +25,7 @@ PAPER: dict[str, Any] = {
         "prediction": "epsilon",
         "loss": "l1",
         "min_snr_gamma": None,
+        "snr_floor": 0.0,
         "timesteps": 1000,
         "beta_schedule": "scaled_linear",
         "beta_start": 0.0015,
@@ -68,7 +69,6 @@ DEMO: dict[str, Any] = {
         "blocks_per_level": 1,
         "head_dim": 16,
     },
-    "objective": {"prediction": "sample", "min_snr_gamma": 5.0, "snr_floor": 0.3},
     "training": {
         "steps": 2000,
         "batch_size": 8,
