@@ -53,15 +53,19 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="folder of another checkout to compare with")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on the last line")
     arguments = parser.parse_args()
-    ways: dict[str, tuple[Path, bool]] = {"shared process": (ROOT, True), "process each": (ROOT, False)}
+    ways: dict[str, tuple[Path, bool, list[str]]] = {
+        "shared process": (ROOT, True, []),
+        "cutting alone": (ROOT, True, ["--until", "extract_patches"]),
+        "process each": (ROOT, False, []),
+    }
     if arguments.before:
-        ways["before"] = (arguments.before.resolve(), True)
+        ways["before"] = (arguments.before.resolve(), True, [])
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         make_study(Path(folder), arguments.images, arguments.size)
         for _ in range(arguments.rounds):
-            for way, (checkout, shared) in ways.items():
-                found[way].append(run(Path(folder), checkout, shared, arguments.cores))
+            for way, (checkout, shared, options) in ways.items():
+                found[way].append(run(Path(folder), checkout, shared, arguments.cores, options))
     print("| way | seconds | CPU seconds | times as long |\n|---|---|---|---|")
     figures: dict[str, float] = {}
     for way, runs in found.items():
@@ -98,7 +102,7 @@ def make_study(folder: Path, images: int, size: int) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
 
 
-def run(folder: Path, checkout: Path, shared: bool, cores: int) -> dict[str, float]:
+def run(folder: Path, checkout: Path, shared: bool, cores: int, more: list[str]) -> dict[str, float]:
     """Cut all images anew with the code of a checkout."""
     for left in ("results", ".snakemake", "bin"):
         shutil.rmtree(folder / left, ignore_errors=True)
@@ -113,7 +117,7 @@ def run(folder: Path, checkout: Path, shared: bool, cores: int) -> dict[str, flo
     }
     if not shared:
         environment["STEDM_SERVER"] = ""
-    options = ["--profile", checkout / "profiles/local", "--snakefile", checkout / "Snakefile", "--cores", cores]
+    options = ["--profile", checkout / "profiles/local", "--snakefile", checkout / "Snakefile", "--cores", cores, *more]
     start = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         process = psutil.Popen(
