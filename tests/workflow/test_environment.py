@@ -74,6 +74,12 @@ def test_jobs_share_the_memory_of_the_machine():
     assert profile["resources"]["mem_mb"] == pytest.approx(kilobytes / 1024, abs=1)
 
 
+def test_no_rule_asks_for_several_cores():
+    """Such a job waits until all of them are free at once: on a small machine, the check until all slides are cut."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert set(re.findall(r"threads: (\d+)", text)) == {"1"}
+
+
 def test_the_cluster_profile_sends_every_rule_that_asks_for_a_gpu_to_one():
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", text, re.M | re.S))
