@@ -1,6 +1,6 @@
 """How long many small images take to be cut into patches, from the sheet to the contact sheet.
 
-    python benchmarks/small_images.py                         # 200 images of 512 px, with and without a shared process
+    python benchmarks/small_images.py                         # 200 images of 512 px: all, cutting alone, a process each
     python benchmarks/small_images.py --before ../old --json  # also against another checkout of this repository
 
 Each round runs `snakemake patches` with every way in turn, so that the ratios hold on a machine that others use too;
