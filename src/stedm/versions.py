@@ -10,7 +10,7 @@ VERSIONS = {
     "predicted_layouts": 1,
     "generator": 9,
     "style_bank": 8,
-    "synthesis": 9,
+    "synthesis": 10,
     "segmentation": 7,
     "evaluation": 6,
     "image_quality": 8,

@@ -64,7 +64,7 @@ def plan_grid(args: argparse.Namespace) -> None:
     optional(
         "--network",
         "DIR",
-        "segmentation network that gives pseudo-labels, or filters what a generator makes (without: all is kept)",
+        "segmentation network that gives pseudo-labels, or looks whether a generator's images agree with their layouts",
         lambda results, source, split: first(results.network_of(source, split)),
     ),
     out(

@@ -259,14 +259,14 @@ class Affine(Section):
 
 
 class Filter(Section):
-    """Images in which a segmentation network does not recognise their layout are generated again, or left out."""
+    """Images in which a segmentation network does not recognise their layout are generated again, from other noise."""
 
     arm: Name
     """Arm whose network decides: trained on real images, with no more annotations than the generator had."""
     iou: Fraction = 0.5
-    """Least mean IoU, over the layout's classes, of the layout and the network's prediction."""
+    """Mean IoU, over the layout's classes, of the layout and the network's prediction that is enough."""
     redraws: Annotated[int, Field(ge=0)] = 3
-    """How often an image is generated again, from other noise, before it is left out."""
+    """How often an image is generated again at most; of one that is never enough, the best attempt is kept."""
 
 
 class Plan(Section):
@@ -293,7 +293,7 @@ class Plan(Section):
 
 class Synthesis(Plan):
     filter: Filter | None = None
-    """Images whose layout a network does not recover are generated again; null: all are kept."""
+    """Images whose layout a network does not recover are generated again; null: none is."""
 
 
 def latent_factor(first_stage: FirstStage) -> int | None:

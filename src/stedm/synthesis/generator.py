@@ -46,7 +46,7 @@ def generate(
         generator: folder of the pipeline.
         style_bank: folder of embeddings; None for a generator without style.
         strength: below 1, images start from the patches of the layouts, moved as these are.
-        chosen: least agreement that an image must have, and how often it is generated again; None keeps all.
+        chosen: agreement that is enough, and how often an image without it is generated again; None: never.
         agreement: of images with their layouts, by a network; needed with a filter.
         options: how CUDA is used.
     """
@@ -111,7 +111,8 @@ def agreeing(
     chosen: config.Filter | None,
     agreement: Agreement | None,
 ) -> Iterator[Generated]:
-    """The images of rows of the plan, without those that never agree with their layout.
+    """The images of rows of the plan. With a filter, each is the first attempt that agrees with its layout or, where
+    none does, the one that agrees most: networks err most on the styles that are to be learned, which lose no image.
 
     Args:
         rows: of the plan.
@@ -119,13 +120,17 @@ def agreeing(
         chosen: as of `generate`.
         agreement: as of `generate`.
     """
+    best: dict[int, tuple[float, Generated]] = {}
     for redraw in range(1 + (chosen.redraws if chosen else 0)):
         images, layouts = attempt(rows, redraw)
-        fails = np.zeros(len(rows), bool)
+        found = np.full(len(rows), np.inf)
         if chosen and agreement:
-            fails = agreement(images, layouts) < chosen.iou  # NaN, where nothing can be told, is no failure
-        for place in np.flatnonzero(~fails).tolist():
-            yield Generated(int(rows[place]["image"]), images[place], layouts[place], redraw)
-        rows = [row for row, failed in zip(rows, fails, strict=True) if failed]
+            found = np.nan_to_num(agreement(images, layouts), nan=np.inf)  # where nothing can be told, nothing fails
+        for row, value, image, layout in zip(rows, found.tolist(), images, layouts, strict=True):
+            number = int(row["image"])
+            if number not in best or value > best[number][0]:
+                best[number] = value, Generated(number, image, layout, redraw)
+        rows = [row for row in rows if chosen and best[int(row["image"])][0] < chosen.iou]
         if not rows:
-            return
+            break
+    yield from (made for _, made in best.values())

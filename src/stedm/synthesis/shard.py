@@ -88,9 +88,9 @@ def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataF
     Args:
         plan: CSV of `plan_images`.
         shards: files of `make_shard`.
-        out: the manifest's file (CSV): the plan's columns, seed being that of the image; kept, whether it passed the
-            filter (pseudo-labels: whether a pixel was labelled; else True); redraws, how often it was generated again
-            (empty where it is not kept).
+        out: the manifest's file (CSV): the plan's columns, seed being that of the image; kept, whether it
+            has a label (pseudo-labels may have none); redraws, how often it was generated again (empty where it is not
+            kept).
 
     Returns:
         The manifest.
@@ -104,7 +104,7 @@ def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataF
         raise UserError(f"{plan}: has not the images of {shards[0].parent}; generate the shards again")
     if not redraws:
         raise UserError(
-            f"{plan}: not one image was kept; lower synthesis.filter.iou or, for pseudo-labels, the source's confidence"
+            f"{plan}: not one image was kept: the network is unsure everywhere; lower the source's confidence"
         )
     table["kept"] = table["image"].isin(redraws)
     table["redraws"] = table["image"].map(redraws).astype("Int64")
