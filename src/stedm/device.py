@@ -26,7 +26,8 @@ def device() -> torch.device:
 
 
 def autocast(options: Device) -> contextlib.AbstractContextManager[object]:
-    """Mixed precision on CUDA where asked; on the CPU it gains nothing and is left out."""
+    """Mixed precision on CUDA where asked. On the CPU it is left out: few have bf16, and networks of depthwise
+    convolutions gain nothing by it."""
     if device().type == "cuda" and options.precision == "bf16":
         return torch.autocast("cuda", torch.bfloat16)
     return contextlib.nullcontext()
