@@ -2,10 +2,13 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from stedm.config.base import Fraction, Name, Section
+from stedm.config.base import Fraction, Name, Section, ascending
 from stedm.config.generator import Filter, Strength
+
+Weight = Annotated[float, Field(ge=-1, le=1)]
+Mixing = Annotated[tuple[Weight, Weight], AfterValidator(ascending)]
 
 
 class Generated(Section):
@@ -18,6 +21,9 @@ class Generated(Section):
     strength: Strength = 1.0
     """Below 1, images start from annotated patches (SDEdit, Meng et al. 2022), moved as their layouts are, with so much
     of the way to pure noise added."""
+    mixing: Mixing | None = None
+    """Weight, uniform between these two, of another unannotated patient in each style: below 0, the style goes away
+    from that patient; null: a style is of one patient."""
 
 
 class FromGenerator(Generated):
@@ -34,6 +40,8 @@ class Recolour(Section):
 
     kind: Literal["recolour"]
     """Annotated patches, recoloured."""
+    mixing: Mixing | None = None
+    """As of a generator: another patient's weight in the colours and spectrum."""
     styled: ClassVar[bool] = True
 
 
