@@ -23,7 +23,7 @@ class Generated(Section):
     of the way to pure noise added."""
     mixing: Mixing | None = None
     """Weight, uniform between these two, of another unannotated patient in each style: below 0, the style goes away
-    from that patient; null: a style is of one patient."""
+    from that patient; null: styles are of one patient each."""
 
 
 class FromGenerator(Generated):
@@ -41,7 +41,8 @@ class Recolour(Section):
     kind: Literal["recolour"]
     """Annotated patches, recoloured."""
     mixing: Mixing | None = None
-    """As of a generator: another patient's weight in the colours and spectrum."""
+    """Weight, uniform between these two, of another unannotated patient in each style: below 0, the style goes away
+    from that patient; null: styles are of one patient each."""
     styled: ClassVar[bool] = True
 
 

@@ -42,8 +42,8 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
         The plan.
 
     Raises:
-        UserError: no unannotated patient, or a single one whose style is to be mixed with another's; no annotated patch of
-            which at least half is annotated.
+        UserError: no unannotated patient, or a single one whose style is to be mixed with another's; no annotated patch
+            of which at least half is annotated.
     """
     styles = by_patient(files_of(split, patches, "unannotated"))
     if not styles:
@@ -117,8 +117,8 @@ def other_style(
     styles: dict[str, list[PatchFile]],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """A second style for a row of the plan, of another patient (of the same group, with `pairing: group`, where there is
-    one), and its weight."""
+    """A second style for a row of the plan, of another patient (of the same group, with `pairing: group`, where there
+    is one), and its weight."""
     others = {name: files for name, files in styles.items() if name != style.patient}
     alike = {name: files for name, files in others.items() if files[0].attributes["group"] == style.attributes["group"]}
     pool = (alike if options.synthesis.pairing == "group" else others) or others

@@ -27,7 +27,7 @@ def recolour(rows: Sequence[Row], files: Mapping[str, PatchFile]) -> Iterator[Ge
 
 
 def target_moments(row: Row, moments_of: Callable[[str], moments.Moments]) -> moments.Moments:
-    """The moments (B = 1) that the image of a row of the plan gets, by those of each slide: its style's, mixed with those
-    of its second style, if it has one."""
+    """The moments (B = 1) that the image of a row of the plan gets, by those of each slide: its style's, mixed with
+    those of its second style, if it has one."""
     own = moments_of(row["style_slide"])
     return moments.between(own, moments_of(row["other_slide"]), row["other_weight"]) if "other_slide" in row else own
