@@ -295,21 +295,7 @@ def test_merging_goes_section_by_section():
             ["evaluation.evaluator_arm: the network of 'real' has chosen the images"],
         ),
         (
-            {"sources": {"mixed": {"kind": "recolour", "mixing": [0.5, -0.3]}}},
-            ["sources.mixed.mixing: the interval runs from 0.5 down to -0.3"],
-        ),
-        (
-            {
-                "generators__plain": PLAIN,
-                "sources": {"mixed": {"kind": "generator", "generator": "plain", "mixing": [0, 0.5]}},
-            },
-            ["sources.mixed.mixing: 'plain' has no style; name a generator with style"],
-        ),
-        (
-            {
-                "generators__plain": PLAIN,
-                "sources": {"again": {"kind": "repaint", "generator": "plain", "arm": "real"}},
-            },
+            {"generators__plain": PLAIN, "sources__again": {"kind": "repaint", "generator": "plain", "arm": "real"}},
             ["sources.again.generator: 'plain' has no style, and would repaint patches in another"],
         ),
         ({"annotations": {"whole_slide": True}}, ["annotations: whole_slide needs fill"]),

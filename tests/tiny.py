@@ -57,10 +57,10 @@ def train(study, chosen, name="model", work="work", folders=None, **over):
     return out
 
 
-def plan(study, kind="generator", mixing=None, **over):
+def plan(study, kind="generator", **over):
     """Write the plan of a source for a tiny study."""
     chosen = Plan(**({"images": 20, "shards": 2, "style_images": 2} | over))
-    options = PlanOptions(synthesis=chosen, kind=kind, mixing=mixing, source_name="some", split_name="split", seed=0)
+    options = PlanOptions(synthesis=chosen, kind=kind, source_name="some", split_name="split", seed=0)
     return plan_images(options, study / "split.csv", study / "patches", out=study / "plan.csv")
 
 

@@ -106,8 +106,6 @@ SPLIT = Table(
     {"slide": TEXT, "patient": TEXT, "group": TEXT, "role": TEXT, "labelled": FLAG},
     {"fingerprint": TEXT},
 )
-MIXED = {"other_slide": TEXT, "other_patches": TEXT, "other_weight": NUMBER}
-"""Where styles are mixed: the second style."""
 PLAN = Table(
     "stedm synthesis plan",
     {
@@ -126,9 +124,8 @@ PLAN = Table(
         "style_patches": TEXT,
         "seed": WHOLE,
     },
-    MIXED,
 )
-MANIFEST = Table("stedm synthesis manifest", {**PLAN.columns, "kept": FLAG, "redraws": COUNT}, MIXED)
+MANIFEST = Table("stedm synthesis manifest", {**PLAN.columns, "kept": FLAG, "redraws": COUNT})
 HISTORY = Table("stedm", {"name": TEXT, "step": WHOLE, "loss": NUMBER, "seconds": NUMBER, "images_seen": WHOLE})
 CONFUSION = Table(
     "stedm evaluation score",

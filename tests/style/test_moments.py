@@ -13,7 +13,6 @@ from stedm.style.moments import (
     average,
     band_count,
     bands,
-    between,
     filtered,
     gains,
     image_moments,
@@ -53,21 +52,6 @@ def test_weights_of_the_bands_are_triangles_over_half_octaves():
     torch.testing.assert_close(over_image.sum((1, 2)), torch.ones(7))
     assert over_image[:, 0, 0].sum() == 0  # the mean colour is in none
     assert over_image[:, 16, 0].argmax() == 2  # a quarter of a cycle per pixel
-
-
-def test_moments_between_two_slides_run_from_one_to_the_other_and_beyond():
-    """Of two slides whose covariances are diagonal, variances go in equal ratios."""
-    own = Moments(torch.tensor([[0.1, 0.2, 0.3]]), torch.diag(torch.tensor([0.01, 0.04, 0.09])).expand(1, 5, 3, 3))
-    other = Moments(torch.tensor([[0.5, 0.2, 0.1]]), torch.diag(torch.tensor([0.04, 0.04, 0.01])).expand(1, 5, 3, 3))
-    for weight, mean, variances in (
-        (0, (0.1, 0.2, 0.3), (0.01, 0.04, 0.09)),
-        (1, (0.5, 0.2, 0.1), (0.04, 0.04, 0.01)),
-        (0.5, (0.3, 0.2, 0.2), (0.02, 0.04, 0.03)),
-        (-1, (-0.3, 0.2, 0.5), (0.0025, 0.04, 0.81)),
-    ):
-        found = between(own, other, weight)
-        torch.testing.assert_close(found.mean, torch.tensor([mean]))
-        torch.testing.assert_close(found.covariances, torch.diag(torch.tensor(variances)).expand(1, 5, 3, 3))
 
 
 @pytest.mark.parametrize(("size", "count"), [(16, 3), (32, 5), (64, 7), (128, 9), (512, 13)])

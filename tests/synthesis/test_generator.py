@@ -7,7 +7,6 @@ from tiny import options, plan, train
 
 from stedm.config import Filter, StyleBankOptions
 from stedm.errors import UserError
-from stedm.files import written_whole
 from stedm.store import PatchFile
 from stedm.style.bank import embed_patches
 from stedm.synthesis.plan import plan_grid, warp
@@ -56,28 +55,6 @@ def test_a_shard_generated_again_gives_the_same_images(generated):
     assert len(first) == 10
     assert first.fingerprint == again.fingerprint
     assert first.fingerprint != other.fingerprint
-
-
-def test_with_all_the_weight_on_the_other_style_an_image_has_that_style(tiny_study, generated):
-    """Plans whose first and second styles are exchanged, one with the weight 1 and one with 0."""
-    table = plan(tiny_study, mixing=(1, 1))
-    other = generated(0, "other.h5")
-    pairs = {"style_slide": "other_slide", "style_patches": "other_patches"}
-    exchanged = table.rename(columns=pairs | {there: here for here, there in pairs.items()}).assign(other_weight=0.0)
-    (tiny_study / "plan.csv").unlink()
-    with written_whole(tiny_study / "plan.csv") as temporary:
-        PLAN.write(exchanged, temporary)
-    own = generated(0, "own.h5")
-    for index in range(len(own)):
-        np.testing.assert_allclose(own.image(index).astype(int), other.image(index), atol=1)  # rounding
-    plan(tiny_study)
-    assert generated(0, "plain.h5").image(0).tobytes() != own.image(0).tobytes()
-
-
-def test_a_grid_of_mixed_styles_has_styles_of_one_patient(tiny_study):
-    plan(tiny_study, mixing=(0, 0.5))
-    grid = plan_grid(tiny_study / "plan.csv", out=tiny_study / "grid.csv", rows=2, columns=2)
-    assert not {"other_slide", "other_patches", "other_weight"} & set(grid)
 
 
 def test_a_generated_image_carries_its_layout_and_its_number(tiny_study, generated):

@@ -5,9 +5,7 @@ from damage import edited
 from tiny import plan
 
 from stedm.config import Affine
-from stedm.errors import UserError
 from stedm.synthesis.plan import IDENTITY, matrix_of, random_affine, warp
-from stedm.tables import PLAN
 
 
 @pytest.mark.parametrize("pairing", ["group", "cycle"])
@@ -61,36 +59,6 @@ def test_layouts_meet_styles_of_their_group(tiny_study):
     for pairing in ("cycle", "random"):
         mixed = plan(tiny_study, pairing=pairing, images=40)
         assert len(set(zip(mixed["layout_slide"], mixed["style_slide"], strict=True))) == 4
-
-
-def test_mixed_styles_are_those_of_the_plan_without_mixing_each_with_another_patients(tiny_study):
-    plain = plan(tiny_study, images=40)
-    mixed = plan(tiny_study, images=40, mixing=(-0.3, 0.5))
-    pd.testing.assert_frame_equal(mixed[plain.columns], plain)
-    assert (mixed["other_slide"] != mixed["style_slide"]).all()
-    assert set(mixed["other_slide"]) == {"U1", "U2"}
-    assert mixed["other_patches"].str.split().map(len).eq(2).all()
-    assert mixed["other_weight"].between(-0.3, 0.5).all()
-    assert mixed["other_weight"].min() < -0.2 < 0.4 < mixed["other_weight"].max()
-    assert PLAN.read(tiny_study / "plan.csv")["other_patches"].tolist() == mixed["other_patches"].tolist()
-
-
-@pytest.mark.parametrize(("pairing", "others"), [("group", {"U1", "U2"}), ("cycle", {"A2", "U1", "U2"})])
-def test_by_group_styles_are_mixed_with_those_of_their_group_where_there_is_another(tiny_study, pairing, others):
-    split = (tiny_study / "split.csv").read_text()
-    (tiny_study / "split.csv").write_text(split.replace("A2,A2,,annotated", "A2,A2,,unannotated"))
-    regroup(tiny_study, A1="x", A2="y", U1="x", U2="x")
-    table = plan(tiny_study, pairing=pairing, images=60, mixing=(0.5, 0.5))
-    assert set(table.query("style_slide != 'A2'")["other_slide"]) == others
-    assert set(table.query("style_slide == 'A2'")["other_slide"]) == {"U1", "U2"}  # alone in its group
-
-
-def test_the_style_of_the_only_unannotated_patient_cannot_be_mixed(tiny_study):
-    split = (tiny_study / "split.csv").read_text()
-    (tiny_study / "split.csv").write_text(split.replace("U2,U2,,unannotated", "U2,U2,,test"))
-    plan(tiny_study)
-    with pytest.raises(UserError, match=r"split\.csv: has one unannotated patient, whose style cannot be mixed"):
-        plan(tiny_study, mixing=(0, 0.5))
 
 
 def test_a_group_without_layouts_takes_those_of_any(tiny_study):

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 import tiny
-from scipy.linalg import expm, logm
 from tiny import CLASSES, plan
 
 from stedm.config import Recolour
@@ -52,18 +51,6 @@ def test_recoloured_patches_have_the_mean_and_covariance_of_the_styles_slide(noi
     np.testing.assert_allclose(pixels.mean(0), mean, atol=0.7)
     covariance = np.array(colouring) @ np.array(colouring).T
     np.testing.assert_allclose(np.cov(pixels.T), covariance, atol=0.04 * covariance.max())
-
-
-def test_a_mixed_style_has_the_mean_and_covariance_between_those_of_two_slides(noise):
-    """Covariances half-way between two, along the geodesic of their logarithms."""
-    write_noise(noise / "patches/U2.h5", *PINK, None)
-    plan(noise, images=64, shards=1, affine=UNMOVED, mixing=(0.5, 0.5))
-    made = shard(noise)
-    pixels = np.stack([made.image(index) for index in range(64)]).reshape(-1, 3).astype(float)
-    np.testing.assert_allclose(pixels.mean(0), (np.array(PINK[0]) + BLUE[0]) / 2, atol=0.7)
-    logarithms = [logm(np.array(colouring) @ np.array(colouring).T) for _, colouring in (PINK, BLUE)]
-    expected = expm(sum(logarithms) / 2)
-    np.testing.assert_allclose(np.cov(pixels.T), expected, atol=0.04 * expected.max())
 
 
 def test_in_the_style_of_its_own_slide_a_patch_is_itself_moved_as_the_plan_says(noise):

@@ -2,13 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from stedm.config.base import Fraction, Name, Section, ascending
+from stedm.config.base import Fraction, Name, Section
 from stedm.config.generator import Filter, Strength
-
-Weight = Annotated[float, Field(ge=-1, le=1)]
-Mixing = Annotated[tuple[Weight, Weight], AfterValidator(ascending)]
 
 
 class Generated(Section):
@@ -21,9 +18,6 @@ class Generated(Section):
     strength: Strength = 1.0
     """Below 1, images start from annotated patches (SDEdit, Meng et al. 2022), moved as their layouts are, with so much
     of the way to pure noise added."""
-    mixing: Mixing | None = None
-    """Weight, uniform between these two, of another unannotated patient in each style: below 0, the style goes away
-    from that patient; null: styles are of one patient each."""
 
 
 class FromGenerator(Generated):
@@ -40,9 +34,6 @@ class Recolour(Section):
 
     kind: Literal["recolour"]
     """Annotated patches, recoloured."""
-    mixing: Mixing | None = None
-    """Weight, uniform between these two, of another unannotated patient in each style: below 0, the style goes away
-    from that patient; null: styles are of one patient each."""
     styled: ClassVar[bool] = True
 
 

@@ -26,7 +26,7 @@ from stedm.config.generator import (
 from stedm.config.messages import messages
 from stedm.config.segmentation import Application, Arm, ArmData, Network
 from stedm.config.slides import Annotations, Patches, Phantoms, Roles, TissueClass
-from stedm.config.sources import AnySource, FromGenerator, Mixing, PseudoLabels, Repaint
+from stedm.config.sources import AnySource, FromGenerator, PseudoLabels, Repaint
 from stedm.config.study import Study
 from stedm.config.training import Device, Tracker, Training
 from stedm.errors import UserError
@@ -184,18 +184,14 @@ class PlanOptions(StageOptions):
     synthesis: Plan
     kind: Literal["generator", "recolour", "pseudo_labels", "repaint"]
     """Of the source."""
-    mixing: Mixing | None = None
-    """Of the source."""
     source_name: Name
     split_name: str
     seed: Seed
 
     @classmethod
     def chosen(cls, study: Study, names: Mapping[str, str]) -> dict[str, Any]:
-        source = study.all_sources[names["source"]]
-        mixing = None if isinstance(source, PseudoLabels | Repaint) else source.mixing
-        chosen = {"kind": source.kind, "mixing": mixing}
-        return chosen | {"source_name": names["source"], "split_name": names["split"]}
+        name = names["source"]
+        return {"kind": study.all_sources[name].kind, "source_name": name, "split_name": names["split"]}
 
 
 class ShardOptions(StageOptions):

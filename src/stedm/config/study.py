@@ -131,11 +131,6 @@ class Study(Section):
                     f"sources.{name}.generator: {source.generator!r} has no style, and would repaint patches in"
                     " another; name a generator with style"
                 )
-            elif isinstance(source, Generated) and source.mixing and generator.style.sampler == "none":
-                problems.append(
-                    f"sources.{name}.mixing: {source.generator!r} has no style; name a generator with style, or take"
-                    " mixing out"
-                )
         for name, generator in self.generators.items():
             if generator.unannotated_layouts is not None:
                 key = f"generators.{name}.unannotated_layouts.arm"

@@ -94,7 +94,7 @@ def evaluate_images(
     origins = list(zip(table["layout_slide"], table["layout_patch"].astype(int), strict=True))
     real_images = np.stack([files[slide].image(patch) for slide, patch in origins])
     real_layouts = np.stack([files[slide].labels(patch) for slide, patch in origins])
-    kinds = described(evaluation, images, table, generated.styled, list(files.values()), structure_network)
+    kinds = described(evaluation, images, styles, generated.styled, list(files.values()), structure_network)
     predict = network_predictor(evaluator, options.device) if evaluator else None
     counts = pd.Series([patients[slide] for slide in files]).value_counts()
     parts = [
@@ -128,7 +128,7 @@ def evaluate_images(
 def described(
     evaluation: ImageEvaluation,
     images: np.ndarray,
-    rows: pd.DataFrame,
+    styles: Sequence[str],
     styled: bool,
     files: Sequence[PatchFile],
     structure_network: Path | None,
@@ -138,7 +138,7 @@ def described(
     kinds = {}
     if extract := feature_extractor(evaluation.features, structure_network):
         batch_size = evaluation.batch_size
-        kinds["structure"] = described_by_structure(images, rows, styled, files, extract, batch_size)
+        kinds["structure"] = described_by_structure(images, styles, styled, files, extract, batch_size)
     return kinds | described_by_moments(images, files)
 
 

@@ -10,7 +10,6 @@ annotated slide; a generated image is nearest to its style's slide only if the g
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 
 from stedm.evaluation.features import Extract, features_of
 from stedm.evaluation.style import Described, evenly_spaced
@@ -18,8 +17,6 @@ from stedm.images import to_images, to_pixels
 from stedm.store import PatchFile
 from stedm.style.canonical import Canonical, prepared
 from stedm.style.moments import moments_over, recolour
-from stedm.synthesis.recolour import target_moments
-from stedm.tables import MIXED
 
 COMPONENTS = 16
 """Principal components of the features: few enough for their covariance within slides to be known."""
@@ -27,7 +24,7 @@ COMPONENTS = 16
 
 def described_by_structure(
     images: np.ndarray,
-    rows: pd.DataFrame,
+    styles: Sequence[str],
     styled: bool,
     files: Sequence[PatchFile],
     extract: Extract,
@@ -37,7 +34,7 @@ def described_by_structure(
 
     Args:
         images: (N, P, P, 3) uint8, generated.
-        rows: of the plan, one for each.
+        styles: style slide of each.
         styled: whether they were given its moments; images of a source without style are made canonical from the mean
             moments of those that have the same style slide.
         files: patch files of the training slides.
@@ -52,13 +49,11 @@ def described_by_structure(
     known = {file.slide: features_of(canonical_patches(file, canonical, batch_size), extract) for file in files}
     axes = principal_axes(np.concatenate(list(known.values())))
     found = np.empty((len(images), len(axes)))
-    of_style = ["style_slide", *(name for name in MIXED if name in rows)]
-    for _, some in rows.groupby(of_style, sort=False):
-        members, first = some.index.to_numpy(), some.iloc[0]
-        known_slide = styled and first["style_slide"] in canonical.number
-        own = target_moments(first, canonical.moments) if known_slide else moments_over(images[members])
-        parts = to_images(images[members]).split(batch_size)
-        plain = (to_pixels(recolour(part, own, canonical.reference)) for part in parts)
+    for slide in set(styles):
+        members = np.array(styles) == slide
+        own = canonical.moments(slide) if styled and slide in canonical.number else moments_over(images[members])
+        some = to_images(images[members]).split(batch_size)
+        plain = (to_pixels(recolour(part, own, canonical.reference)) for part in some)
         found[members] = features_of(plain, extract)
     return found @ axes, {slide: values @ axes for slide, values in known.items()}
 

@@ -118,13 +118,6 @@ def joined(several: Sequence[Moments]) -> Moments:
     return Moments(*(torch.cat(values) for values in zip(*several, strict=True)))
 
 
-def between(own: Moments, other: Moments, weight: float) -> Moments:
-    """Moments on the way from one slide (0) to another (1), or beyond: means in a straight line, covariances along the
-    geodesic of their logarithms (the log-Euclidean mean of Arsigny et al. 2006)."""
-    logarithms = torch.lerp(logarithm(own.covariances), logarithm(other.covariances), weight)
-    return Moments(torch.lerp(own.mean, other.mean, weight), exponential(logarithms))
-
-
 def slide_moments(file: PatchFile) -> Moments:
     """Moments of a slide (B = 1), from patches that are evenly spaced over it."""
     count = min(len(file), 256, max(32, PIXELS // file.patch_size**2))

@@ -19,7 +19,6 @@ from stedm.store import PatchFile
 from stedm.style.bank import StyleBank
 from stedm.style.moments import Moments, joined, slide_moments
 from stedm.synthesis.plan import Row, layout_of, patch_of
-from stedm.synthesis.recolour import target_moments
 from stedm.synthesis.shard import in_batches
 from stedm.training import weights_fingerprint
 
@@ -59,9 +58,7 @@ def generate(
         given: dict[str, Any] = from_patches(some, files, moments_of) if strength < 1 else {}
         if bank is not None:
             given["style_embeddings"] = torch.stack([style_set(bank, row, files) for row in some])
-            given["style_moments"] = joined(
-                [target_moments(row, lambda slide: bank.moments(files[slide])) for row in some]
-            )
+            given["style_moments"] = joined([bank.moments(files[row["style_slide"]]) for row in some])
         with autocast(options):
             images = pipeline(
                 layout=torch.from_numpy(layouts),
@@ -104,14 +101,8 @@ def encoder_of(folder: Path, pipeline: StyleLayoutPipeline) -> str:
 
 
 def style_set(bank: StyleBank, row: Row, files: Mapping[str, PatchFile]) -> torch.Tensor:
-    """(n, D) embeddings of the style set of a row of the plan, mixed with its second style, if it has one."""
-
-    def embeddings(which: str) -> torch.Tensor:
-        indices = [int(index) for index in row[f"{which}_patches"].split()]
-        return bank.embeddings(files[row[f"{which}_slide"]], indices)
-
-    own = embeddings("style")
-    return torch.lerp(own, embeddings("other"), row["other_weight"]) if "other_slide" in row else own
+    """(n, D) embeddings of the style set of a row of the plan."""
+    return bank.embeddings(files[row["style_slide"]], [int(index) for index in row["style_patches"].split()])
 
 
 def agreeing(

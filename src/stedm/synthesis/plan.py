@@ -14,7 +14,7 @@ from stedm.config import PlanOptions
 from stedm.errors import UserError
 from stedm.files import provenance, write_json, written_whole
 from stedm.store import PatchFile
-from stedm.tables import MIXED, PLAN
+from stedm.tables import PLAN
 from stedm.training_set import by_patient, files_of
 
 Row = pd.Series
@@ -34,25 +34,18 @@ def plan_images(options: PlanOptions, split: Path, patches: Path, *, out: Path) 
         patches: folder of patch files.
         out: the plan's file (CSV): source, split, image, shard, pairing, group (of the style), layout_class (whose turn
             it was), layout_slide, layout_patch, a … f (rows of the 2×3 matrix that maps pixels of the transformed
-            layout to those of the source), style_slide, style_patient, style_patches (separated by spaces), seed; where
-            styles are mixed, other_slide, other_patches and other_weight, of the second style. provenance.json is
-            written next to it.
+            layout to those of the source), style_slide, style_patient, style_patches (separated by spaces), seed.
+            provenance.json is written next to it.
 
     Returns:
         The plan.
 
     Raises:
-        UserError: no unannotated patient, or a single one whose style is to be mixed with another's; no annotated patch
-            of which at least half is annotated.
+        UserError: no unannotated patient, or no annotated patch of which at least half is annotated.
     """
     styles = by_patient(files_of(split, patches, "unannotated"))
     if not styles:
         raise UserError(f"{split}: no unannotated patient is left to take styles from; lower splits.annotated_patients")
-    if options.mixing is not None and len(styles) == 1:
-        raise UserError(
-            f"{split}: has one unannotated patient, whose style cannot be mixed with another's; take mixing out of the"
-            f" source {options.source_name}, or lower splits.annotated_patients"
-        )
     if options.kind in ("pseudo_labels", "repaint"):
         layouts: list[PatchFile] = []
         planned = as_they_are(options, styles)
@@ -100,33 +93,13 @@ def paired(
         size = plan.style_images
         chosen = rng.choice(len(style), size, replace=len(style) < size)
         matrix = random_affine(plan.affine, layout.patch_size, rng)
-        row = {
+        yield {
             "pairing": plan.pairing,
             "layout_class": classes[wanted],
             **layout_columns(layout, index, matrix),
             **style_columns(style, chosen),
             "seed": int(rng.integers(2**31)),
         }
-        yield row if options.mixing is None else row | other_style(style, options, options.mixing, styles, rng)
-
-
-def other_style(
-    style: PatchFile,
-    options: PlanOptions,
-    weights: tuple[float, float],
-    styles: dict[str, list[PatchFile]],
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """A second style for a row of the plan, of another patient (of the same group, with `pairing: group`, where there
-    is one), and its weight."""
-    others = {name: files for name, files in styles.items() if name != style.patient}
-    alike = {name: files for name, files in others.items() if files[0].attributes["group"] == style.attributes["group"]}
-    pool = (alike if options.synthesis.pairing == "group" else others) or others
-    files = pool[str(rng.choice(sorted(pool)))]
-    file, size = files[rng.integers(len(files))], options.synthesis.style_images
-    chosen = rng.choice(len(file), size, replace=len(file) < size)
-    weight = round(float(rng.uniform(*weights)), 4)
-    return {"other_slide": file.slide, "other_patches": " ".join(map(str, chosen)), "other_weight": weight}
 
 
 def as_they_are(options: PlanOptions, styles: dict[str, list[PatchFile]]) -> Iterator[dict[str, Any]]:
@@ -184,8 +157,7 @@ def plan_grid(plan: Path, *, out: Path, rows: int = 4, columns: int = 6) -> pd.D
     """
     table = PLAN.read(plan)
     styled = ["group", "style_slide", "style_patient", "style_patches"]
-    dropped = [*styled, *MIXED, "image", "shard"]
-    layouts = evenly(table, "layout_slide", rows).drop(columns=dropped, errors="ignore")
+    layouts = evenly(table, "layout_slide", rows).drop(columns=[*styled, "image", "shard"])
     grid = layouts.merge(evenly(table, "style_patient", columns)[styled], how="cross")
     grid.insert(0, "image", range(len(grid)))
     grid.insert(1, "shard", 0)
@@ -252,11 +224,6 @@ def matrix_of(row: Row) -> np.ndarray:
 def patch_of(row: Row, files: Mapping[str, PatchFile]) -> np.ndarray:
     """(P, P, 3) uint8 patch of the layout of a row of the plan, moved as the layout is."""
     return warp(files[row["layout_slide"]].image(int(row["layout_patch"])), matrix_of(row), cv2.INTER_CUBIC)
-
-
-def slides_of_row(row: Row) -> list[str]:
-    """The slides that a row of the plan needs."""
-    return [row["layout_slide"], row["style_slide"], *([row["other_slide"]] if "other_slide" in row else [])]
 
 
 def layout_of(row: Row, files: Mapping[str, PatchFile]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Recolouring: annotated patches in the colours and spectrum of unannotated slides, in closed form."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stedm.images import to_images, to_pixels
 from stedm.shards import Generated
@@ -22,12 +22,5 @@ def recolour(rows: Sequence[Row], files: Mapping[str, PatchFile]) -> Iterator[Ge
     for some in batches(rows):
         for row in some:
             image = to_images(patch_of(row, files))[None]
-            recoloured = moments.recolour(image, of[row["layout_slide"]], target_moments(row, of.__getitem__))
+            recoloured = moments.recolour(image, of[row["layout_slide"]], of[row["style_slide"]])
             yield Generated(int(row["image"]), to_pixels(recoloured)[0], layout_of(row, files), 0)
-
-
-def target_moments(row: Row, moments_of: Callable[[str], moments.Moments]) -> moments.Moments:
-    """The moments (B = 1) that the image of a row of the plan gets, by those of each slide: its style's, mixed with
-    those of its second style, if it has one."""
-    own = moments_of(row["style_slide"])
-    return moments.between(own, moments_of(row["other_slide"]), row["other_weight"]) if "other_slide" in row else own

@@ -14,7 +14,7 @@ from stedm.files import written_whole
 from stedm.models import check_made_for
 from stedm.shards import Generated, Shards, write_shard
 from stedm.store import PatchFile, patch_file
-from stedm.synthesis.plan import Row, slides_of_row
+from stedm.synthesis.plan import Row
 from stedm.tables import MANIFEST, PLAN
 
 Source = Callable[[Sequence[Row], Mapping[str, PatchFile]], Iterator[Generated]]
@@ -55,7 +55,7 @@ def make_shard(
     for model in models:
         check_made_for(model, split=split, **made_for)
     rows = [row for _, row in table[table["shard"] == shard].iterrows()]
-    files = {name: patch_file(patches, name) for row in rows for name in slides_of_row(row)}
+    files = {name: patch_file(patches, name) for row in rows for name in (row["layout_slide"], row["style_slide"])}
     size = next(iter(files.values())).patch_size
     attributes = {"source": options.source_name, "split": split, "styled": options.source.styled}
     kept = write_shard(out, source(rows, files), size, options.class_names, attributes)
