@@ -88,9 +88,8 @@ def write_manifest(plan: Path, shards: Sequence[Path], *, out: Path) -> pd.DataF
     Args:
         plan: CSV of `plan_images`.
         shards: files of `make_shard`.
-        out: the manifest's file (CSV): the plan's columns, seed being that of the image; kept, whether it
-            has a label (pseudo-labels may have none); redraws, how often it was generated again (empty where it is not
-            kept).
+        out: the manifest's file (CSV): the plan's columns, seed being that of the image; kept, whether it has a
+            label (pseudo-labels may have none); redraws, how often it was generated again (empty where it is not kept).
 
     Returns:
         The manifest.
